@@ -1,0 +1,185 @@
+#include "client/cli/expert_report.h"
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/format.h"
+
+namespace secateur::cli {
+namespace {
+
+std::string Count(int64_t count) { return FormatCount(static_cast<double>(count)); }
+std::string Bytes(int64_t bytes) { return FormatBytes(static_cast<double>(bytes)); }
+
+// "width 1536, 135M parameters, 257 MiB, 22.5 KiB of KV cache a token".
+std::string FormatSize(const v1::Size& size) {
+  return absl::StrCat("width ", size.width(), ", ", Count(size.parameter_count()), " parameters, ",
+                      Bytes(size.tensor_bytes()), ", ", Bytes(size.kv_cache_bytes_per_token()),
+                      " of KV cache a token");
+}
+
+// Engines that load the expert.
+std::string FormatEngines(const v1::Plan& plan) {
+  std::vector<std::string> engines;
+  for (const v1::EngineSupport& support : plan.engines()) {
+    if (support.loads()) engines.push_back(FormatEnum(*v1::Engine_descriptor(), support.engine()));
+  }
+  return engines.empty() ? "none" : absl::StrJoin(engines, ", ");
+}
+
+void PrintRefusals(const v1::Plan& plan, std::ostream& out) {
+  for (const v1::EngineSupport& support : plan.engines()) {
+    if (support.loads()) continue;
+    out << "at width " << plan.size().width() << " "
+        << FormatEnum(*v1::Engine_descriptor(), support.engine())
+        << " will not load it: " << Printable(support.reason()) << "\n";
+  }
+}
+
+void PrintPlanSource(const v1::Plan& plan, std::ostream& out) {
+  Table table({});
+  table.AddRow({"source", absl::StrCat(FormatEnum(*v1::Source_descriptor(), plan.source()), ": ",
+                                       plan.source_reason())});
+  std::string text = absl::StrCat(plan.document_count(), " documents in ", plan.corpora_size(),
+                                  " corpora");
+  if (plan.shared_corpus_count() > 0) {
+    absl::StrAppend(&text, ", ", plan.shared_corpus_count(), " of them in several dimensions");
+  }
+  table.AddRow({"text", text});
+  table.AddRow({"base", FormatSize(plan.base_size())});
+  table.Print(out);
+}
+
+// A row "NAME  VALUE", left out when there is no value.
+void AddField(Table& table, const std::string& name, const std::string& value) {
+  if (!value.empty()) table.AddRow({name, value});
+}
+
+std::string FormatVerification(const v1::VerificationResult& verification) {
+  if (verification.token_count() == 0) return "";
+  return absl::StrFormat("%d tokens: layers within %.1e, logits within %.1e",
+                         verification.token_count(), verification.max_layer_error(),
+                         verification.max_logit_error());
+}
+
+std::string FormatRemoved(const v1::Size& size) {
+  return absl::StrCat(FormatShare(size.neuron_ratio()), " of FFN neurons, ",
+                      FormatShare(size.parameter_reduction()), " of parameters, ",
+                      FormatShare(size.block_parameter_reduction()), " of the layers' parameters");
+}
+
+Table SummaryTable(const v1::Expert& expert) {
+  Table table({});
+  AddField(table, "expert", expert.name());
+  AddField(table, "made for", FormatSelection(expert.spec()));
+  AddField(table, "rule",
+           absl::StrCat(FormatEnum(*v1::Rule_descriptor(), expert.spec().rule()), ", from ",
+                        FormatEnum(*v1::Source_descriptor(), expert.source())));
+  if (expert.sigma() > 0) AddField(table, "sigma", absl::StrFormat("%.4f", expert.sigma()));
+  AddField(table, "base", FormatSize(expert.base_size()));
+  AddField(table, "size", FormatSize(expert.size()));
+  AddField(table, "removed", FormatRemoved(expert.size()));
+  AddField(table, "verified", FormatVerification(expert.verification()));
+  AddField(table, "mask", expert.mask_digest());
+  AddField(table, "folder", expert.uri());
+  return table;
+}
+
+void PrintEvaluations(const v1::Expert& expert, std::ostream& out) {
+  if (expert.evaluations().empty()) return;
+  Table table({"EVALUATION CORPUS", "LABELS", "DOCUMENTS", "BASE BITS/BYTE", "EXPERT", "CHANGE"});
+  for (const v1::EvaluationResult& result : expert.evaluations()) {
+    const double base = result.base_bits_per_byte();
+    const double change = base > 0 ? result.expert_bits_per_byte() / base - 1 : 0;
+    table.AddRow({result.corpus(), FormatLabels(result.labels()),
+                  std::to_string(result.document_count()), absl::StrFormat("%.4f", base),
+                  absl::StrFormat("%.4f", result.expert_bits_per_byte()),
+                  absl::StrFormat("%+.1f%%", 100 * change)});
+  }
+  out << "\n";
+  table.Print(out);
+}
+
+void PrintFiles(const v1::Expert& expert, std::ostream& out) {
+  if (expert.files().empty()) return;
+  Table table({"FILE", "SIZE", "SHA-256"});
+  for (const v1::ExpertFile& file : expert.files()) {
+    table.AddRow({file.name(), Bytes(file.size_bytes()), file.sha256()});
+  }
+  out << "\n";
+  table.Print(out);
+}
+
+}  // namespace
+
+std::string FormatBudget(const v1::Budget& budget) {
+  switch (budget.size_case()) {
+    case v1::Budget::kNeuronRatio:
+      return "remove " + FormatShare(budget.neuron_ratio());
+    case v1::Budget::kParameterReduction:
+      return absl::StrCat(
+          "remove ", FormatShare(budget.parameter_reduction().value()), " of ",
+          budget.parameter_reduction().base() == v1::BLOCKS ? "the layers'" : "all", " parameters");
+    case v1::Budget::kMaxParameters:
+      return absl::StrCat("at most ", Count(budget.max_parameters()), " parameters");
+    case v1::Budget::kMaxBytes:
+      return absl::StrCat("at most ", Bytes(budget.max_bytes()));
+    case v1::Budget::kWidth:
+      return absl::StrCat("width ", budget.width());
+    case v1::Budget::kSigma:
+      return absl::StrFormat("sigma %g", budget.sigma());
+    case v1::Budget::SIZE_NOT_SET:
+      break;
+  }
+  return "-";
+}
+
+std::string FormatSelection(const v1::ExpertSpec& spec) {
+  return absl::StrJoin(
+      spec.select(), " ", [](std::string* out, const v1::DimensionSelection& dimension) {
+        absl::StrAppend(out, dimension.key(), "=", absl::StrJoin(dimension.values(), ","));
+        if (dimension.weight() != 0 && dimension.weight() != 1) {
+          absl::StrAppendFormat(out, " (weight %g)", dimension.weight());
+        }
+      });
+}
+
+void PrintPlans(const v1::PlanExpertResponse& response, std::ostream& out) {
+  if (response.plans().empty()) return;
+  PrintPlanSource(response.plans(0), out);
+  Table table({"ASKED", "WIDTH", "NEURONS REMOVED", "PARAMETERS", "REMOVED", "SIZE", "SIGMA",
+               "LOADS IN", "EXPERT"});
+  for (const v1::Plan& plan : response.plans()) {
+    const v1::Size& size = plan.size();
+    table.AddRow({FormatBudget(plan.budget()), std::to_string(size.width()),
+                  FormatShare(size.neuron_ratio()), Count(size.parameter_count()),
+                  FormatShare(size.parameter_reduction()), Bytes(size.tensor_bytes()),
+                  plan.sigma() > 0 ? absl::StrFormat("%.4f", plan.sigma()) : "-",
+                  FormatEngines(plan),
+                  absl::StrCat(plan.expert(), plan.expert_exists() ? " (exists)" : "")});
+  }
+  out << "\n";
+  table.Print(out);
+  for (const v1::Plan& plan : response.plans()) PrintRefusals(plan, out);
+}
+
+void PrintExpert(const v1::Expert& expert, std::ostream& out) {
+  SummaryTable(expert).Print(out);
+  PrintEvaluations(expert, out);
+  PrintFiles(expert, out);
+}
+
+Table ExpertTable(const google::protobuf::RepeatedPtrField<v1::Expert>& experts) {
+  Table table({"EXPERT", "MADE FOR", "WIDTH", "NEURONS REMOVED", "PARAMETERS", "SIZE", "RULE"});
+  for (const v1::Expert& expert : experts) {
+    table.AddRow({expert.name(), FormatSelection(expert.spec()),
+                  std::to_string(expert.size().width()), FormatShare(expert.size().neuron_ratio()),
+                  Count(expert.size().parameter_count()), Bytes(expert.size().tensor_bytes()),
+                  FormatEnum(*v1::Rule_descriptor(), expert.spec().rule())});
+  }
+  return table;
+}
+
+}  // namespace secateur::cli

@@ -1,0 +1,182 @@
+#include "client/cli/expert_spec.h"
+
+#include <algorithm>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "client/cli/parse.h"
+
+namespace secateur::cli {
+namespace {
+
+void AddSizeOptions(CLI::App& command, SpecOptions& options) {
+  AddRepeated(command, "--remove", options.remove, "Share of FFN neurons to remove: 35%");
+  AddRepeated(command, "--remove-parameters", options.remove_parameters,
+              "Share of parameters to remove: 20%");
+  command.add_option("--of", options.of,
+                     "What --remove-parameters is a share of: total (default) or blocks");
+  AddRepeated(command, "--max-parameters", options.max_parameters,
+              "At most this many parameters: 100M");
+  AddRepeated(command, "--max-bytes", options.max_bytes, "At most this many bytes: 250MiB");
+  command.add_option("--width", options.widths, "FFN neurons that each layer keeps: 1024")
+      ->allow_extra_args(false);
+  AddRepeated(command, "--sigma", options.sigmas,
+              "Cus-Prun alone: share of each layer that counts as irrelevant: 0.9");
+}
+
+// Adds `value` to the dimension `key`, which is made if it is new.
+v1::DimensionSelection& DimensionOf(v1::ExpertSpec& spec, const std::string& key) {
+  for (v1::DimensionSelection& dimension : *spec.mutable_select()) {
+    if (dimension.key() == key) return dimension;
+  }
+  v1::DimensionSelection& dimension = *spec.add_select();
+  dimension.set_key(key);
+  return dimension;
+}
+
+absl::Status AddSelection(const SpecOptions& options, v1::ExpertSpec& spec) {
+  for (const auto& [key, values] : {std::pair("language", &options.languages),
+                                    std::pair("domain", &options.domains),
+                                    std::pair("task", &options.tasks)}) {
+    for (const std::string& value : *values) DimensionOf(spec, key).add_values(value);
+  }
+  for (const std::string& text : options.select) {
+    const auto pair = ParseKeyValue("--select", text);
+    if (!pair.ok()) return pair.status();
+    DimensionOf(spec, pair->first).add_values(pair->second);
+  }
+  if (spec.select().empty()) {
+    return absl::InvalidArgumentError(
+        "say what the expert is for: --language, --domain, --task or --select KEY=VALUE");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddWeights(const SpecOptions& options, v1::ExpertSpec& spec) {
+  const auto weights = ParseLabels("--weight", options.weights);
+  if (!weights.ok()) return weights.status();
+  for (const auto& [key, text] : *weights) {
+    const auto dimension =
+        std::find_if(spec.mutable_select()->begin(), spec.mutable_select()->end(),
+                     [&name = key](const v1::DimensionSelection& one) { return one.key() == name; });
+    if (dimension == spec.mutable_select()->end()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--weight: no dimension \"", key, "\" is selected"));
+    }
+    double weight = 0;
+    if (!absl::SimpleAtod(text, &weight) || !(weight > 0)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--weight: \"", text, "\" is not a number above 0"));
+    }
+    dimension->set_weight(weight);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddChoices(const SpecOptions& options, v1::ExpertSpec& spec) {
+  const auto rule = ParseEnum("--rule", options.rule, *v1::Rule_descriptor());
+  if (!rule.ok()) return rule.status();
+  const auto source = ParseEnum("--source", options.source, *v1::Source_descriptor());
+  if (!source.ok()) return source.status();
+  const auto engine = ParseEnum("--target", options.target, *v1::Engine_descriptor());
+  if (!engine.ok()) return engine.status();
+  spec.set_rule(static_cast<v1::Rule>(*rule));
+  spec.set_source(static_cast<v1::Source>(*source));
+  if (*engine != 0 || options.tensor_parallel != 0) {
+    spec.mutable_target()->set_engine(static_cast<v1::Engine>(*engine));
+    spec.mutable_target()->set_tensor_parallel_degree(options.tensor_parallel);
+  }
+  return absl::OkStatus();
+}
+
+// Parses every text and makes a budget of each.
+template <class Parse, class Set>
+absl::Status AddBudgets(const std::string& option, const std::vector<std::string>& texts,
+                        const Parse& parse, const Set& set, std::vector<v1::Budget>& budgets) {
+  for (const std::string& text : texts) {
+    const auto value = parse(option, text);
+    if (!value.ok()) return value.status();
+    set(*value, budgets.emplace_back());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddShares(const SpecOptions& options, std::vector<v1::Budget>& budgets) {
+  const auto base = ParseEnum("--of", options.of, *v1::ParameterBase_descriptor());
+  if (!base.ok()) return base.status();
+  if (*base != 0 && options.remove_parameters.empty()) {
+    return absl::InvalidArgumentError("--of says what --remove-parameters is a share of; give both");
+  }
+  absl::Status status = AddBudgets(
+      "--remove", options.remove, ParseShare,
+      [](double share, v1::Budget& budget) { budget.set_neuron_ratio(share); }, budgets);
+  if (!status.ok()) return status;
+  return AddBudgets(
+      "--remove-parameters", options.remove_parameters, ParseShare,
+      [&base](double share, v1::Budget& budget) {
+        budget.mutable_parameter_reduction()->set_value(share);
+        budget.mutable_parameter_reduction()->set_base(static_cast<v1::ParameterBase>(*base));
+      },
+      budgets);
+}
+
+absl::Status AddLimits(const SpecOptions& options, std::vector<v1::Budget>& budgets) {
+  absl::Status status = AddBudgets(
+      "--max-parameters", options.max_parameters, ParseCount,
+      [](int64_t count, v1::Budget& budget) { budget.set_max_parameters(count); }, budgets);
+  if (!status.ok()) return status;
+  return AddBudgets(
+      "--max-bytes", options.max_bytes, ParseBytes,
+      [](int64_t bytes, v1::Budget& budget) { budget.set_max_bytes(bytes); }, budgets);
+}
+
+}  // namespace
+
+void AddSpecOptions(CLI::App& command, SpecOptions& options) {
+  AddModelOption(command, options.model);
+  AddRepeated(command, "--language", options.languages, "Language of the expert");
+  AddRepeated(command, "--domain", options.domains, "Domain of the expert");
+  AddRepeated(command, "--task", options.tasks, "Task of the expert");
+  AddRepeated(command, "--select", options.select, "Any other label, KEY=VALUE");
+  AddRepeated(command, "--weight", options.weights,
+              "KEY=NUMBER: weight of a dimension among the others (default 1)");
+  AddSizeOptions(command, options);
+  command.add_option("--rule", options.rule, "relative-mean (default) or cus-prun");
+  command.add_option("--source", options.source, "auto (default), cell or compose");
+  command.add_option("--target", options.target, "transformers (default), vllm or llama-cpp");
+  command.add_option("--tensor-parallel", options.tensor_parallel,
+                     "Devices a layer is split over (default 1)");
+  command.add_option("--max-document-tokens", options.max_document_tokens,
+                     "Tokens of a document that count (server's default 512)");
+  AddRepeated(command, "--evaluate", options.evaluation_corpora,
+              "Evaluation corpus to measure bits per byte on");
+}
+
+absl::StatusOr<v1::ExpertSpec> MakeSpec(const SpecOptions& options) {
+  v1::ExpertSpec spec;
+  if (absl::Status status = AddSelection(options, spec); !status.ok()) return status;
+  if (absl::Status status = AddWeights(options, spec); !status.ok()) return status;
+  if (absl::Status status = AddChoices(options, spec); !status.ok()) return status;
+  spec.set_max_document_tokens(options.max_document_tokens);
+  for (const std::string& corpus : options.evaluation_corpora) {
+    spec.add_evaluation_corpora(FullName("corpora", corpus));
+  }
+  return spec;
+}
+
+absl::StatusOr<std::vector<v1::Budget>> MakeBudgets(const SpecOptions& options) {
+  std::vector<v1::Budget> budgets;
+  if (absl::Status status = AddShares(options, budgets); !status.ok()) return status;
+  if (absl::Status status = AddLimits(options, budgets); !status.ok()) return status;
+  for (const int64_t width : options.widths) budgets.emplace_back().set_width(width);
+  absl::Status status = AddBudgets(
+      "--sigma", options.sigmas, ParseShare,
+      [](double sigma, v1::Budget& budget) { budget.set_sigma(sigma); }, budgets);
+  if (!status.ok()) return status;
+  if (!budgets.empty()) return budgets;
+  return absl::InvalidArgumentError(
+      "say how large the expert may be: --remove 35%, --remove-parameters 20%, --max-parameters "
+      "100M, --max-bytes 250MiB, --width 1024 or --sigma 0.9");
+}
+
+}  // namespace secateur::cli

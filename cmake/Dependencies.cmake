@@ -1,0 +1,47 @@
+# scripts/setup installs what cannot come from Debian into a cache folder and writes its places to
+# env.cmake there: SECATEUR_TORCH_ROOT, SECATEUR_NVIDIA_LIB_DIRS, SECATEUR_PROTO_PATH, SECATEUR_CARGO.
+if(DEFINED ENV{SECATEUR_CACHE})
+  set(default_cache $ENV{SECATEUR_CACHE})
+elseif(DEFINED ENV{XDG_CACHE_HOME})
+  set(default_cache $ENV{XDG_CACHE_HOME}/secateur)
+else()
+  set(default_cache $ENV{HOME}/.cache/secateur)
+endif()
+set(SECATEUR_CACHE ${default_cache} CACHE PATH "Where scripts/setup keeps what it installed")
+if(NOT EXISTS ${SECATEUR_CACHE}/env.cmake)
+  message(FATAL_ERROR "${SECATEUR_CACHE}/env.cmake is missing: run scripts/setup first")
+endif()
+include(${SECATEUR_CACHE}/env.cmake)
+
+find_package(Threads REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(absl REQUIRED)
+find_package(gRPC REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(prometheus-cpp REQUIRED)
+if(SECATEUR_TESTS)
+  find_package(GTest REQUIRED)
+  include(GoogleTest)
+endif()
+
+# libtorch as it comes in the wheel: C++ headers and libraries, no Python.
+add_library(secateur_torch INTERFACE)
+add_library(secateur::torch ALIAS secateur_torch)
+set(torch_lib ${SECATEUR_TORCH_ROOT}/lib)
+target_include_directories(secateur_torch SYSTEM INTERFACE
+  ${SECATEUR_TORCH_ROOT}/include ${SECATEUR_TORCH_ROOT}/include/torch/csrc/api/include)
+target_link_libraries(secateur_torch INTERFACE ${torch_lib}/libtorch_cpu.so ${torch_lib}/libc10.so)
+set(torch_rpath ${torch_lib} ${SECATEUR_NVIDIA_LIB_DIRS})
+if(SECATEUR_CUDA)
+  # libtorch_cuda registers its kernels when it is loaded; nothing refers to it by symbol.
+  target_compile_definitions(secateur_torch INTERFACE SECATEUR_CUDA)
+  target_link_libraries(secateur_torch INTERFACE
+    -Wl,--no-as-needed ${torch_lib}/libtorch_cuda.so ${torch_lib}/libc10_cuda.so -Wl,--as-needed)
+endif()
+foreach(folder ${torch_rpath})
+  target_link_options(secateur_torch INTERFACE -Wl,-rpath,${folder} -Wl,-rpath-link,${folder})
+endforeach()

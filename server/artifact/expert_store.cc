@@ -1,0 +1,286 @@
+#include "server/artifact/expert_store.h"
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <random>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "server/artifact/manifest_files.h"
+#include "server/base/log.h"
+#include "server/base/status_macros.h"
+
+namespace secateur {
+namespace {
+
+constexpr std::string_view kRoot = "experts/";
+constexpr int64_t kManifestLimit = int64_t{64} << 20;
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr int64_t kPage = 1000;
+
+absl::Status ForEachBlob(BlobStore& blobs, const std::string& prefix,
+                         const std::function<absl::Status(const BlobInfo&)>& visit) {
+  std::string last;
+  while (true) {
+    ASSIGN_OR_RETURN(const std::vector<BlobInfo> page, blobs.List(prefix, last, kPage));
+    for (const BlobInfo& blob : page) RETURN_IF_ERROR(visit(blob));
+    if (static_cast<int64_t>(page.size()) < kPage) return absl::OkStatus();
+    last = page.back().key;
+  }
+}
+
+bool IsExpertId(const std::string& id) {
+  return id.size() == 41 && id[0] == 'e' && std::all_of(id.begin() + 1, id.end(), [](char c) {
+           return absl::ascii_isdigit(static_cast<unsigned char>(c)) || (c >= 'a' && c <= 'f');
+         });
+}
+
+// The id in "experts/<id>/<attempt>/secateur.json", empty for any other key.
+std::string IdOfManifestKey(const std::string& key) {
+  const std::vector<std::string> parts = absl::StrSplit(key, '/');
+  const bool manifest = parts.size() == 4 && IsExpertId(parts[1]) && parts[3] == kManifestName;
+  return manifest ? parts[1] : "";
+}
+
+absl::StatusOr<StoredExpert> MakeExpert(const std::string& id, const std::string& prefix,
+                                        std::string manifest_json) {
+  StoredExpert expert;
+  expert.id = id;
+  expert.prefix = prefix;
+  ASSIGN_OR_RETURN(expert.files, ParseManifestFiles(manifest_json));
+  expert.manifest = {std::string(kManifestName), static_cast<int64_t>(manifest_json.size()),
+                     Sha256Of(manifest_json)};
+  expert.manifest_json = std::move(manifest_json);
+  return expert;
+}
+
+absl::StatusOr<StoredExpert> ReadExpert(BlobStore& blobs, const std::string& id,
+                                        const BlobInfo& manifest) {
+  ASSIGN_OR_RETURN(std::string json, blobs.ReadAll(manifest.key, kManifestLimit));
+  const std::string prefix = manifest.key.substr(0, manifest.key.size() - kManifestName.size());
+  ASSIGN_OR_RETURN(StoredExpert expert, MakeExpert(id, prefix, std::move(json)));
+  expert.create_time = manifest.modified;
+  return expert;
+}
+
+// Every file that the manifest names is there with its size.
+absl::Status CheckFiles(BlobStore& blobs, const StoredExpert& expert) {
+  for (const ArtifactFile& file : expert.files) {
+    const absl::StatusOr<BlobInfo> blob = blobs.Head(expert.prefix + file.name);
+    if (absl::IsNotFound(blob.status())) {
+      return absl::AbortedError(StrCat("expert ", expert.id, ": ", file.name,
+                                       " is gone, deleted while it was being made; make it again"));
+    }
+    RETURN_IF_ERROR(blob.status());
+    if (blob->size != file.size) {
+      return absl::DataLossError(StrCat("expert ", expert.id, ": ", file.name, " has ", blob->size,
+                                        " bytes; its manifest says ", file.size));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DeleteKeys(BlobStore& blobs, const std::vector<std::string>& keys) {
+  for (const std::string& key : keys) RETURN_IF_ERROR(blobs.Delete(key));
+  return absl::OkStatus();
+}
+
+// Reads `file` piece by piece; what was visited is good only when the result is OK.
+absl::Status ReadChecked(BlobStore& blobs, const std::string& key, const ArtifactFile& file,
+                         const std::function<absl::Status(std::string_view)>& visit) {
+  Sha256 digest;
+  for (int64_t at = 0; at < file.size;) {
+    ASSIGN_OR_RETURN(const std::string piece,
+                     blobs.Read(key, at, std::min(kPieceBytes, file.size - at)));
+    if (piece.empty()) break;
+    digest.Update(piece);
+    RETURN_IF_ERROR(visit(piece));
+    at += static_cast<int64_t>(piece.size());
+  }
+  const Digest found = digest.Finish();
+  if (found == file.digest) return absl::OkStatus();
+  return absl::DataLossError(StrCat(key, " in ", blobs.uri(), " has the SHA-256 ", found.Hex(),
+                                    "; its manifest says ", file.digest.Hex()));
+}
+
+// Told the bytes that were just read; an error ends the work.
+using ByteCounter = std::function<absl::Status(int64_t)>;
+
+// OK when the target's file of this name, left by an earlier copy, holds the same bytes.
+absl::Status CheckSame(BlobStore& target, const ArtifactFile& file, const ByteCounter& count) {
+  ASSIGN_OR_RETURN(const BlobInfo there, target.Head(file.name));
+  absl::Status same = absl::DataLossError("sizes differ");
+  if (there.size == file.size) {
+    same = ReadChecked(target, file.name, file, [&](std::string_view piece) {
+      return count(static_cast<int64_t>(piece.size()));
+    });
+  }
+  if (!absl::IsDataLoss(same)) return same;
+  return absl::AlreadyExistsError(StrCat(target.uri(), " holds another ", file.name,
+                                         "; choose a folder without files of these names"));
+}
+
+absl::Status CopyOne(BlobStore& source, const std::string& prefix, const ArtifactFile& file,
+                     BlobStore& target, const ByteCounter& count) {
+  absl::StatusOr<std::unique_ptr<BlobWriter>> writer = target.Create(file.name);
+  if (absl::IsAlreadyExists(writer.status())) return CheckSame(target, file, count);
+  RETURN_IF_ERROR(writer.status());
+  const auto append = [&](std::string_view piece) -> absl::Status {
+    RETURN_IF_ERROR(count(static_cast<int64_t>(piece.size())));
+    return (*writer)->Append(piece);
+  };
+  RETURN_IF_ERROR(ReadChecked(source, prefix + file.name, file, append));
+  return (*writer)->Commit().status();
+}
+
+}  // namespace
+
+int64_t StoredExpert::bytes() const {
+  int64_t sum = manifest.size;
+  for (const ArtifactFile& file : files) sum += file.size;
+  return sum;
+}
+
+ExpertStore::ExpertStore(BlobStore& blobs) : blobs_(blobs) {}
+
+absl::Status ExpertStore::Load() {
+  std::map<std::string, StoredExpert> experts;
+  RETURN_IF_ERROR(ForEachBlob(blobs_, std::string(kRoot), [&](const BlobInfo& blob) {
+    const std::string id = IdOfManifestKey(blob.key);
+    if (id.empty() || experts.contains(id)) return absl::OkStatus();
+    absl::StatusOr<StoredExpert> expert = ReadExpert(blobs_, id, blob);
+    if (expert.ok()) {
+      experts.emplace(id, *std::move(expert));
+    } else {
+      Log(LogLevel::kError, "an expert's manifest cannot be read",
+          {{"key", blob.key}, {"error", std::string(expert.status().message())}});
+    }
+    return absl::OkStatus();
+  }));
+  MutexLock lock(mutex_);
+  experts_ = std::move(experts);
+  return absl::OkStatus();
+}
+
+std::optional<StoredExpert> ExpertStore::Find(const std::string& id) const {
+  MutexLock lock(mutex_);
+  const auto found = experts_.find(id);
+  if (found == experts_.end()) return std::nullopt;
+  return found->second;
+}
+
+std::vector<StoredExpert> ExpertStore::List() const {
+  MutexLock lock(mutex_);
+  std::vector<StoredExpert> experts;
+  for (const auto& [id, expert] : experts_) experts.push_back(expert);
+  return experts;
+}
+
+std::string ExpertStore::NewPrefix(const std::string& id) const {
+  std::random_device random;
+  return absl::StrFormat("%s%s/%08x%08x/", ToAbsl(kRoot), id, random(), random());
+}
+
+absl::StatusOr<StoredExpert> ExpertStore::Publish(const std::string& id, const std::string& prefix,
+                                                  const std::string& manifest_json) {
+  if (IdOfManifestKey(StrCat(prefix, kManifestName)) != id) {
+    return absl::InvalidArgumentError(
+        StrCat("the prefix \"", prefix, "\" is not one of expert ", id));
+  }
+  ASSIGN_OR_RETURN(StoredExpert expert, MakeExpert(id, prefix, manifest_json));
+  RETURN_IF_ERROR(CheckFiles(blobs_, expert));
+  if (const std::optional<StoredExpert> earlier = Find(id)) {
+    Discard(prefix);  // the same id is the same expert: the one that readers know stays
+    return *earlier;
+  }
+  const std::string key = StrCat(prefix, kManifestName);
+  RETURN_IF_ERROR(blobs_.Put(key, manifest_json).status());
+  ASSIGN_OR_RETURN(const BlobInfo info, blobs_.Head(key));
+  expert.create_time = info.modified;
+  MutexLock lock(mutex_);
+  // Two attempts that end at once both have a manifest; as in Load(), the first in key order counts.
+  const auto [at, inserted] = experts_.emplace(id, expert);
+  if (!inserted && prefix < at->second.prefix) at->second = expert;
+  return at->second;
+}
+
+absl::Status ExpertStore::Delete(const std::string& id) {
+  if (!IsExpertId(id)) return absl::OkStatus();  // nothing can be stored under it
+  std::vector<std::string> manifests;
+  std::vector<std::string> files;
+  RETURN_IF_ERROR(ForEachBlob(blobs_, StrCat(kRoot, id, "/"), [&](const BlobInfo& blob) {
+    (IdOfManifestKey(blob.key).empty() ? files : manifests).push_back(blob.key);
+    return absl::OkStatus();
+  }));
+  RETURN_IF_ERROR(DeleteKeys(blobs_, manifests));
+  {
+    MutexLock lock(mutex_);
+    experts_.erase(id);
+  }
+  return DeleteKeys(blobs_, files);
+}
+
+void ExpertStore::Discard(const std::string& prefix) const {
+  std::vector<std::string> keys;
+  absl::Status status = ForEachBlob(blobs_, prefix, [&](const BlobInfo& blob) {
+    keys.push_back(blob.key);
+    return absl::OkStatus();
+  });
+  if (status.ok()) status = DeleteKeys(blobs_, keys);
+  if (!status.ok()) {
+    Log(LogLevel::kWarning, "files of a discarded attempt stay behind",
+        {{"prefix", prefix}, {"error", std::string(status.message())}});
+  }
+}
+
+absl::StatusOr<std::string> ExpertStore::ReadFile(const StoredExpert& expert,
+                                                  const std::string& name, int64_t offset,
+                                                  int64_t length) const {
+  const auto found = std::find_if(expert.files.begin(), expert.files.end(),
+                                  [&](const ArtifactFile& file) { return file.name == name; });
+  if (found == expert.files.end() && name != kManifestName) {
+    return absl::NotFoundError(StrCat("expert ", expert.id, " has no file \"", name, "\""));
+  }
+  const int64_t size = found == expert.files.end() ? expert.manifest.size : found->size;
+  if (offset < 0 || length < 0 || offset > size) {
+    return absl::OutOfRangeError(StrCat("offset ", offset, ", length ", length, ": ", name, " of ",
+                                        expert.id, " has ", size, " bytes"));
+  }
+  const int64_t wanted = std::min({length, kPieceBytes, size - offset});
+  if (wanted == 0) return std::string();
+  ASSIGN_OR_RETURN(std::string bytes, blobs_.Read(expert.prefix + name, offset, wanted));
+  if (static_cast<int64_t>(bytes.size()) != wanted) {
+    return absl::DataLossError(StrCat(name, " of expert ", expert.id, " ends at byte ",
+                                      offset + static_cast<int64_t>(bytes.size()),
+                                      "; its manifest says ", size));
+  }
+  return bytes;
+}
+
+absl::Status ExpertStore::CopyTo(const StoredExpert& expert, BlobStore& target,
+                                 RunContext& context) const {
+  const std::string manifest(kManifestName);
+  const absl::StatusOr<std::string> there = target.ReadAll(manifest, kManifestLimit);
+  if (there.ok() && *there == expert.manifest_json) return absl::OkStatus();
+  if (there.ok()) {
+    return absl::AlreadyExistsError(
+        StrCat(target.uri(), " holds another expert; choose an empty folder"));
+  }
+  if (!absl::IsNotFound(there.status())) return there.status();
+  int64_t done = 0;
+  for (const ArtifactFile& file : expert.files) {
+    const auto report = [&](int64_t bytes) -> absl::Status {
+      done += bytes;
+      context.Report({"copy", done, expert.bytes(), "bytes"});
+      return context.CheckCancelled();
+    };
+    RETURN_IF_ERROR(CopyOne(blobs_, expert.prefix, file, target, report));
+  }
+  return target.Put(manifest, expert.manifest_json).status();
+}
+
+}  // namespace secateur

@@ -1,0 +1,37 @@
+#include "server/artifact/manifest.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include "server/base/strings.h"
+
+namespace secateur {
+
+absl::StatusOr<std::string> ManifestText(const v1::Manifest& manifest) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = true;
+  std::string text;
+  const auto status = google::protobuf::util::MessageToJsonString(manifest, &text, options);
+  if (!status.ok()) {
+    return absl::InternalError(StrCat("the manifest cannot be written: ", status.ToString()));
+  }
+  return text;
+}
+
+absl::StatusOr<v1::Manifest> ParseManifest(std::string_view text) {
+  google::protobuf::util::JsonParseOptions options;
+  options.ignore_unknown_fields = true;  // a newer version is refused below, by its number
+  v1::Manifest manifest;
+  const auto status = google::protobuf::util::JsonStringToMessage(
+      google::protobuf::StringPiece(text.data(), text.size()), &manifest, options);
+  if (!status.ok()) {
+    return absl::DataLossError(StrCat("secateur.json is damaged: ", status.ToString()));
+  }
+  if (manifest.format_version() > kManifestFormatVersion || manifest.format_version() < 1) {
+    return absl::UnimplementedError(StrCat("secateur.json has format_version ",
+                                           manifest.format_version(), "; this build reads 1 to ",
+                                           kManifestFormatVersion));
+  }
+  return manifest;
+}
+
+}  // namespace secateur

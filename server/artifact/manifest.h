@@ -1,0 +1,20 @@
+// The manifest `secateur.json` (proto secateur.v1.Manifest) as text, and back.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "secateur/v1/manifest.pb.h"
+
+namespace secateur {
+
+inline constexpr int kManifestFormatVersion = 1;
+
+// Proto3 JSON, indented, fields in the order of their numbers: the same manifest, the same bytes.
+absl::StatusOr<std::string> ManifestText(const v1::Manifest& manifest);
+
+// DATA_LOSS when it does not parse, UNIMPLEMENTED for a newer format_version.
+absl::StatusOr<v1::Manifest> ParseManifest(std::string_view text);
+
+}  // namespace secateur

@@ -1,0 +1,55 @@
+// README.md of an expert: what it is, what it was made from, how it was measured, how to load it.
+// Text from plain data; no time, host or path, so that the same expert has the same card. Free text
+// and values that come from files are escaped: they cannot end a line, a table cell or the front
+// matter. Pure functions, but ReadBaseLicense, which reads two files of the base folder.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "server/base/digest.h"
+
+namespace secateur {
+
+// What Hugging Face's front matter says about a licence; empty fields are left out.
+struct BaseLicense {
+  std::string license;       // "apache-2.0", "gemma", "other"
+  std::string license_name;  // with "other"
+  std::string license_link;
+};
+
+// From the front matter of the base's README.md, else "apache-2.0" or "mit" when its LICENSE is that
+// text; all empty when neither says anything.
+BaseLicense ReadBaseLicense(const std::string& base_folder);
+
+struct ModelCard {
+  struct Selection {  // "language" and "ko", "ja"
+    std::string key;
+    std::vector<std::string> values;
+  };
+  struct Evaluation {  // bits per byte on one corpus, lower is better
+    std::string corpus;
+    int64_t documents = 0;
+    int64_t bytes = 0;
+    double base = 0;
+    double expert = 0;
+  };
+
+  std::string title;       // display name, may be empty: then "Expert of <base>"
+  std::string base_model;  // name on the server, or a hub id
+  Digest base_digest;      // of config and weights
+  BaseLicense license;
+  std::vector<Selection> selections;  // empty: general
+  std::string rule;                   // "RELATIVE_MEAN"
+  int64_t layers = 0;
+  int64_t base_width = 0;    // FFN neurons of each layer
+  int64_t expert_width = 0;
+  int64_t base_parameters = 0;
+  int64_t expert_parameters = 0;
+  std::vector<Evaluation> evaluations;
+};
+
+std::string ModelCardText(const ModelCard& card);
+
+}  // namespace secateur

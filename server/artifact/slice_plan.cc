@@ -1,0 +1,213 @@
+#include "server/artifact/slice_plan.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_join.h"
+#include "server/base/status_macros.h"
+
+namespace secateur {
+namespace {
+
+constexpr size_t kBufferBytes = size_t{1} << 20;
+// Of bytes that pass without a copy: large, so that a writer's second thread is woken rarely.
+constexpr size_t kPieceBytes = size_t{4} << 20;
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  return StrCat("[", absl::StrJoin(shape, ", "), "]");
+}
+
+absl::Status CheckLayer(const std::vector<int32_t>& kept, int64_t layer, int64_t width,
+                        int64_t expected_count) {
+  const auto count = static_cast<int64_t>(kept.size());
+  if (count == 0) {
+    return absl::InvalidArgumentError(
+        StrCat("mask of layer ", layer, " keeps no neuron; every layer must keep at least one"));
+  }
+  if (count != expected_count) {
+    return absl::InvalidArgumentError(
+        StrCat("mask of layer ", layer, " keeps ", count, " neurons and layer 0 keeps ",
+               expected_count, "; every layer must keep the same count"));
+  }
+  int64_t previous = -1;
+  for (const int32_t channel : kept) {
+    if (channel <= previous || channel >= width) {
+      return absl::InvalidArgumentError(
+          StrCat("mask of layer ", layer, " has channel ", channel, " behind ", previous,
+                 "; channels must ascend within [0, ", width, ")"));
+    }
+    previous = channel;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMask(const ModelConfig& config, const Mask& mask) {
+  const auto layers = static_cast<int64_t>(mask.kept.size());
+  if (layers != config.num_layers) {
+    return absl::InvalidArgumentError(
+        StrCat("mask has ", layers, " layers; the base model has ", config.num_layers));
+  }
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    RETURN_IF_ERROR(CheckLayer(mask.kept[static_cast<size_t>(layer)], layer,
+                               config.intermediate_size,
+                               static_cast<int64_t>(mask.kept[0].size())));
+  }
+  return absl::OkStatus();
+}
+
+int NeuronAxis(const TensorInfo& info) {
+  const auto found = std::find(info.axes.begin(), info.axes.end(), Axis::kNeuron);
+  return found == info.axes.end() ? -1 : static_cast<int>(found - info.axes.begin());
+}
+
+absl::Status SendUncopied(std::string_view bytes, const ByteSink& sink) {
+  while (!bytes.empty()) {
+    RETURN_IF_ERROR(sink(bytes.substr(0, kPieceBytes)));
+    bytes.remove_prefix(std::min(bytes.size(), kPieceBytes));
+  }
+  return absl::OkStatus();
+}
+
+// Collects small pieces, so that the sink sees few large ones.
+class BufferedSink {
+ public:
+  explicit BufferedSink(const ByteSink& sink) : sink_(sink) {}
+
+  absl::Status Append(std::string_view bytes) {
+    if (used_ + bytes.size() > kBufferBytes) RETURN_IF_ERROR(Flush());
+    if (bytes.size() > kBufferBytes) return SendUncopied(bytes, sink_);
+    std::memcpy(Space(), bytes.data(), bytes.size());
+    Claim(bytes.size());
+    return absl::OkStatus();
+  }
+
+  absl::Status Flush() {
+    if (used_ == 0) return absl::OkStatus();
+    const size_t size = used_;
+    used_ = 0;
+    return sink_(std::string_view(buffer_.get(), size));
+  }
+
+  // Where the next bytes go; `Free()` bytes fit, `Claim()` says how many came.
+  char* Space() { return buffer_.get() + used_; }
+  size_t Free() const { return kBufferBytes - used_; }
+  void Claim(size_t bytes) { used_ += bytes; }
+
+ private:
+  const ByteSink& sink_;
+  const std::unique_ptr<char[]> buffer_ = std::make_unique_for_overwrite<char[]>(kBufferBytes);
+  size_t used_ = 0;
+};
+
+// A tensor seen as [outer, channels, inner bytes], cut along the middle.
+struct CutShape {
+  int64_t outer = 1;
+  int64_t channels = 1;
+  int64_t inner_bytes = 1;
+};
+
+CutShape CutShapeOf(const TensorView& base, int axis) {
+  CutShape cut;
+  cut.inner_bytes = ItemSize(base.dtype);
+  for (int i = 0; i < static_cast<int>(base.shape.size()); ++i) {
+    const int64_t extent = base.shape[static_cast<size_t>(i)];
+    (i < axis ? cut.outer : i == axis ? cut.channels : cut.inner_bytes) *= extent;
+  }
+  return cut;
+}
+
+// Channels that lie next to one another are one contiguous copy.
+absl::Status CopyRows(std::string_view block, size_t row_bytes, const std::vector<int32_t>& kept,
+                      BufferedSink& sink) {
+  for (size_t i = 0; i < kept.size();) {
+    size_t end = i + 1;
+    while (end < kept.size() && kept[end] == kept[end - 1] + 1) ++end;
+    RETURN_IF_ERROR(sink.Append(
+        block.substr(static_cast<size_t>(kept[i]) * row_bytes, (end - i) * row_bytes)));
+    i = end;
+  }
+  return absl::OkStatus();
+}
+
+// memcpy of a constant size is one load and one store, whatever the alignment of the file is.
+template <size_t kItemBytes>
+void Gather(const char* row, const int32_t* kept, size_t count, char* out) {
+  for (size_t i = 0; i < count; ++i) {
+    std::memcpy(out + i * kItemBytes, row + static_cast<size_t>(kept[i]) * kItemBytes, kItemBytes);
+  }
+}
+
+template <size_t kItemBytes>
+absl::Status GatherColumns(std::string_view bytes, const CutShape& cut,
+                           const std::vector<int32_t>& kept, BufferedSink& sink) {
+  const size_t row_bytes = static_cast<size_t>(cut.channels) * kItemBytes;
+  for (int64_t row = 0; row < cut.outer; ++row) {
+    const char* from = bytes.data() + static_cast<size_t>(row) * row_bytes;
+    for (size_t i = 0; i < kept.size();) {
+      if (sink.Free() < kItemBytes) RETURN_IF_ERROR(sink.Flush());
+      const size_t count = std::min(kept.size() - i, sink.Free() / kItemBytes);
+      Gather<kItemBytes>(from, kept.data() + i, count, sink.Space());
+      sink.Claim(count * kItemBytes);
+      i += count;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CopyCut(const CutShape& cut, std::string_view bytes, const std::vector<int32_t>& kept,
+                     BufferedSink& sink) {
+  switch (cut.outer > 1 ? cut.inner_bytes : 0) {
+    case 1: return GatherColumns<1>(bytes, cut, kept, sink);
+    case 2: return GatherColumns<2>(bytes, cut, kept, sink);
+    case 4: return GatherColumns<4>(bytes, cut, kept, sink);
+    case 8: return GatherColumns<8>(bytes, cut, kept, sink);
+    default: break;
+  }
+  const auto inner = static_cast<size_t>(cut.inner_bytes);
+  const size_t block = static_cast<size_t>(cut.channels) * inner;
+  for (size_t i = 0; i < static_cast<size_t>(cut.outer); ++i) {
+    RETURN_IF_ERROR(CopyRows(bytes.substr(i * block, block), inner, kept, sink));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<TensorSlice>> MakeSlicePlan(const ModelConfig& config,
+                                                       const SafetensorsFolder& base,
+                                                       const Mask& mask) {
+  RETURN_IF_ERROR(CheckMask(config, mask));
+  std::vector<TensorSlice> plan;
+  for (TensorInfo& info : TensorTable(config)) {
+    ASSIGN_OR_RETURN(const TensorView view, base.Find(info.name));
+    if (view.shape != info.shape) {
+      return absl::InvalidArgumentError(StrCat("tensor ", info.name, " of the base has shape ",
+                                               ShapeText(view.shape), "; its config says ",
+                                               ShapeText(info.shape)));
+    }
+    TensorSlice slice;
+    slice.spec = {info.name, view.dtype, view.shape};
+    const int axis = NeuronAxis(info);
+    if (axis >= 0 && static_cast<int64_t>(mask.kept[0].size()) < config.intermediate_size) {
+      slice.axis = axis;
+      slice.kept = &mask.kept[static_cast<size_t>(info.layer)];
+      slice.spec.shape[static_cast<size_t>(axis)] = static_cast<int64_t>(slice.kept->size());
+    }
+    slice.info = std::move(info);
+    plan.push_back(std::move(slice));
+  }
+  return plan;
+}
+
+absl::Status StreamSlice(const TensorSlice& slice, const TensorView& base, const ByteSink& sink) {
+  if (slice.axis < 0) return SendUncopied(base.bytes, sink);
+  BufferedSink buffered(sink);
+  RETURN_IF_ERROR(CopyCut(CutShapeOf(base, slice.axis), base.bytes, *slice.kept, buffered));
+  return buffered.Flush();
+}
+
+}  // namespace secateur

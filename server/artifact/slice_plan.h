@@ -1,0 +1,34 @@
+// Mask and tensor table to the rows and columns each tensor keeps. contract
+//
+// Pure data and copying of bytes: no libtorch. The plan refers to the mask it was made from, which
+// must outlive it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/format/safetensors_reader.h"
+#include "server/format/tensor_writer.h"
+#include "server/mask/mask.h"
+#include "server/model/tensor_table.h"
+
+namespace secateur {
+
+struct TensorSlice {
+  TensorInfo info;                              // of the base tensor
+  TensorSpec spec;                              // of the expert's tensor; the base's stored dtype
+  int axis = -1;                                // which axis is cut; -1: copied whole
+  const std::vector<int32_t>* kept = nullptr;   // along `axis`
+};
+
+// One entry for each tensor of the table, in its order. INVALID_ARGUMENT when the mask does not fit
+// the config (layers, channels in range, ascending, at least one, equal counts in every layer).
+absl::StatusOr<std::vector<TensorSlice>> MakeSlicePlan(const ModelConfig& config,
+                                                       const SafetensorsFolder& base,
+                                                       const Mask& mask);
+
+// Streams the kept bytes of one tensor through a buffer of at most 1 MiB.
+absl::Status StreamSlice(const TensorSlice& slice, const TensorView& base, const ByteSink& sink);
+
+}  // namespace secateur

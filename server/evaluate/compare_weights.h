@@ -1,0 +1,39 @@
+// An expert's own words and numbers against its base's, without a forward pass: config.json, the
+// tensors outside the layers byte for byte, and each layer's weights value for value. This finds a
+// single wrong bit, which a forward pass within a tolerance would let through.
+//
+// All errors are DATA_LOSS and name the key or tensor and both values. Functions that take tensors
+// may throw what libtorch throws: call them through GuardTorch().
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/status.h"
+#include "server/model/tensor_table.h"
+#include "server/model/weights.h"
+
+namespace secateur {
+
+// The expert's config.json is the base's with another `intermediate_size`.
+absl::Status CompareConfigs(const ModelFolder& base, const ModelFolder& expert);
+
+// Embedding, final norm and head.
+absl::Status CompareOuterTensors(const ModelFolder& base, const ModelFolder& expert);
+
+struct KeptChannels {
+  at::Tensor index;    // [width], int64: the channels
+  at::Tensor factors;  // [intermediate_size]: 1 for a channel that stays, 0 for others
+};
+// On the device and in the type of `like`. Channels must be in [0, intermediate_size).
+KeptChannels MakeKeptChannels(const std::vector<int32_t>& channels, int64_t intermediate_size,
+                              const at::Tensor& like);
+
+// Each tensor of the expert's layer is the base's, cut to `index` along its neuron axis.
+absl::Status CompareLayerWeights(const std::vector<TensorInfo>& base_table, int64_t layer,
+                                 const LayerWeights& expert, const LayerWeights& base,
+                                 const at::Tensor& index);
+
+}  // namespace secateur

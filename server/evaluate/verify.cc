@@ -1,0 +1,179 @@
+#include "server/evaluate/verify.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "server/base/status_macros.h"
+#include "server/evaluate/compare_weights.h"
+#include "server/model/torch_guard.h"
+
+namespace secateur {
+namespace {
+
+constexpr int64_t kLogitPositions = 64;  // the last ones of the sample
+constexpr int64_t kLogitRows = 16;       // at once: [16, vocabulary] is 17 MB for 262,144 tokens
+
+// The largest difference and the largest magnitude it is measured by.
+struct Difference {
+  double error = 0;
+  double magnitude = 0;
+
+  double relative() const {
+    if (error == 0) return 0;
+    return magnitude == 0 ? std::numeric_limits<double>::infinity() : error / magnitude;
+  }
+};
+
+double LargestMagnitude(const at::Tensor& values) {
+  return values.abs().max().to(at::kDouble).item<double>();  // NaN if there is one
+}
+
+Difference Compare(const at::Tensor& expert, const at::Tensor& reference) {
+  const at::Tensor wanted = reference.to(at::kFloat);
+  return {LargestMagnitude(expert.to(at::kFloat) - wanted), LargestMagnitude(wanted)};
+}
+
+absl::Status CheckDifference(const Difference& difference, double tolerance,
+                             const std::string& where) {
+  if (difference.error <= tolerance * difference.magnitude) return absl::OkStatus();  // NaN: no
+  return absl::DataLossError(StrCat(where, ": the expert differs from its reference by ",
+                                    difference.error, "; ", tolerance, " x the largest value ",
+                                    difference.magnitude, " is allowed"));
+}
+
+absl::Status CheckMask(const Mask& mask, const ModelConfig& base, const ModelConfig& expert) {
+  if (static_cast<int64_t>(mask.kept.size()) != base.num_layers) {
+    return absl::InvalidArgumentError(StrCat("the mask has ", mask.kept.size(),
+                                             " layers; the base model has ", base.num_layers));
+  }
+  for (size_t layer = 0; layer < mask.kept.size(); ++layer) {
+    const std::vector<int32_t>& kept = mask.kept[layer];
+    if (static_cast<int64_t>(kept.size()) != expert.intermediate_size) {
+      return absl::DataLossError(StrCat("layer ", layer, ": the expert has ",
+                                        expert.intermediate_size, " neurons; its mask keeps ",
+                                        kept.size()));
+    }
+    const auto outside = std::find_if(kept.begin(), kept.end(), [&](int32_t channel) {
+      return channel < 0 || channel >= base.intermediate_size;
+    });
+    if (outside != kept.end()) {
+      return absl::InvalidArgumentError(StrCat("the mask of layer ", layer, " keeps channel ",
+                                               *outside, "; the base model has ",
+                                               base.intermediate_size));
+    }
+  }
+  return absl::OkStatus();
+}
+
+double MeanNats(const std::vector<double>& nll) {
+  if (nll.empty()) return 0;
+  return std::accumulate(nll.begin(), nll.end(), 0.0) / static_cast<double>(nll.size());
+}
+
+// The two residual streams and what they are computed with.
+class Verifier {
+ public:
+  Verifier(const Transformer& base, const ModelFolder& expert, const PackedBatch& sample,
+           const VerifyOptions& options)
+      : base_(base), expert_(expert), sample_(sample), options_(options) {}
+
+  absl::Status Start() {
+    ASSIGN_OR_RETURN(base_runner_, LayerRunner::Create(base_.config(), base_.device(), sample_));
+    ASSIGN_OR_RETURN(expert_runner_,
+                     LayerRunner::Create(expert_.config(), base_.device(), sample_));
+    ASSIGN_OR_RETURN(base_hidden_, base_runner_->Embed(base_.outer()));
+    expert_hidden_ = base_hidden_;  // the embeddings are equal, byte for byte
+    found_.tokens = sample_.tokens();
+    return absl::OkStatus();
+  }
+
+  absl::Status Layer(int64_t layer, const std::vector<int32_t>& channels) {
+    const LayerWeights& weights = base_.layer(layer);
+    ASSIGN_OR_RETURN(const LayerWeights cut, LoadLayer(expert_, layer, base_.device()));
+    KeptChannels kept;
+    RETURN_IF_ERROR(GuardTorch([&] {
+      kept = MakeKeptChannels(channels, base_.config().intermediate_size, weights.up.weight);
+      return CompareLayerWeights(base_.folder().table(), layer, cut, weights, kept.index);
+    }));
+    ASSIGN_OR_RETURN(base_hidden_, base_runner_->Forward(layer, weights, base_hidden_, nullptr,
+                                                         kept.factors));
+    ASSIGN_OR_RETURN(expert_hidden_, expert_runner_->Forward(layer, cut, expert_hidden_));
+    return GuardTorch([&] {
+      const Difference difference = Compare(expert_hidden_, base_hidden_);
+      found_.max_layer_error = std::max(found_.max_layer_error, difference.relative());
+      return CheckDifference(difference, options_.tolerance, StrCat("layer ", layer));
+    });
+  }
+
+  absl::StatusOr<Verification> Finish() {
+    ASSIGN_OR_RETURN(base_hidden_, base_runner_->FinalNorm(base_.outer(), base_hidden_));
+    ASSIGN_OR_RETURN(expert_hidden_, expert_runner_->FinalNorm(base_.outer(), expert_hidden_));
+    RETURN_IF_ERROR(CompareLogits());
+    ASSIGN_OR_RETURN(const std::vector<double> reference,
+                     TokenNll(base_.config(), base_.outer(), base_hidden_, sample_));
+    ASSIGN_OR_RETURN(const std::vector<double> expert,
+                     TokenNll(base_.config(), base_.outer(), expert_hidden_, sample_));
+    found_.reference_nats_per_token = MeanNats(reference);
+    found_.expert_nats_per_token = MeanNats(expert);
+    return found_;
+  }
+
+ private:
+  absl::Status CompareLogits() {
+    const int64_t tokens = sample_.tokens();
+    Difference largest;
+    for (int64_t row = std::max<int64_t>(0, tokens - kLogitPositions); row < tokens;
+         row += kLogitRows) {
+      const int64_t end = std::min(row + kLogitRows, tokens);
+      ASSIGN_OR_RETURN(const at::Tensor reference, base_.Logits(base_hidden_.slice(0, row, end)));
+      ASSIGN_OR_RETURN(const at::Tensor expert, base_.Logits(expert_hidden_.slice(0, row, end)));
+      RETURN_IF_ERROR(GuardTorch([&] {
+        const Difference difference = Compare(expert, reference);
+        largest.error = std::max(largest.error, difference.error);
+        largest.magnitude = std::max(largest.magnitude, difference.magnitude);
+        return CheckDifference(difference, options_.tolerance,
+                               StrCat("logits of positions ", row, " to ", end - 1));
+      }));
+    }
+    found_.max_logit_error = largest.relative();
+    return absl::OkStatus();
+  }
+
+  const Transformer& base_;
+  const ModelFolder& expert_;
+  const PackedBatch& sample_;
+  const VerifyOptions& options_;
+  std::optional<LayerRunner> base_runner_;
+  std::optional<LayerRunner> expert_runner_;
+  at::Tensor base_hidden_;
+  at::Tensor expert_hidden_;
+  Verification found_;
+};
+
+}  // namespace
+
+absl::StatusOr<Verification> VerifyExpert(const Transformer& base, const Mask& mask,
+                                          const ModelFolder& expert, const PackedBatch& sample,
+                                          const VerifyOptions& options, RunContext& context) {
+  const int64_t layers = base.config().num_layers;
+  RETURN_IF_ERROR(CompareConfigs(base.folder(), expert));
+  RETURN_IF_ERROR(CheckMask(mask, base.config(), expert.config()));
+  RETURN_IF_ERROR(CompareOuterTensors(base.folder(), expert));
+  Verifier verifier(base, expert, sample, options);
+  RETURN_IF_ERROR(verifier.Start());
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    RETURN_IF_ERROR(context.CheckCancelled());
+    RETURN_IF_ERROR(verifier.Layer(layer, mask.kept[static_cast<size_t>(layer)]));
+    context.Report({"verify", layer + 1, layers, "layers"});
+  }
+  return verifier.Finish();
+}
+
+}  // namespace secateur

@@ -1,0 +1,368 @@
+#include "server/jobs/job_queue.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "server/base/digest.h"
+#include "server/base/errors.h"
+#include "server/base/log.h"
+#include "server/base/status_macros.h"
+#include "server/base/strings.h"
+
+namespace secateur {
+namespace {
+
+constexpr absl::Duration kNotifyEvery = absl::Milliseconds(200);
+
+std::string IdFor(const OperationRequest& request) {
+  Sha256 hash;
+  if (!request.request_id.empty()) {
+    hash.UpdateField(request.method);
+    hash.UpdateField(request.request_id);
+  } else {
+    std::random_device random;
+    for (int i = 0; i < 4; ++i) hash.UpdateField((uint64_t{random()} << 32) | random());
+  }
+  return hash.Finish().Id('o');
+}
+
+absl::Status NotFound(const std::string& id) {
+  return WithResource(
+      absl::NotFoundError(StrCat("operations/", id, " is not known: it was deleted, forgotten after "
+                                 "it was done, or belongs to an earlier run of the server")),
+      "google.longrunning.Operation", StrCat("operations/", id));
+}
+
+absl::Status Draining() {
+  return WithReason(WithRetryAfter(absl::UnavailableError(
+                                       "the server is shutting down and takes no new work; try "
+                                       "again, another replica will answer"),
+                                   absl::Seconds(1)),
+                    "DRAINING");
+}
+
+std::string_view Name(OperationState state) {
+  switch (state) {
+    case OperationState::kQueued: return "queued";
+    case OperationState::kRunning: return "running";
+    case OperationState::kSucceeded: return "succeeded";
+    case OperationState::kFailed: return "failed";
+    case OperationState::kCancelled: return "cancelled";
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+struct JobQueue::Entry {
+  Operation operation;
+  std::unique_ptr<RunContext> context;
+  std::map<int64_t, Observer> observers;
+  absl::Time phase_start;
+  absl::Time last_notified = absl::InfinitePast();
+};
+
+JobQueue::JobQueue(Options options, std::map<std::string, JobFactory> factories,
+                   OperationStore& store, const Clock& clock, Metrics& metrics)
+    : options_(options),
+      factories_(std::move(factories)),
+      store_(store),
+      clock_(clock),
+      metrics_(metrics) {
+  for (int i = 0; i < options_.workers; ++i) workers_.emplace_back([this] { Work(); });
+}
+
+JobQueue::~JobQueue() {
+  Drain(absl::ZeroDuration());
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.NotifyAll();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+absl::StatusOr<Operation> JobQueue::Known(const std::string& id,
+                                          const OperationRequest& request) const {
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return absl::NotFoundError("");
+  if (found->second->operation.request.request != request.request) {
+    return WithField(
+        WithReason(absl::InvalidArgumentError(StrCat(
+                       "request_id \"", request.request_id, "\" was used for another ",
+                       request.method, " request (operations/", id,
+                       "): give each request an id of its own, or leave it empty")),
+                   "REQUEST_ID_REUSED"),
+        "request_id");
+  }
+  return found->second->operation;
+}
+
+absl::StatusOr<std::shared_ptr<JobQueue::Entry>> JobQueue::Accept(OperationRequest request) {
+  auto entry = std::make_shared<Entry>();
+  const std::string id = IdFor(request);
+  const absl::Time now = clock_.Now();
+  OperationEvent created{.kind = OperationEvent::Kind::kCreated, .time = now, .request = request};
+  RETURN_IF_ERROR(store_.Append(id, created));
+  entry->operation = Operation{.id = id, .request = std::move(request), .create_time = now};
+  entry->context = std::make_unique<RunContext>(
+      [this, weak = std::weak_ptr<Entry>(entry)](const Progress& progress) {
+        if (auto live = weak.lock()) Report(live, progress);
+      });
+  ForgetOldest();
+  metrics_.OperationStarted(entry->operation.request.method);
+  ++unfinished_;
+  entries_[id] = entry;
+  by_age_.push_back(id);
+  return entry;
+}
+
+absl::StatusOr<Operation> JobQueue::Submit(OperationRequest request) {
+  MutexLock lock(mutex_);
+  if (!request.request_id.empty()) {
+    auto known = Known(IdFor(request), request);
+    if (!absl::IsNotFound(known.status())) return known;
+  }
+  if (draining_) return Draining();
+  if (static_cast<int64_t>(queue_.size()) >= options_.max_queued) {
+    return WithReason(
+        WithRetryAfter(absl::ResourceExhaustedError(
+                           StrCat("the queue is full (", options_.max_queued,
+                                  " operations wait): try again in a few seconds, or raise "
+                                  "--max-queued-operations")),
+                       options_.retry_after),
+        "QUEUE_FULL");
+  }
+  if (!factories_.contains(request.method)) {
+    return absl::InternalError(StrCat("no factory makes jobs for ", request.method));
+  }
+  ASSIGN_OR_RETURN(std::shared_ptr<Entry> entry, Accept(std::move(request)));
+  queue_.push_back(entry);
+  metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
+  changed_.NotifyAll();
+  return entry->operation;
+}
+
+absl::StatusOr<Operation> JobQueue::SubmitDone(OperationRequest request, TypedBytes result) {
+  MutexLock lock(mutex_);
+  if (!request.request_id.empty()) {
+    auto known = Known(IdFor(request), request);
+    if (!absl::IsNotFound(known.status())) return known;
+  }
+  if (draining_) return Draining();
+  ASSIGN_OR_RETURN(std::shared_ptr<Entry> entry, Accept(std::move(request)));
+  RETURN_IF_ERROR(Apply(*entry, {.kind = OperationEvent::Kind::kSucceeded,
+                                 .time = clock_.Now(),
+                                 .result = std::move(result)}));
+  return entry->operation;
+}
+
+absl::StatusOr<Operation> JobQueue::Get(const std::string& id) const {
+  MutexLock lock(mutex_);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return NotFound(id);
+  return found->second->operation;
+}
+
+std::vector<Operation> JobQueue::List() const {
+  MutexLock lock(mutex_);
+  std::vector<Operation> operations;
+  operations.reserve(by_age_.size());
+  for (auto id = by_age_.rbegin(); id != by_age_.rend(); ++id) {
+    operations.push_back(entries_.at(*id)->operation);
+  }
+  return operations;
+}
+
+absl::Status JobQueue::Cancel(const std::string& id) {
+  MutexLock lock(mutex_);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return NotFound(id);
+  Entry& entry = *found->second;
+  if (IsDone(entry.operation.state) || entry.operation.cancel_requested) return absl::OkStatus();
+  entry.context->Cancel();
+  RETURN_IF_ERROR(
+      Apply(entry, {.kind = OperationEvent::Kind::kCancelRequested, .time = clock_.Now()}));
+  if (entry.operation.state == OperationState::kQueued) {
+    std::erase(queue_, found->second);
+    metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
+    return Apply(entry, {.kind = OperationEvent::Kind::kCancelled,
+                         .time = clock_.Now(),
+                         .error = absl::CancelledError("cancelled before it started")});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status JobQueue::Delete(const std::string& id) {
+  MutexLock lock(mutex_);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return NotFound(id);
+  if (!IsDone(found->second->operation.state)) {
+    return absl::FailedPreconditionError(
+        StrCat("operations/", id, " is not done: cancel it first, or wait"));
+  }
+  RETURN_IF_ERROR(store_.Delete(id));
+  entries_.erase(found);
+  std::erase(by_age_, id);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> JobQueue::Observe(const std::string& id, Observer observer) {
+  MutexLock lock(mutex_);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return NotFound(id);
+  const int64_t ticket = next_ticket_++;
+  observer(found->second->operation);
+  if (IsDone(found->second->operation.state)) return ticket;
+  found->second->observers[ticket] = std::move(observer);
+  tickets_[ticket] = id;
+  return ticket;
+}
+
+void JobQueue::Unobserve(int64_t ticket) {
+  MutexLock lock(mutex_);
+  const auto found = tickets_.find(ticket);
+  if (found == tickets_.end()) return;
+  if (const auto entry = entries_.find(found->second); entry != entries_.end()) {
+    entry->second->observers.erase(ticket);
+  }
+  tickets_.erase(found);
+}
+
+void JobQueue::Drain(absl::Duration timeout) {
+  const absl::Time deadline = clock_.Now() + timeout;
+  MutexLock lock(mutex_);
+  draining_ = true;
+  while (unfinished_ > 0 && clock_.Now() < deadline) {
+    changed_.WaitFor(mutex_, std::chrono::milliseconds(20));
+  }
+  if (unfinished_ == 0) return;
+  drain_cancelled_ = true;
+  const absl::Status reason = WithReason(
+      absl::UnavailableError("the server shut down before this was done: send the request again"),
+      "DRAINING");
+  for (const std::shared_ptr<Entry>& entry : std::exchange(queue_, {})) {
+    Apply(*entry, {.kind = OperationEvent::Kind::kFailed, .time = clock_.Now(), .error = reason})
+        .IgnoreError();
+  }
+  for (auto& [id, entry] : entries_) {
+    if (!IsDone(entry->operation.state)) entry->context->Cancel();
+  }
+  while (unfinished_ > 0) changed_.Wait(mutex_);
+}
+
+void JobQueue::Work() {
+  while (true) {
+    std::shared_ptr<Entry> entry;
+    {
+      MutexLock lock(mutex_);
+      while (queue_.empty() && !stopping_) changed_.Wait(mutex_);
+      if (queue_.empty()) return;
+      entry = queue_.front();
+      queue_.pop_front();
+      metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
+      const absl::Time now = clock_.Now();
+      metrics_.job_queue_wait.Observe(absl::ToDoubleSeconds(now - entry->operation.create_time));
+      entry->phase_start = now;
+      Apply(*entry, {.kind = OperationEvent::Kind::kStarted, .time = now}).IgnoreError();
+    }
+    RunOne(entry);
+  }
+}
+
+void JobQueue::RunOne(const std::shared_ptr<Entry>& entry) {
+  absl::StatusOr<TypedBytes> result = Execute(entry);
+  MutexLock lock(mutex_);
+  OperationEvent event{.time = clock_.Now()};
+  if (result.ok()) {
+    event.kind = OperationEvent::Kind::kSucceeded;
+    event.result = *std::move(result);
+  } else if (absl::IsCancelled(result.status()) && drain_cancelled_ &&
+             !entry->operation.cancel_requested) {
+    event.kind = OperationEvent::Kind::kFailed;
+    event.error = WithReason(
+        absl::UnavailableError("the server shut down before this was done: send the request again"),
+        "DRAINING");
+  } else {
+    event.kind = absl::IsCancelled(result.status()) ? OperationEvent::Kind::kCancelled
+                                                    : OperationEvent::Kind::kFailed;
+    event.error = result.status();
+  }
+  Apply(*entry, std::move(event)).IgnoreError();
+}
+
+absl::StatusOr<TypedBytes> JobQueue::Execute(const std::shared_ptr<Entry>& entry) {
+  ASSIGN_OR_RETURN(Job job,
+                   factories_.at(entry->operation.request.method)(entry->operation.request));
+  RETURN_IF_ERROR(entry->context->CheckCancelled());
+  return job(*entry->context);
+}
+
+void JobQueue::Report(const std::shared_ptr<Entry>& entry, const Progress& progress) {
+  MutexLock lock(mutex_);
+  OperationProgress& seen = entry->operation.progress;
+  const absl::Time now = clock_.Now();
+  const bool new_phase = seen.phase != progress.phase;
+  if (new_phase) entry->phase_start = now;
+  const double seconds = absl::ToDoubleSeconds(now - entry->phase_start);
+  seen.phase = progress.phase;
+  seen.unit = progress.unit;
+  seen.done = progress.done;
+  seen.total = progress.total;
+  seen.rate = seconds > 0 ? static_cast<double>(progress.done) / seconds : 0;
+  seen.eta = seen.rate > 0 && seen.total > 0
+                 ? absl::Seconds(static_cast<double>(seen.total - seen.done) / seen.rate)
+                 : absl::InfiniteDuration();
+  if (seen.unit == "tokens" && seen.rate > 0) seen.tokens_per_second = seen.rate;
+  if (new_phase || now - entry->last_notified >= kNotifyEvery) Notify(*entry);
+}
+
+absl::Status JobQueue::Apply(Entry& entry, OperationEvent event) {
+  Operation& operation = entry.operation;
+  const absl::Status written = store_.Append(operation.id, event);
+  if (!written.ok()) {
+    Log(LogLevel::kError, "an operation's event could not be stored",
+        {{"operation", operation.id}, {"error", written.ToString()}});
+  }
+  Advance(event, operation);
+  if (IsDone(operation.state)) {
+    --unfinished_;
+    const double seconds = absl::ToDoubleSeconds(operation.end_time - operation.create_time);
+    metrics_.OperationEnded(operation.request.method, Name(operation.state), seconds);
+    Log(operation.state == OperationState::kFailed ? LogLevel::kWarning : LogLevel::kInfo,
+        "operation done",
+        {{"operation", operation.id},
+         {"method", operation.request.method},
+         {"target", operation.request.target},
+         {"state", Name(operation.state)},
+         {"seconds", seconds},
+         {"error", operation.error.ok() ? std::string() : operation.error.ToString()}});
+  }
+  Notify(entry);
+  return written;
+}
+
+void JobQueue::Notify(Entry& entry) {
+  entry.last_notified = clock_.Now();
+  for (auto& [ticket, observer] : entry.observers) observer(entry.operation);
+  if (IsDone(entry.operation.state)) {
+    for (auto& [ticket, observer] : entry.observers) tickets_.erase(ticket);
+    entry.observers.clear();
+  }
+  changed_.NotifyAll();
+}
+
+void JobQueue::ForgetOldest() {
+  while (static_cast<int64_t>(by_age_.size()) >= options_.max_operations) {
+    const auto oldest = std::find_if(by_age_.begin(), by_age_.end(), [this](const std::string& id) {
+      return IsDone(entries_.at(id)->operation.state);
+    });
+    if (oldest == by_age_.end()) return;  // live ones are bounded by the queue and the workers
+    store_.Delete(*oldest).IgnoreError();
+    entries_.erase(*oldest);
+    by_age_.erase(oldest);
+  }
+}
+
+}  // namespace secateur

@@ -1,0 +1,78 @@
+// A long request as the caller sees it: a name, a state, progress, a result or an error.
+//
+// What is kept of an operation is a list of events, each written once; the operation is a fold over
+// them (DESIGN 7). Progress is not kept: it is of the process that works. Plain data.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace secateur {
+
+// States say what has already happened; see OperationMetadata.State of the API for the same words.
+enum class OperationState {
+  kQueued,     // accepted; no work has been done
+  kRunning,    // a worker has started
+  kSucceeded,  // the result is there
+  kFailed,     // the reason is there
+  kCancelled,  // stopped on request
+};
+
+bool IsDone(OperationState state);
+
+// A message by its full type name, serialized: jobs carry results without knowing them.
+struct TypedBytes {
+  std::string type;  // "secateur.v1.Expert"
+  std::string bytes;
+};
+
+struct OperationRequest {
+  std::string method;      // "CreateExpert": which factory makes the job
+  std::string target;      // resource name the work is about
+  std::string request_id;  // of the caller; may be empty
+  std::string request;     // serialized; the factory reads it
+};
+
+struct OperationEvent {
+  enum class Kind { kCreated, kStarted, kCancelRequested, kSucceeded, kFailed, kCancelled };
+  Kind kind = Kind::kCreated;
+  absl::Time time;
+  OperationRequest request;  // kCreated
+  TypedBytes result;         // kSucceeded
+  absl::Status error;        // kFailed, kCancelled
+};
+
+// How far the present phase is.
+struct OperationProgress {
+  std::string phase, unit;
+  int64_t done = 0;
+  int64_t total = 0;  // 0: not known
+  double rate = 0;    // units a second over this phase so far
+  absl::Duration eta = absl::InfiniteDuration();
+  double tokens_per_second = 0;  // of the last phase counted in tokens
+};
+
+struct Operation {
+  std::string id;  // "o" + 40 hex digits
+  OperationRequest request;
+  OperationState state = OperationState::kQueued;
+  bool cancel_requested = false;
+  absl::Time create_time, start_time = absl::InfinitePast(), end_time = absl::InfinitePast();
+  TypedBytes result;
+  absl::Status error;
+  OperationProgress progress;
+};
+
+// The next step of the fold: what `event` makes of the operation. A terminal state beats every event
+// after it.
+void Advance(const OperationEvent& event, Operation& operation);
+
+// The operation that a sequence of events makes. INTERNAL when it does not begin with kCreated.
+absl::StatusOr<Operation> Fold(const std::string& id, const std::vector<OperationEvent>& events);
+
+}  // namespace secateur

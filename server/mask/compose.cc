@@ -1,0 +1,208 @@
+#include "server/mask/compose.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <iterator>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#include "server/base/status_macros.h"
+#include "server/base/strings.h"
+#include "server/mask/for_each_layer.h"
+
+namespace secateur {
+namespace {
+
+// Ranks and channels are 16 bits (Profile::Empty).
+constexpr size_t kMostNeurons = 65'536;
+
+// Channels handled at once: their sums stay in the first-level cache, and a trip count known to the
+// compiler lets it use vector instructions.
+constexpr size_t kBlock = 256;
+
+// Calls `block(begin, count)` for [0, size) in blocks; count is a constant but for the last one.
+template <class Block>
+void ForEachBlock(size_t size, Block block) {
+  size_t begin = 0;
+  for (; begin + kBlock <= size; begin += kBlock) {
+    block(begin, std::integral_constant<size_t, kBlock>());
+  }
+  if (begin < size) block(begin, size - begin);
+}
+
+absl::Status CheckShapes(const std::vector<WeightedView>& views) {
+  if (views.empty()) return absl::InvalidArgumentError("composing needs at least one view");
+  for (const WeightedView& weighted : views) {
+    if (weighted.view == nullptr) return absl::InvalidArgumentError("a view to compose is null");
+  }
+  const RelevanceView& first = *views.front().view;
+  const size_t width = first.layers.empty() ? 0 : first.layers[0].relevance.size();
+  if (width == 0 || width > kMostNeurons) {
+    return absl::InvalidArgumentError(
+        StrCat("view 0 has ", first.layers.size(), " layers of ", width,
+               " neurons; composing needs at least one layer and 1 to ", kMostNeurons, " neurons"));
+  }
+  for (size_t i = 0; i < views.size(); ++i) {
+    const RelevanceView& view = *views[i].view;
+    if (view.layers.size() != first.layers.size()) {
+      return absl::InvalidArgumentError(StrCat("view ", i, " has ", view.layers.size(),
+                                               " layers, view 0 has ", first.layers.size()));
+    }
+    for (size_t l = 0; l < view.layers.size(); ++l) {
+      const RelevanceView::Layer& layer = view.layers[l];
+      if (layer.relevance.size() != width || layer.max_rank.size() != width) {
+        return absl::InvalidArgumentError(StrCat("view ", i, ", layer ", l, " has ",
+                                                 layer.relevance.size(), " relevance scores and ",
+                                                 layer.max_rank.size(), " ranks, not ", width));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckWeights(const std::vector<WeightedView>& views) {
+  double sum = 0;
+  for (size_t i = 0; i < views.size(); ++i) {
+    if (!(views[i].weight > 0) || !std::isfinite(views[i].weight)) {
+      return absl::InvalidArgumentError(StrCat("the weight of view ", i, " is ", views[i].weight,
+                                               "; weights are positive and finite"));
+    }
+    sum += views[i].weight;
+  }
+  if (!std::isfinite(sum)) {
+    return absl::InvalidArgumentError("the sum of the weights is not finite: scale them down");
+  }
+  return absl::OkStatus();
+}
+
+// By content, so that equal sets of views are summed in the same order, however they were given:
+// floating sums depend on it.
+bool ComesBefore(const WeightedView& a, const WeightedView& b) {
+  if (a.weight != b.weight) return a.weight < b.weight;
+  if (a.view == b.view) return false;
+  for (size_t l = 0; l < a.view->layers.size(); ++l) {
+    const std::vector<float>& x = a.view->layers[l].relevance;
+    const std::vector<float>& y = b.view->layers[l].relevance;
+    const int order = std::memcmp(x.data(), y.data(), x.size() * sizeof(float));
+    if (order != 0) return order < 0;
+  }
+  return false;
+}
+
+struct Term {
+  const RelevanceView* view;
+  double weight;  // of all: sum 1
+};
+
+std::vector<Term> NormalisedTerms(std::vector<WeightedView> views) {
+  std::sort(views.begin(), views.end(), ComesBefore);
+  double sum = 0;
+  for (const WeightedView& weighted : views) sum += weighted.weight;
+  std::vector<Term> terms;
+  for (const WeightedView& weighted : views)
+    terms.push_back({weighted.view, weighted.weight / sum});
+  return terms;
+}
+
+// sums[k] += weight * relevance[k]. The highest bit of what is returned is set when a score is
+// negative (its sign) or not finite (an exponent of all ones carries into the sign).
+template <class Count>
+uint32_t AddWeighted(double weight, const float* relevance, Count count, double* sums) {
+  uint32_t seen = 0;
+  for (size_t k = 0; k < count; ++k) {
+    const auto bits = std::bit_cast<uint32_t>(relevance[k]);
+    seen |= bits | (bits + 0x0080'0000u);
+  }
+  for (size_t k = 0; k < count; ++k) sums[k] += weight * static_cast<double>(relevance[k]);
+  return seen;
+}
+
+// Of one layer. False when a relevance is negative or not finite.
+bool RelativeMeanKeys(const std::vector<Term>& terms, size_t layer, uint32_t* keys) {
+  uint32_t seen = 0;
+  ForEachBlock(terms[0].view->layers[layer].relevance.size(), [&](size_t begin, auto count) {
+    double sums[kBlock] = {};
+    for (const Term& term : terms) {
+      const float* relevance = term.view->layers[layer].relevance.data() + begin;
+      seen |= AddWeighted(term.weight, relevance, count, sums);
+    }
+    float means[kBlock];
+    for (size_t k = 0; k < count; ++k) means[k] = static_cast<float>(sums[k]);
+    std::memcpy(keys + begin, means, count * sizeof(float));
+  });
+  return (seen & 0x8000'0000u) == 0;
+}
+
+template <class Count>
+void TakeLarger(const uint16_t* __restrict other, Count count, uint16_t* __restrict ranks) {
+  for (size_t k = 0; k < count; ++k) ranks[k] = ranks[k] > other[k] ? ranks[k] : other[k];
+}
+
+// Of one layer. False when a rank is not below the number of neurons.
+bool CusPrunKeys(const std::vector<WeightedView>& views, size_t layer, uint32_t* keys) {
+  const size_t width = views[0].view->layers[layer].max_rank.size();
+  uint16_t largest[kBlock] = {};
+  ForEachBlock(width, [&](size_t begin, auto count) {
+    uint16_t ranks[kBlock] = {};
+    for (const WeightedView& weighted : views) {
+      TakeLarger(weighted.view->layers[layer].max_rank.data() + begin, count, ranks);
+    }
+    TakeLarger(ranks, count, largest);
+    uint32_t block[kBlock];
+    const auto channel = static_cast<uint32_t>(begin);
+    for (uint32_t k = 0; k < count; ++k) block[k] = uint32_t{ranks[k]} << 16 | (channel + k);
+    std::memcpy(keys + begin, block, count * sizeof(uint32_t));
+  });
+  return *std::max_element(std::begin(largest), std::end(largest)) < width;
+}
+
+// What is wrong with the first value of `layer` that should not be there.
+absl::Status BadValue(Rule rule, const std::vector<WeightedView>& views, size_t layer) {
+  for (size_t i = 0; i < views.size(); ++i) {
+    const RelevanceView::Layer& values = views[i].view->layers[layer];
+    for (size_t k = 0; k < values.relevance.size(); ++k) {
+      const std::string where = StrCat("view ", i, ", layer ", layer, ", channel ", k);
+      const float relevance = values.relevance[k];
+      if (rule == Rule::kRelativeMean && (std::signbit(relevance) || !std::isfinite(relevance))) {
+        return absl::InvalidArgumentError(
+            StrCat(where, ": the relevance is ", relevance, ", not a finite number of at least 0"));
+      }
+      if (rule == Rule::kCusPrun && values.max_rank[k] >= values.max_rank.size()) {
+        return absl::InvalidArgumentError(StrCat(where, ": the rank is ", values.max_rank[k],
+                                                 " among ", values.max_rank.size(), " neurons"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<RemovalOrder> Compose(Rule rule, const std::vector<WeightedView>& views,
+                                     int threads) {
+  RETURN_IF_ERROR(CheckShapes(views));
+  RETURN_IF_ERROR(CheckWeights(views));
+  const std::vector<Term> terms = NormalisedTerms(views);
+  const RelevanceView& first = *views.front().view;
+  RemovalOrder order;
+  order.rule = rule;
+  order.layers.resize(first.layers.size());
+  std::atomic<size_t> bad_layer{std::numeric_limits<size_t>::max()};
+  ForEachLayer(order.layers.size(), threads, [&] {
+    return [&](size_t layer) {
+      std::vector<uint32_t>& keys = order.layers[layer];
+      keys.resize(first.layers[layer].relevance.size());
+      const bool good = rule == Rule::kRelativeMean ? RelativeMeanKeys(terms, layer, keys.data())
+                                                    : CusPrunKeys(views, layer, keys.data());
+      if (!good) bad_layer = layer;
+    };
+  });
+  if (bad_layer < order.layers.size()) return BadValue(rule, views, bad_layer);
+  return order;
+}
+
+}  // namespace secateur

@@ -1,0 +1,51 @@
+// Weighted views of profiles to one mask, in milliseconds. contract
+//
+// RELATIVE_MEAN: relevance_k = sum_i weight_i * view_i.relevance_k (weights normalised to sum 1);
+// a layer keeps the `width` most relevant neurons, ties go to the lower channel.
+// CUS_PRUN (Cus-Prun, ACL Findings 2025; ALGORITHM 3.1): R_k = max_i view_i.max_rank_k; neuron k is
+// irrelevant at sigma when R_k / m < sigma, i.e. it is in the bottom sigma share of its layer in
+// every document of every view. Removal order: ascending (R_k, channel). Weights do not apply.
+// Pure functions; use up to `threads` threads. The result depends neither on `threads` nor on the
+// order of the views.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/mask/mask.h"
+#include "server/profile/dimension.h"
+
+namespace secateur {
+
+enum class Rule { kRelativeMean, kCusPrun };
+
+struct WeightedView {
+  const RelevanceView* view = nullptr;
+  double weight = 1.0;  // > 0, finite
+};
+
+// Per layer, per neuron: a key that says when it is removed, smallest first. 4 bytes a neuron.
+//   RELATIVE_MEAN: the bits of the relevance as a float, whose order is that of the non-negative
+//                  numbers they stand for; of equal keys the higher channel is removed first.
+//   CUS_PRUN:      R_k * 2^16 + channel: all distinct within a layer.
+struct RemovalOrder {
+  Rule rule = Rule::kRelativeMean;
+  std::vector<std::vector<uint32_t>> layers;
+};
+
+// INVALID_ARGUMENT for no views, unequal or impossible shapes, a weight that is not positive and
+// finite, a relevance that is negative or not finite, or a rank that no neuron can have.
+absl::StatusOr<RemovalOrder> Compose(Rule rule, const std::vector<WeightedView>& views,
+                                     int threads = 2);
+
+// Keeps `width` neurons in every layer, 1 <= width <= m: selection, not sorting.
+Mask SelectUniform(const RemovalOrder& order, int64_t width, int threads = 2);
+
+// CUS_PRUN only: for each layer the size of the strict set at `sigma` in [0, 1].
+std::vector<int64_t> IrrelevantCounts(const RemovalOrder& order, double sigma);
+// CUS_PRUN only: the smallest sigma at which every layer's strict set holds at least `removed`
+// neurons, 0 <= removed <= m: (largest R removed + 1) / m, and 0 for none.
+double SigmaForRemoved(const RemovalOrder& order, int64_t removed);
+
+}  // namespace secateur

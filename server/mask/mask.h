@@ -1,0 +1,22 @@
+// The yes or no for each FFN neuron of a base model: what stays. Changes no weights. contract
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "server/base/digest.h"
+
+namespace secateur {
+
+struct Mask {
+  // For each layer the channels that stay, ascending.
+  std::vector<std::vector<int32_t>> kept;
+
+  // SHA-256 over the layer count and, for each layer, the size in bytes of its channels and the
+  // channels themselves; counts are 64-bit, channels 32-bit, all little-endian. Equal masks, equal
+  // digests.
+  Digest digest() const;
+  friend bool operator==(const Mask&, const Mask&) = default;
+};
+
+}  // namespace secateur

@@ -1,0 +1,28 @@
+// What a layer shows to an observer during a forward pass. contract
+//
+// Called on the thread that runs the pass, once a layer, in layer order. Tensors live until the
+// call returns and must not be changed.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/status.h"
+#include "server/model/packed_batch.h"
+
+namespace secateur {
+
+struct FfnActivation {
+  int64_t layer = 0;
+  at::Tensor neurons;   // a: [tokens, intermediate_size], input of down_proj
+  at::Tensor output;    // o: [tokens, hidden_size], output of down_proj, before any post norm
+  at::Tensor residual;  // h: [tokens, hidden_size], the residual stream after this sublayer
+};
+
+class ActivationTap {
+ public:
+  virtual ~ActivationTap() = default;
+  // An error ends the pass and is returned by it.
+  virtual absl::Status OnFfn(const PackedBatch& batch, const FfnActivation& activation) = 0;
+};
+
+}  // namespace secateur

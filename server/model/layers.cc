@@ -1,0 +1,129 @@
+#include "server/model/layers.h"
+
+#include <ATen/ATen.h>
+
+#include "server/model/cpu_kernels.h"
+
+namespace secateur {
+namespace {
+
+bool Fused(const at::Tensor& x) { return x.is_cpu() && x.scalar_type() == at::kFloat; }
+
+cpu::Norm ToKernel(const NormSpec& norm) {
+  return {.weight = norm.weight.defined() ? norm.weight.const_data_ptr<float>() : nullptr,
+          .offset = static_cast<float>(norm.offset),
+          .eps = static_cast<float>(norm.eps)};
+}
+
+// In float32 whatever the type of x, as Transformers does.
+at::Tensor Normalized(const at::Tensor& x, const NormSpec& norm) {
+  if (!norm.weight.defined()) return x;
+  const at::Tensor wide = x.to(at::kFloat);
+  const at::Tensor scale = (wide.square().mean(-1, true) + norm.eps).rsqrt();
+  return (wide * scale * (norm.weight.to(at::kFloat) + norm.offset)).to(x.scalar_type());
+}
+
+// [length, length], true where the row's position sees the column's.
+at::Tensor WindowMask(int64_t length, int64_t window, const at::Device& device) {
+  const auto options = at::TensorOptions().dtype(at::kBool).device(device);
+  return at::ones({length, length}, options).tril().triu(1 - window);
+}
+
+// Rows begin..end of x as [1, heads, length, head_dim].
+at::Tensor Heads(const at::Tensor& x, int64_t begin, int64_t end, int64_t head_dim) {
+  return x.narrow(0, begin, end - begin)
+      .unflatten(1, {-1, head_dim})
+      .transpose(0, 1)
+      .unsqueeze(0);
+}
+
+}  // namespace
+
+void Normalize(const at::Tensor& x, const NormSpec& norm, at::Tensor& y) {
+  if (!Fused(x)) {
+    y.copy_(Normalized(x, norm));
+    return;
+  }
+  cpu::NormRows(x.const_data_ptr<float>(), ToKernel(norm), x.size(0), x.size(1),
+                y.mutable_data_ptr<float>());
+}
+
+void AddNormalized(const at::Tensor& x, const at::Tensor& delta, const NormSpec& post,
+                   const NormSpec& pre, at::Tensor& sum, at::Tensor& y) {
+  if (!Fused(x)) {
+    at::add_out(sum, x, Normalized(delta, post));
+    if (pre.weight.defined()) y.copy_(Normalized(sum, pre));
+    return;
+  }
+  cpu::AddNormRows(x.const_data_ptr<float>(), delta.const_data_ptr<float>(), ToKernel(post),
+                   ToKernel(pre), x.size(0), x.size(1), sum.mutable_data_ptr<float>(),
+                   pre.weight.defined() ? y.mutable_data_ptr<float>() : nullptr);
+}
+
+void Project(const at::Tensor& x, const LinearWeights& linear, at::Tensor& out) {
+  if (linear.bias.defined()) {
+    at::addmm_out(out, linear.bias, x, linear.weight.t());
+  } else {
+    at::mm_out(out, x, linear.weight.t());
+  }
+}
+
+void Gate(at::Tensor& gate, const at::Tensor& up, const at::Tensor& kept, Activation activation) {
+  if (!Fused(gate)) {
+    if (activation == Activation::kSilu) {
+      at::silu_(gate);
+    } else {
+      at::gelu_(gate, "tanh");
+    }
+    gate.mul_(up);
+    if (kept.defined()) gate.mul_(kept);
+    return;
+  }
+  cpu::GateRows(gate.mutable_data_ptr<float>(), up.const_data_ptr<float>(),
+                kept.defined() ? kept.const_data_ptr<float>() : nullptr, activation, gate.size(0),
+                gate.size(1));
+}
+
+void NormAndRotate(at::Tensor& x, int64_t head_dim, const NormSpec& norm,
+                   const at::Tensor& positions, const RotaryTables& tables) {
+  if (Fused(x)) {
+    cpu::RotateRows(x.mutable_data_ptr<float>(), x.stride(0), x.size(1) / head_dim, head_dim,
+                    ToKernel(norm),
+                    {.positions = positions.const_data_ptr<int64_t>(),
+                     .cos = tables.cos.const_data_ptr<float>(),
+                     .sin = tables.sin.const_data_ptr<float>()},
+                    x.size(0));
+    return;
+  }
+  at::Tensor heads = x.unflatten(1, {-1, head_dim});
+  const at::Tensor normed = Normalized(heads, norm);
+  const at::Tensor cos = tables.cos.index_select(0, positions).unsqueeze(1).to(x.scalar_type());
+  const at::Tensor sin = tables.sin.index_select(0, positions).unsqueeze(1).to(x.scalar_type());
+  const at::Tensor first = normed.narrow(2, 0, head_dim / 2);
+  const at::Tensor second = normed.narrow(2, head_dim / 2, head_dim / 2);
+  heads.copy_(at::cat({first * cos - second * sin, second * cos + first * sin}, 2));
+}
+
+void Attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+            const std::vector<int64_t>& offsets, const ModelConfig& config, int64_t window,
+            at::Tensor& out) {
+  const int64_t head_dim = config.head_dim;
+  for (size_t i = 0; i + 1 < offsets.size(); ++i) {
+    const int64_t begin = offsets[i];
+    const int64_t end = offsets[i + 1];
+    std::optional<at::Tensor> mask;
+    if (window > 0 && end - begin > window) {
+      mask = WindowMask(end - begin, window, query.device());
+    }
+    const at::Tensor attended = at::scaled_dot_product_attention(
+        Heads(query, begin, end, head_dim), Heads(key, begin, end, head_dim),
+        Heads(value, begin, end, head_dim), mask, /*dropout_p=*/0.0,
+        /*is_causal=*/!mask.has_value(), config.attention_scale,
+        /*enable_gqa=*/config.num_kv_heads != config.num_heads);
+    out.narrow(0, begin, end - begin)
+        .unflatten(1, {-1, head_dim})
+        .copy_(attended.squeeze(0).transpose(0, 1));
+  }
+}
+
+}  // namespace secateur

@@ -1,0 +1,89 @@
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+#include "server/base/strings.h"
+#include "server/model/cpu_kernels.h"
+#include "server/model/torch_guard.h"
+#include "server/model/transformer.h"
+
+namespace secateur {
+namespace {
+
+// Logits that exist at once.
+constexpr int64_t kMaxLogitBytes = int64_t{128} << 20;
+
+struct Predictions {
+  std::vector<int64_t> rows;     // of hidden
+  std::vector<int64_t> targets;  // the id that follows each
+};
+
+Predictions Collect(const PackedBatch& batch) {
+  Predictions predictions;
+  for (size_t i = 0; i + 1 < batch.offsets.size(); ++i) {
+    for (int64_t row = batch.offsets[i]; row + 1 < batch.offsets[i + 1]; ++row) {
+      predictions.rows.push_back(row);
+      predictions.targets.push_back(batch.ids[static_cast<size_t>(row + 1)]);
+    }
+  }
+  return predictions;
+}
+
+// log sum exp over the last dimension, as float64 on the CPU.
+at::Tensor LogSumExp(const at::Tensor& logits) {
+  if (!logits.is_cpu() || logits.scalar_type() != at::kFloat) {
+    return logits.to(at::kFloat).logsumexp(-1).to(at::kCPU, at::kDouble);
+  }
+  at::Tensor result = at::empty({logits.size(0)}, at::kDouble);
+  cpu::LogSumExpRows(logits.const_data_ptr<float>(), logits.size(0), logits.size(1),
+                     result.mutable_data_ptr<double>());
+  return result;
+}
+
+at::Tensor IndexTensor(const std::vector<int64_t>& values, int64_t begin, int64_t count,
+                       const at::Device& device) {
+  return at::tensor(at::ArrayRef<int64_t>(values).slice(static_cast<size_t>(begin),
+                                                        static_cast<size_t>(count)),
+                    at::kLong)
+      .to(device);
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<double>> TokenNll(const ModelConfig& config, const OuterWeights& outer,
+                                             const at::Tensor& hidden, const PackedBatch& batch) {
+  if (hidden.dim() != 2 || hidden.size(0) != batch.tokens()) {
+    return absl::InvalidArgumentError(
+        StrCat("hidden states must have a row for each of the ", batch.tokens(), " tokens"));
+  }
+  return GuardTorch([&] {
+    const Predictions predictions = Collect(batch);
+    const auto total = static_cast<int64_t>(predictions.rows.size());
+    const int64_t row_bytes = config.vocabulary_size * static_cast<int64_t>(sizeof(float));
+    const int64_t chunk = std::clamp<int64_t>(kMaxLogitBytes / row_bytes, 1, 4096);
+    std::vector<double> nll;
+    nll.reserve(predictions.rows.size());
+    at::Tensor logits =
+        at::empty({std::min(chunk, total), config.vocabulary_size}, hidden.options());
+    for (int64_t begin = 0; begin < total; begin += chunk) {
+      const int64_t count = std::min(chunk, total - begin);
+      const auto device = hidden.device();
+      at::Tensor block = logits.narrow(0, 0, count);
+      at::mm_out(block,
+                 hidden.index_select(0, IndexTensor(predictions.rows, begin, count, device)),
+                 outer.head.t());
+      const at::Tensor chosen =
+          block.gather(1, IndexTensor(predictions.targets, begin, count, device).unsqueeze(1))
+              .squeeze(1)
+              .to(at::kCPU, at::kDouble);
+      const at::Tensor values = LogSumExp(block) - chosen;
+      const double* data = values.const_data_ptr<double>();
+      nll.insert(nll.end(), data, data + count);
+    }
+    return nll;
+  });
+}
+
+}  // namespace secateur

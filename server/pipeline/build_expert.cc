@@ -1,0 +1,270 @@
+#include "server/pipeline/build_expert.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_join.h"
+#include "server/artifact/manifest.h"
+#include "server/artifact/model_card.h"
+#include "server/base/errors.h"
+#include "server/base/log.h"
+#include "server/base/status_macros.h"
+#include "server/base/strings.h"
+#include "server/corpus/packing.h"
+#include "server/evaluate/evaluate_corpus.h"
+#include "server/evaluate/verify.h"
+#include "server/model/weights.h"
+#include "server/pipeline/build_profile.h"
+#include "server/pipeline/size_proto.h"
+#include "server/storage/local_copy.h"
+#include "server/storage/local_store.h"
+
+namespace secateur {
+namespace {
+
+constexpr int64_t kVerifyTokens = 256;
+constexpr int64_t kEvaluateTokens = 256;
+
+// One build: its inputs, and the manifest as it comes together.
+class ExpertBuilder {
+ public:
+  ExpertBuilder(ResidentModel& model, const PlannedExpert& planned,
+                const ComposedRequest& composed, const BuildOptions& options, Stores stores,
+                RunContext& context)
+      : model_(model),
+        planned_(planned),
+        composed_(composed),
+        options_(options),
+        stores_(stores),
+        context_(context) {}
+
+  absl::StatusOr<StoredExpert> Build(const std::string& prefix) {
+    RETURN_IF_ERROR(WriteModelFiles(prefix));
+    RETURN_IF_ERROR(Check(prefix));
+    RETURN_IF_ERROR(Add(PutFile("README.md", ModelCardText(Card()), stores_.blobs, prefix)));
+    FillManifest();
+    ASSIGN_OR_RETURN(const std::string text, ManifestText(manifest_));
+    RETURN_IF_ERROR(context_.CheckCancelled());
+    context_.Report({"publish", 0, 1, "files"});
+    return stores_.experts.Publish(planned_.expert_id, prefix, text);
+  }
+
+ private:
+  absl::Status Add(const absl::StatusOr<ArtifactFile>& file) {
+    if (!file.ok()) return file.status();
+    files_.push_back(*file);
+    stores_.metrics.expert_bytes_written.Increment(static_cast<double>(file->size));
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteModelFiles(const std::string& prefix) {
+    const ModelFolder& base = model_.folder();
+    ASSIGN_OR_RETURN(const auto source,
+                     MakeSlicedSource(base.config(), base.tensors(), planned_.mask));
+    ASSIGN_OR_RETURN(const std::vector<ArtifactFile> weights,
+                     WriteWeights(*source, stores_.blobs, prefix,
+                                  {.max_shard_bytes = options_.max_shard_bytes}, context_));
+    for (const ArtifactFile& file : weights) RETURN_IF_ERROR(Add(file));
+    const std::string config =
+        ConfigText(ExpertConfigJson(base.config_json(), planned_.size.width));
+    RETURN_IF_ERROR(Add(PutFile("config.json", config, stores_.blobs, prefix)));
+    ASSIGN_OR_RETURN(const std::vector<std::string> carried, CarriedFiles(base.path()));
+    for (const std::string& name : carried) {
+      RETURN_IF_ERROR(
+          Add(CopyFile(base.path() + "/" + name, name, stores_.blobs, prefix, context_)));
+    }
+    return absl::OkStatus();
+  }
+
+  // Reads the files back as any reader would and compares them with the reference.
+  absl::Status Check(const std::string& prefix) {
+    ASSIGN_OR_RETURN(const LocalCopy local, LocalCopy::Of(stores_.blobs, prefix));
+    ASSIGN_OR_RETURN(const auto folder, ModelFolder::Open(local.path()));
+    ASSIGN_OR_RETURN(const PackedBatch sample, Sample());
+    Verification verification;
+    RETURN_IF_ERROR(model_.lane().Run(context_, [&] {
+      ASSIGN_OR_RETURN(verification, VerifyExpert(model_.transformer(), planned_.mask, *folder,
+                                                  sample, {}, context_));
+      return absl::OkStatus();
+    }));
+    v1::VerificationResult& result = *manifest_.mutable_verification();
+    result.set_token_count(verification.tokens);
+    result.set_max_layer_error(verification.max_layer_error);
+    result.set_max_logit_error(verification.max_logit_error);
+    return Evaluate(*folder);
+  }
+
+  // The first tokens of the first corpus that the mask came from.
+  absl::StatusOr<PackedBatch> Sample() {
+    PackedBatch batch;
+    Packer packer(model_.tokenizer(), model_.config().first_token_id,
+                  {.max_document_tokens = kVerifyTokens, .block_tokens = kVerifyTokens},
+                  [&batch](const TokenBlock& block) {
+                    if (batch.ids.empty()) batch = {.ids = block.ids, .offsets = block.offsets};
+                    return absl::OkStatus();
+                  });
+    const absl::Status done = stores_.corpora.ForEachDocument(
+        composed_.sources.corpora[0].id(), [&](const Document& document) -> absl::Status {
+          RETURN_IF_ERROR(packer.Add(document));
+          return batch.ids.empty() ? absl::OkStatus() : absl::OutOfRangeError("enough");
+        });
+    if (!done.ok() && batch.ids.empty()) return done;
+    RETURN_IF_ERROR(packer.Finish());
+    return batch;
+  }
+
+  absl::Status Evaluate(const ModelFolder& folder) {
+    for (const std::string& name : planned_.resolved.spec().evaluation_corpora()) {
+      const std::string id = name.substr(name.find('/') + 1);
+      ASSIGN_OR_RETURN(const CorpusInfo corpus, stores_.corpora.Get(id));
+      const DocumentVisitor visit = [&](const std::function<absl::Status(const Document&)>& to) {
+        return stores_.corpora.ForEachDocument(id, [&](const Document& d) { return to(d); });
+      };
+      const EvaluateOptions options{.max_tokens = kEvaluateTokens};
+      const StreamedModel streamed{folder, model_.transformer().outer(),
+                                   model_.transformer().device()};
+      BitsPerByte base, expert;
+      RETURN_IF_ERROR(model_.lane().Run(context_, [&] {
+        ASSIGN_OR_RETURN(base, EvaluateCorpus(model_.transformer(), model_.tokenizer(), visit,
+                                              options, context_));
+        ASSIGN_OR_RETURN(expert,
+                         EvaluateCorpus(streamed, model_.tokenizer(), visit, options, context_));
+        return absl::OkStatus();
+      }));
+      v1::EvaluationResult& result = *manifest_.add_evaluations();
+      result.set_corpus(name);
+      result.mutable_labels()->insert(corpus.labels.begin(), corpus.labels.end());
+      result.set_document_count(base.documents);
+      result.set_token_count(base.tokens);
+      result.set_text_bytes(base.bytes);
+      result.set_base_bits_per_byte(base.value());
+      result.set_expert_bits_per_byte(expert.value());
+    }
+    return absl::OkStatus();
+  }
+
+  ModelCard Card() const {
+    const Size base = BaseSize(model_);
+    ModelCard card{.title = "",
+                   .base_model = model_.name(),
+                   .base_digest = *model_.DigestIfKnown(),
+                   .license = ReadBaseLicense(model_.folder().path()),
+                   .selections = {},
+                   .rule = v1::Rule_Name(planned_.resolved.spec().rule()),
+                   .layers = model_.config().num_layers,
+                   .base_width = base.width,
+                   .expert_width = planned_.size.width,
+                   .base_parameters = base.parameters,
+                   .expert_parameters = planned_.size.parameters,
+                   .evaluations = {}};
+    for (const v1::DimensionSelection& select : planned_.resolved.spec().select()) {
+      card.selections.push_back({select.key(), {select.values().begin(), select.values().end()}});
+    }
+    for (const v1::EvaluationResult& result : manifest_.evaluations()) {
+      std::vector<std::string> labels;
+      for (const auto& [key, value] : result.labels()) labels.push_back(key + "=" + value);
+      std::sort(labels.begin(), labels.end());
+      card.evaluations.push_back({labels.empty() ? result.corpus() : absl::StrJoin(labels, ", "),
+                                  result.document_count(), result.text_bytes(),
+                                  result.base_bits_per_byte(), result.expert_bits_per_byte()});
+    }
+    return card;
+  }
+
+  void FillManifest() {
+    manifest_.set_format_version(kManifestFormatVersion);
+    *manifest_.mutable_request() = planned_.resolved;
+    manifest_.set_model(model_.name());
+    *manifest_.mutable_size() = ToProto(planned_.size, model_.folder());
+    *manifest_.mutable_base_size() = ToProto(BaseSize(model_), model_.folder());
+    manifest_.set_sigma(planned_.sigma);
+    manifest_.set_mask_digest(planned_.mask.digest().Hex());
+    for (const ProfileInfo& profile : composed_.profiles) {
+      v1::UsedProfile& used = *manifest_.add_profiles();
+      used.set_corpus_digest(profile.key.corpus_digest.Hex());
+      used.set_digest(profile.content.Hex());
+    }
+    std::sort(files_.begin(), files_.end(),
+              [](const ArtifactFile& a, const ArtifactFile& b) { return a.name < b.name; });
+    for (const ArtifactFile& file : files_) {
+      v1::ExpertFile& out = *manifest_.add_files();
+      out.set_name(file.name);
+      out.set_size_bytes(file.size);
+      out.set_sha256(file.digest.Hex());
+    }
+  }
+
+  ResidentModel& model_;
+  const PlannedExpert& planned_;
+  const ComposedRequest& composed_;
+  const BuildOptions& options_;
+  const Stores stores_;
+  RunContext& context_;
+  std::vector<ArtifactFile> files_;
+  v1::Manifest manifest_;
+};
+
+absl::Status CopyToOutput(const StoredExpert& expert, const std::string& path, Stores stores,
+                          RunContext& context) {
+  if (path.empty()) return absl::OkStatus();
+  auto target = LocalStore::Open(path);
+  if (!target.ok()) return WithField(target.status(), "output_uri");
+  return WithField(stores.experts.CopyTo(expert, **target, context), "output_uri");
+}
+
+// Removes the expert that a REFRESH replaces once the new one is there.
+absl::StatusOr<StoredExpert> BuildNew(ResidentModel& model, const PlannedExpert& planned,
+                                      const ComposedRequest& composed, const BuildOptions& options,
+                                      Stores stores, RunContext& context) {
+  const std::string prefix = stores.experts.NewPrefix(planned.expert_id);
+  auto discard = absl::MakeCleanup([&] { stores.experts.Discard(prefix); });
+  ExpertBuilder builder(model, planned, composed, options, stores, context);
+  ASSIGN_OR_RETURN(StoredExpert expert, builder.Build(prefix));
+  std::move(discard).Cancel();
+  Log(LogLevel::kInfo, "expert published",
+      {{"expert", expert.id},
+       {"model", model.name()},
+       {"width", planned.size.width},
+       {"bytes", expert.bytes()}});
+  return expert;
+}
+
+}  // namespace
+
+absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& model,
+                                                       const ExpertRequest& request,
+                                                       Stores stores) {
+  ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(request, stores.corpora));
+  const auto composed = ComposeRequest(model, request, std::move(sources), stores);
+  if (NotesOf(composed.status()).reason == "PROFILE_MISSING") return std::nullopt;
+  if (!composed.ok()) return composed.status();
+  ASSIGN_OR_RETURN(const PlannedExpert planned,
+                   PlanSize(model, request, *composed, request.budget));
+  return stores.experts.Find(planned.expert_id);
+}
+
+absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertRequest& request,
+                                         const BuildOptions& options, Stores stores,
+                                         RunContext& context) {
+  ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(request, stores.corpora));
+  RETURN_IF_ERROR(
+      BuildProfiles(model, sources.corpora, request.max_document_tokens, stores, context).status());
+  context.Report({"compose", 0, 1, "masks"});
+  ASSIGN_OR_RETURN(const ComposedRequest composed,
+                   ComposeRequest(model, request, std::move(sources), stores));
+  ASSIGN_OR_RETURN(const PlannedExpert planned,
+                   PlanSize(model, request, composed, request.budget));
+  ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(planned.expert_id, context));
+  std::optional<StoredExpert> expert = stores.experts.Find(planned.expert_id);
+  if (expert && !options.refresh) {
+    stores.metrics.expert_cache_hits.Increment();
+  } else {
+    ASSIGN_OR_RETURN(expert, BuildNew(model, planned, composed, options, stores, context));
+  }
+  RETURN_IF_ERROR(CopyToOutput(*expert, options.output_path, stores, context));
+  return *expert;
+}
+
+}  // namespace secateur

@@ -1,0 +1,34 @@
+// The story of an expert: profiles, mask, slice, write, check, publish (DESIGN 2).
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/base/run_context.h"
+#include "server/pipeline/expert_request.h"
+#include "server/pipeline/plan_expert.h"
+#include "server/pipeline/resident_models.h"
+#include "server/pipeline/stores.h"
+
+namespace secateur {
+
+struct BuildOptions {
+  bool refresh = false;     // make it again even when it exists
+  std::string output_path;  // canonical path of a folder that gets a copy; empty: none
+  int64_t max_shard_bytes = HfLayoutOptions{}.max_shard_bytes;
+};
+
+// The expert of this request if it has been made: nothing is computed but its id. Absent also when
+// a profile is missing.
+absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& model,
+                                                       const ExpertRequest& request,
+                                                       Stores stores);
+
+// Makes what is missing and publishes. Errors as PlanExpert and the operation errors of CreateExpert in
+// the API. A cancelled or failed build leaves nothing behind.
+absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertRequest& request,
+                                         const BuildOptions& options, Stores stores,
+                                         RunContext& context);
+
+}  // namespace secateur

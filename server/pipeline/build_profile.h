@@ -1,0 +1,31 @@
+// The story of a profile: is it there? else read the corpus, pack it, run it, store it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/base/run_context.h"
+#include "server/pipeline/resident_models.h"
+#include "server/pipeline/stores.h"
+
+namespace secateur {
+
+// What names the profile of `corpus` on `model`. Waits for the model's digest.
+absl::StatusOr<ProfileKey> ProfileKeyFor(const ResidentModel& model, const CorpusInfo& corpus,
+                                         int64_t max_document_tokens);
+
+struct BuiltProfiles {
+  std::vector<ProfileInfo> profiles;  // in the order of `corpora`
+  int64_t cached = 0;                 // how many were there already
+};
+
+// INVALID_ARGUMENT for a document the model cannot take, DATA_LOSS for stored documents that do not
+// match their digest. Reports "profile" in tokens (an estimate of the total from the text's bytes
+// first); stops within one block after a cancel and leaves nothing half-made.
+absl::StatusOr<BuiltProfiles> BuildProfiles(ResidentModel& model,
+                                            const std::vector<CorpusInfo>& corpora,
+                                            int64_t max_document_tokens, Stores stores,
+                                            RunContext& context);
+
+}  // namespace secateur

@@ -1,0 +1,50 @@
+// From a request to masks and sizes, from cached profiles alone: no forward pass.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "secateur/v1/manifest.pb.h"
+#include "server/mask/compose.h"
+#include "server/pipeline/expert_request.h"
+#include "server/pipeline/resident_models.h"
+#include "server/pipeline/resolve_sources.h"
+#include "server/pipeline/stores.h"
+
+namespace secateur {
+
+// Relevance composed for one selection; sizes are cut from it.
+struct ComposedRequest {
+  ResolvedSources sources;
+  std::vector<ProfileInfo> profiles;  // of sources.corpora, in that order
+  RemovalOrder order;
+};
+
+// FAILED_PRECONDITION naming corpora that have no profile yet (at most five).
+absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
+                                               const ExpertRequest& request,
+                                               ResolvedSources sources, Stores stores);
+
+struct PlannedExpert {
+  Size size;
+  Mask mask;
+  double sigma = 0;                        // CUS_PRUN
+  std::vector<int64_t> irrelevant_counts;  // CUS_PRUN, by layer, at `sigma`
+  v1::ResolvedRequest resolved;
+  std::string expert_id;
+};
+
+// `budget` replaces the request's. OUT_OF_RANGE as SolveWidth; for sigma also when the strict sets
+// are too small to remove one aligned step, naming the smallest sigma that would do.
+absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertRequest& request,
+                                       const ComposedRequest& composed,
+                                       const ExpertBudget& budget);
+
+// The model's own size.
+Size BaseSize(const ResidentModel& model);
+// Bytes of an element of the stored type.
+int64_t StoredItemSize(const ModelFolder& folder);
+
+}  // namespace secateur

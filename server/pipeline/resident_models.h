@@ -1,0 +1,104 @@
+// The base models in memory: checked at once, loaded in the background, warmed up, ready.
+//
+// Thread-safe. A ResidentModel lives as long as somebody holds it; the set of models never changes
+// after Start().
+#pragma once
+
+#include <future>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/base/digest.h"
+#include "server/base/run_context.h"
+#include "server/metrics/metrics.h"
+#include "server/model/transformer.h"
+#include "server/pipeline/device_lane.h"
+#include "server/tokenizer/tokenizer.h"
+
+namespace secateur {
+
+// A model that is ready.
+class ResidentModel {
+ public:
+  // Loads and warms up.
+  static absl::StatusOr<std::shared_ptr<ResidentModel>> Load(
+      std::string name, std::shared_ptr<const ModelFolder> folder, const Device& device,
+      RunContext& context);
+  ~ResidentModel();
+
+  const std::string& name() const { return name_; }
+  const Transformer& transformer() const { return *transformer_; }
+  const ModelConfig& config() const { return transformer_->config(); }
+  const ModelFolder& folder() const { return transformer_->folder(); }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const Digest& tokenizer_digest() const { return tokenizer_digest_; }
+  DeviceLane& lane() { return lane_; }
+  std::string compute_type() const;  // "float32", "bfloat16"
+  std::string device_kind() const;   // "cpu", "cuda"
+
+  // Over every file that an expert is made from; computed on a thread of its own after loading.
+  std::optional<Digest> DigestIfKnown() const;
+  absl::StatusOr<Digest> WaitForDigest() const;
+
+ private:
+  ResidentModel(std::string name, std::unique_ptr<Transformer> transformer,
+                std::unique_ptr<Tokenizer> tokenizer, Digest tokenizer_digest);
+
+  const std::string name_;
+  const std::unique_ptr<Transformer> transformer_;
+  const std::unique_ptr<Tokenizer> tokenizer_;
+  const Digest tokenizer_digest_;
+  DeviceLane lane_;
+  RunContext digest_context_;
+  std::shared_future<absl::StatusOr<Digest>> digest_;
+};
+
+struct ModelSource {
+  std::string name;    // a slug
+  std::string folder;  // Hugging Face folder
+};
+
+class ResidentModels {
+ public:
+  explicit ResidentModels(Metrics& metrics) : metrics_(metrics) {}
+  ~ResidentModels();
+
+  // Checks every folder (config, tensors, tokenizer) before it returns, then loads in the background.
+  absl::Status Start(const std::vector<ModelSource>& sources, const Device& device);
+  // Waits for the loading to end; OK when all are ready.
+  absl::Status WaitUntilReady();
+  bool ready() const;
+
+  // NOT_FOUND naming the models there are; UNAVAILABLE while loading; the reason if loading failed.
+  absl::StatusOr<std::shared_ptr<ResidentModel>> Get(const std::string& name) const;
+
+  struct State {
+    std::string name;
+    std::shared_ptr<const ModelFolder> folder;
+    std::shared_ptr<ResidentModel> model;  // null while loading
+  };
+  std::vector<State> List() const;  // sorted by name
+
+ private:
+  void LoadAll(const Device& device);
+
+  Metrics& metrics_;
+  RunContext load_context_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::map<std::string, State> models_ ABSL_GUARDED_BY(mutex_);
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread loader_;
+};
+
+// SHA-256 over name, size and digest of each file of a base folder that matters: config, weights,
+// tokenizer and the files an expert carries over.
+absl::StatusOr<Digest> DigestOfFolder(const ModelFolder& folder, RunContext& context);
+
+}  // namespace secateur

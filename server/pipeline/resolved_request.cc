@@ -1,0 +1,53 @@
+#include "server/pipeline/resolved_request.h"
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
+namespace secateur {
+
+v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedSources& sources,
+                                   int64_t width, const Digest& base) {
+  const bool weighted = request.rule == Rule::kRelativeMean && !sources.cell;
+  v1::ResolvedRequest resolved;
+  resolved.set_algorithm_version(kAlgorithmVersion);
+  resolved.set_base_digest(base.Hex());
+  v1::ExpertSpec& spec = *resolved.mutable_spec();
+  double weight_sum = 0;
+  for (const Selection& selection : request.select) weight_sum += selection.weight;
+  for (const Selection& selection : request.select) {
+    v1::DimensionSelection& out = *spec.add_select();
+    out.set_key(selection.key);
+    for (const std::string& value : selection.values) out.add_values(value);
+    if (weighted) out.set_weight(selection.weight / weight_sum);
+  }
+  spec.set_rule(request.rule == Rule::kCusPrun ? v1::CUS_PRUN : v1::RELATIVE_MEAN);
+  spec.set_source(sources.cell ? v1::CELL : v1::COMPOSE);
+  spec.mutable_budget()->set_width(width);
+  spec.set_shape(v1::UNIFORM);
+  spec.add_units(v1::FFN_NEURON);
+  spec.set_compensation(v1::NONE);
+  spec.add_formats(v1::HUGGING_FACE);
+  spec.set_max_document_tokens(request.max_document_tokens);
+  for (const std::string& id : request.evaluation_corpora) {
+    spec.add_evaluation_corpora("corpora/" + id);
+  }
+  for (const ResolvedView& view : sources.views) {
+    v1::ResolvedView& out = *resolved.add_views();
+    for (const CorpusInfo& corpus : view.corpora) out.add_corpora(corpus.digest.Hex());
+    if (weighted) out.set_weight(view.weight);
+  }
+  return resolved;
+}
+
+std::string ExpertIdOf(const v1::ResolvedRequest& resolved) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    resolved.SerializeToCodedStream(&coded);
+  }
+  return Sha256Of(bytes).Id('e');
+}
+
+}  // namespace secateur

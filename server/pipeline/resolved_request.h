@@ -1,0 +1,19 @@
+// A request in the form that names the expert (DESIGN 2): defaults explicit, labels resolved.
+#pragma once
+
+#include <string>
+
+#include "secateur/v1/manifest.pb.h"
+#include "server/base/digest.h"
+#include "server/pipeline/expert_request.h"
+#include "server/pipeline/resolve_sources.h"
+
+namespace secateur {
+
+v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedSources& sources,
+                                   int64_t width, const Digest& base);
+
+// "e" + 40 hex digits of the SHA-256 of the deterministic serialization.
+std::string ExpertIdOf(const v1::ResolvedRequest& resolved);
+
+}  // namespace secateur

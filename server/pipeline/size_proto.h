@@ -1,0 +1,12 @@
+// Sizes in the words of the API, for plans, experts and manifests alike.
+#pragma once
+
+#include "secateur/v1/resources.pb.h"
+#include "server/mask/budget.h"
+#include "server/model/weights.h"
+
+namespace secateur {
+
+v1::Size ToProto(const Size& size, const ModelFolder& folder);
+
+}  // namespace secateur

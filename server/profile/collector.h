@@ -1,0 +1,34 @@
+// Runs packed documents through the base model and collects a profile: one forward pass, one extra
+// reduction a layer. contract
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "server/base/run_context.h"
+#include "server/model/packed_batch.h"
+#include "server/model/transformer.h"
+#include "server/profile/profile.h"
+
+namespace secateur {
+
+// One thread at a time; `model` must outlive it.
+class ProfileCollector {
+ public:
+  static absl::StatusOr<std::unique_ptr<ProfileCollector>> Create(const Transformer& model);
+  ~ProfileCollector();
+
+  // A whole block (every sequence is one document). Checks for cancellation between layers; after
+  // an error the collector is spent.
+  absl::Status Add(const PackedBatch& block, RunContext& context);
+  const Profile& profile() const;
+
+ private:
+  class Tap;
+  explicit ProfileCollector(std::unique_ptr<Tap> tap, const Transformer& model);
+  const Transformer& model_;
+  std::unique_ptr<Tap> tap_;
+};
+
+}  // namespace secateur

@@ -1,0 +1,92 @@
+#include "server/profile/dimension.h"
+
+#include <algorithm>
+
+#include "server/base/strings.h"
+
+namespace secateur {
+namespace {
+
+using Layers = std::vector<RelevanceView::Layer>;
+
+bool SameShape(const Layers& a, const Layers& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
+    return x.relevance.size() == y.relevance.size() && x.max_rank.size() == y.max_rank.size();
+  });
+}
+
+double Weight(const RelevanceView& view) {
+  return static_cast<double>(std::min(view.documents, kCorpusWeightCap));
+}
+
+RelevanceView::Layer MergeLayer(const std::vector<const RelevanceView*>& corpora, double total,
+                                size_t layer) {
+  const size_t width = corpora[0]->layers[layer].relevance.size();
+  std::vector<double> relevance(width);
+  RelevanceView::Layer merged{.relevance = std::vector<float>(width),
+                              .max_rank = std::vector<uint16_t>(width)};
+  for (const RelevanceView* corpus : corpora) {
+    const RelevanceView::Layer& from = corpus->layers[layer];
+    const double weight = Weight(*corpus) / total;
+    for (size_t k = 0; k < width; ++k) {
+      relevance[k] += weight * from.relevance[k];
+      merged.max_rank[k] = std::max(merged.max_rank[k], from.max_rank[k]);
+    }
+  }
+  std::transform(relevance.begin(), relevance.end(), merged.relevance.begin(),
+                 [](double value) { return static_cast<float>(value); });
+  return merged;
+}
+
+}  // namespace
+
+int64_t RelevanceView::bytes() const {
+  int64_t total = 0;
+  for (const Layer& layer : layers) {
+    total += static_cast<int64_t>(layer.relevance.size() * sizeof(float) +
+                                  layer.max_rank.size() * sizeof(uint16_t));
+  }
+  return total;
+}
+
+RelevanceView ViewOf(const Profile& profile) {
+  RelevanceView view{.documents = profile.documents, .tokens = profile.tokens, .layers = {}};
+  view.layers.reserve(profile.layers.size());
+  // A profile without documents has sums of 0 and so a relevance of 0.
+  const double unit = kScoreUnit / static_cast<double>(std::max<int64_t>(profile.documents, 1));
+  for (const LayerStatistics& statistics : profile.layers) {
+    const size_t width = statistics.normalized.size();
+    RelevanceView::Layer layer{.relevance = std::vector<float>(width),
+                               .max_rank = std::vector<uint16_t>(width)};
+    for (size_t k = 0; k < width; ++k) {
+      layer.relevance[k] = static_cast<float>(static_cast<double>(statistics.normalized[k]) * unit);
+      layer.max_rank[k] = statistics.top_ranks[k * kTopRanks];
+    }
+    view.layers.push_back(std::move(layer));
+  }
+  return view;
+}
+
+absl::StatusOr<RelevanceView> MergeViews(const std::vector<const RelevanceView*>& corpora) {
+  if (corpora.empty()) return absl::InvalidArgumentError("no corpora to merge");
+  RelevanceView merged;
+  double total = 0;
+  for (size_t i = 0; i < corpora.size(); ++i) {
+    if (!SameShape(corpora[0]->layers, corpora[i]->layers)) {
+      return absl::InvalidArgumentError(
+          StrCat("corpus ", i, " has layers of other widths than corpus 0"));
+    }
+    if (corpora[i]->documents < 1) {
+      return absl::InvalidArgumentError(StrCat("corpus ", i, " has no documents"));
+    }
+    merged.documents += corpora[i]->documents;
+    merged.tokens += corpora[i]->tokens;
+    total += Weight(*corpora[i]);
+  }
+  for (size_t l = 0; l < corpora[0]->layers.size(); ++l) {
+    merged.layers.push_back(MergeLayer(corpora, total, l));
+  }
+  return merged;
+}
+
+}  // namespace secateur

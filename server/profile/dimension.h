@@ -1,0 +1,37 @@
+// Merging profiles of corpora into what composing reads (ALGORITHM 3.3, "merging corpora").
+// contract
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/profile/profile.h"
+
+namespace secateur {
+
+// A view of one or more corpora: for each layer a mean relevance score and the largest rank.
+// 6 bytes a neuron. Immutable after it is made.
+struct RelevanceView {
+  struct Layer {
+    std::vector<float> relevance;    // mean normalised squared relative score; sums to about 1
+    std::vector<uint16_t> max_rank;  // over all documents: the paper's R (ALGORITHM 3.1)
+  };
+  int64_t documents = 0;
+  int64_t tokens = 0;
+  std::vector<Layer> layers;
+
+  int64_t bytes() const;
+};
+
+// Documents of one corpus beyond this count no further in a merge, so that one large corpus does
+// not drown the rest.
+inline constexpr int64_t kCorpusWeightCap = 64;
+
+RelevanceView ViewOf(const Profile& profile);
+// The mean over corpora of each corpus's per-document mean, corpus c weighted by
+// min(documents, kCorpusWeightCap); the largest rank is the maximum. Give the views in the order of
+// their corpus digests: floating sums depend on it. INVALID_ARGUMENT for none or unequal shapes.
+absl::StatusOr<RelevanceView> MergeViews(const std::vector<const RelevanceView*>& corpora);
+
+}  // namespace secateur

@@ -1,0 +1,85 @@
+// Mergeable statistics of all FFN neurons of one base model over documents (ALGORITHM 3.3).
+// contract
+//
+// Per document c and layer, with a_k(t) the activation of neuron k, w_k its column of down_proj, h
+// the residual stream after the sublayer, o the sublayer's output before a post norm, T tokens:
+//   relative: s_k^2 = ||w_k||^2 (1/T) sum_t omega_t a_k(t)^2, omega_t = 1/||h(t)||^2
+//   (ALGORITHM 2.4)
+//             post-norm families: omega_t = d / (||o(t)||^2 ||h(t)||^2), w_k times the norm's gain
+//   paper:    the same with omega_t = 1 and w_k unscaled: the squared Frobenius norm of the change
+//   of
+//             the layer's output when the neuron is removed (Cus-Prun, ALGORITHM 2.1), over T
+// Every sum is an integer: per-document values are rounded to fixed point once, so merging any
+// split in any order gives the same bytes. Plain data; thread-compatible.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace secateur {
+
+inline constexpr int kScoringVersion = 1;
+inline constexpr int kTopRanks = 32;
+// Fixed point: one unit is 2^-40.
+inline constexpr double kScoreUnit = 1.0 / (int64_t{1} << 40);
+// Logarithms: one unit is 2^-20.
+inline constexpr double kLogUnit = 1.0 / (1 << 20);
+// Mean activations: one unit is 2^-24; a document counts for at most +-2^17.
+inline constexpr double kActivationUnit = 1.0 / (1 << 24);
+inline constexpr double kActivationLimit = 1 << 17;
+// Up to here no sum of AddDocument can overflow.
+inline constexpr int64_t kMaxDocuments = int64_t{1} << 21;
+
+// All vectors have intermediate_size entries, but top_ranks.
+struct LayerStatistics {
+  std::vector<uint64_t> normalized;        // sum over documents of s_k^2 / sum_j s_j^2, relative;
+                                           // 0 for a document whose squares are all 0
+  std::vector<uint64_t> paper_normalized;  // the same for the paper's score
+  std::vector<uint64_t> score;             // sum over documents of relative s_k^2 (saturating)
+  std::vector<int64_t> log_score;          // sum over documents of ln(s_k^2 + 1e-30), relative
+  std::vector<uint64_t> rank;              // sum over documents of the rank, 0 = least relevant,
+                                           // by (paper score, channel): a permutation
+  std::vector<int64_t> activation;  // sum over documents of (1/T) sum_t a_k(t) (mean, for bias)
+  std::vector<float> peak;          // max over tokens of |a_k| * ||w_k||_inf
+  // The largest kTopRanks per-document ranks of each neuron, descending, [neuron][kTopRanks]; the
+  // first min(documents, kTopRanks) entries of a row are used, the rest is 0.
+  std::vector<uint16_t> top_ranks;
+};
+
+struct Profile {
+  int64_t documents = 0;
+  int64_t tokens = 0;
+  int64_t dropped_tokens = 0;
+  std::vector<LayerStatistics> layers;
+
+  // An empty profile. UNIMPLEMENTED for more than 65,536 neurons a layer (ranks are 16 bits).
+  static absl::StatusOr<Profile> Empty(int64_t num_layers, int64_t intermediate_size);
+  int64_t intermediate_size() const {
+    return layers.empty() ? 0 : static_cast<int64_t>(layers[0].normalized.size());
+  }
+  // Adds `other`'s documents, which must be different ones: commutative, associative, exact.
+  // INVALID_ARGUMENT when the shapes differ, OUT_OF_RANGE when a sum would overflow or documents
+  // pass kMaxDocuments; nothing has changed then.
+  absl::Status Merge(const Profile& other);
+
+  friend bool operator==(const Profile&, const Profile&);
+};
+
+// One document's statistics of one layer, before rounding: what an accumulator adds.
+struct DocumentScores {
+  std::vector<float> relative;    // s_k^2
+  std::vector<float> paper;       // s_k^2
+  std::vector<float> activation;  // mean over tokens of a_k
+  std::vector<float> peak;        // max over tokens of |a_k| ||w_k||_inf
+};
+// Rounds, ranks and adds. DATA_LOSS for a NaN, an infinity or a negative square, naming the
+// channel; INVALID_ARGUMENT for vectors of another width, OUT_OF_RANGE from kMaxDocuments on;
+// nothing has changed then. The caller counts documents and tokens.
+absl::Status AddDocument(const DocumentScores& scores, int64_t documents_before,
+                         LayerStatistics& statistics);
+
+}  // namespace secateur

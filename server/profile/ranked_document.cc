@@ -1,0 +1,151 @@
+#include "server/profile/ranked_document.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <string_view>
+#include <utility>
+
+#include "server/base/status_macros.h"
+#include "server/base/strings.h"
+
+namespace secateur {
+namespace {
+
+// Three passes cover the 32 bits of a float.
+constexpr int kDigitBits = 11;
+constexpr uint32_t kDigitMask = (1u << kDigitBits) - 1;
+
+constexpr double kLogFloor = 1e-30;
+// The largest double below 2^64.
+constexpr double kLargestScore = 18446744073709549568.0;
+
+absl::Status CheckValues(std::string_view what, const std::vector<float>& values, float least) {
+  for (size_t k = 0; k < values.size(); ++k) {
+    if (values[k] >= least && values[k] <= std::numeric_limits<float>::max()) continue;
+    return absl::DataLossError(StrCat("channel ", k, ": the ", what, " is ", values[k],
+                                      "; expected a finite number",
+                                      least < 0 ? "" : " that is not negative"));
+  }
+  return absl::OkStatus();
+}
+
+struct Item {
+  uint32_t key;
+  uint32_t channel;
+};
+
+// A stable pass of a radix sort by the digit at `shift`.
+void SortByDigit(int shift, const std::vector<Item>& from, std::vector<Item>& to) {
+  std::array<uint32_t, kDigitMask + 1> next{};
+  for (const Item& item : from) ++next[item.key >> shift & kDigitMask];
+  uint32_t place = 0;
+  for (uint32_t& count : next) place += std::exchange(count, place);
+  for (const Item& item : from) to[next[item.key >> shift & kDigitMask]++] = item;
+}
+
+// The bits of floats that are not negative sort as the floats do; the sort is stable, so equal
+// scores keep the order of their channels.
+std::vector<uint16_t> Ranks(const std::vector<float>& scores) {
+  std::vector<Item> items(scores.size());
+  for (uint32_t k = 0; k < items.size(); ++k) {
+    items[k] = {std::bit_cast<uint32_t>(scores[k] + 0.0f), k};  // + 0 makes 0 of -0
+  }
+  std::vector<Item> sorted(items.size());
+  for (int shift = 0; shift < 32; shift += kDigitBits) {
+    SortByDigit(shift, items, sorted);
+    items.swap(sorted);
+  }
+  std::vector<uint16_t> ranks(scores.size());
+  for (uint32_t i = 0; i < items.size(); ++i) {
+    ranks[items[i].channel] = static_cast<uint16_t>(i);
+  }
+  return ranks;
+}
+
+double Total(const std::vector<float>& values) {
+  double total = 0;
+  for (const float value : values) total += value;
+  return total;
+}
+
+uint64_t Share(float value, double total) {
+  return total > 0 ? static_cast<uint64_t>(std::llround(value / total / kScoreUnit)) : 0;
+}
+
+void AddScore(float score, uint64_t& sum) {
+  const double units = std::min(std::round(score / kScoreUnit), kLargestScore);
+  if (__builtin_add_overflow(sum, static_cast<uint64_t>(units), &sum)) {
+    sum = std::numeric_limits<uint64_t>::max();
+  }
+}
+
+int64_t LogUnits(float score) { return std::llround(std::log(score + kLogFloor) / kLogUnit); }
+
+int64_t ActivationUnits(float mean) {
+  const double limited = std::clamp<double>(mean, -kActivationLimit, kActivationLimit);
+  return std::llround(limited / kActivationUnit);
+}
+
+// `row` is descending and padded with 0, the least rank there is. Once it is full, most documents
+// end at the first comparison.
+void InsertTopRank(uint16_t rank, uint16_t* row) {
+  int place = kTopRanks - 1;
+  if (rank <= row[place]) return;
+  for (; place > 0 && row[place - 1] < rank; --place) row[place] = row[place - 1];
+  row[place] = rank;
+}
+
+bool HasWidth(const DocumentScores& scores, size_t width) {
+  return scores.relative.size() == width && scores.paper.size() == width &&
+         scores.activation.size() == width && scores.peak.size() == width;
+}
+
+}  // namespace
+
+absl::StatusOr<RankedDocument> RankDocument(const DocumentScores& scores) {
+  RETURN_IF_ERROR(CheckValues("paper score", scores.paper, 0));
+  RETURN_IF_ERROR(CheckValues("relative score", scores.relative, 0));
+  RETURN_IF_ERROR(
+      CheckValues("mean activation", scores.activation, std::numeric_limits<float>::lowest()));
+  RETURN_IF_ERROR(CheckValues("peak", scores.peak, 0));
+  return RankedDocument{.ranks = Ranks(scores.paper),
+                        .relative_total = Total(scores.relative),
+                        .paper_total = Total(scores.paper)};
+}
+
+void AddChannels(const DocumentScores& scores, const RankedDocument& ranked, int64_t begin,
+                 int64_t end, LayerStatistics& statistics) {
+  for (auto k = static_cast<size_t>(begin); k < static_cast<size_t>(end); ++k) {
+    statistics.normalized[k] += Share(scores.relative[k], ranked.relative_total);
+    statistics.paper_normalized[k] += Share(scores.paper[k], ranked.paper_total);
+    AddScore(scores.relative[k], statistics.score[k]);
+    statistics.log_score[k] += LogUnits(scores.relative[k]);
+    statistics.rank[k] += ranked.ranks[k];
+    statistics.activation[k] += ActivationUnits(scores.activation[k]);
+    statistics.peak[k] = std::max(statistics.peak[k], scores.peak[k]);
+    InsertTopRank(ranked.ranks[k], &statistics.top_ranks[k * kTopRanks]);
+  }
+}
+
+absl::Status AddDocument(const DocumentScores& scores, int64_t documents_before,
+                         LayerStatistics& statistics) {
+  const size_t width = statistics.normalized.size();
+  if (!HasWidth(scores, width)) {
+    return absl::InvalidArgumentError(StrCat(
+        "scores of ", scores.relative.size(), ", ", scores.paper.size(), ", ",
+        scores.activation.size(), " and ", scores.peak.size(), " channels for a layer of ", width));
+  }
+  if (documents_before < 0 || documents_before >= kMaxDocuments) {
+    return absl::OutOfRangeError(StrCat("a profile of ", documents_before,
+                                        " documents takes no more; at most ", kMaxDocuments,
+                                        " fit"));
+  }
+  ASSIGN_OR_RETURN(const RankedDocument ranked, RankDocument(scores));
+  AddChannels(scores, ranked, 0, static_cast<int64_t>(width), statistics);
+  return absl::OkStatus();
+}
+
+}  // namespace secateur

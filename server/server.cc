@@ -1,0 +1,253 @@
+#include "server/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "server/base/log.h"
+#include "server/base/mutex.h"
+#include "server/base/status_macros.h"
+#include "server/base/strings.h"
+#include "server/jobs/job_queue.h"
+#include "server/metrics/exposer.h"
+#include "server/model/compute_threads.h"
+#include "server/security/tls.h"
+#include "server/service/operations_service.h"
+#include "server/service/secateur_service.h"
+#include "server/service/submit.h"
+#include "server/storage/metered_store.h"
+
+namespace secateur {
+namespace {
+
+// Everything lives under a tenant from the first day (DESIGN 3).
+constexpr char kTenantRoot[] = "/tenants/default";
+constexpr int kCallThreads = 4;
+constexpr int kMaxPendingCalls = 1024;
+constexpr std::chrono::milliseconds kLoadCheckEvery(50);
+constexpr std::chrono::seconds kStoreCheckEvery(5);
+// After the drain, streams may deliver the last states.
+constexpr std::chrono::seconds kStreamGrace(5);
+constexpr const char* kServices[] = {"", "secateur.v1.Secateur", "google.longrunning.Operations"};
+
+std::map<std::string, JobFactory> MakeFactories(const JobParts& parts) {
+  return {
+      {"CreateCorpus", [parts](const OperationRequest& r) { return MakeCorpusJob(parts, r); }},
+      {"CreateProfile", [parts](const OperationRequest& r) { return MakeProfileJob(parts, r); }},
+      {"CreateExpert", [parts](const OperationRequest& r) { return MakeExpertJob(parts, r); }},
+  };
+}
+
+}  // namespace
+
+// Declared in the order in which they are built; destroyed in the opposite one.
+struct Server::Parts {
+  explicit Parts(const ServerOptions& o)
+      : options(o), metrics(SECATEUR_VERSION), models(metrics), views(o.view_cache_bytes) {}
+
+  absl::Status Build();
+  absl::Status OpenStores();
+  void BuildServices();
+  absl::Status Listen();
+  absl::Status StartExposer();
+  void Monitor();
+  std::pair<bool, std::string> Ready();
+  std::pair<bool, std::string> Probe(std::string_view probe);
+
+  const ServerOptions options;
+  Metrics metrics;
+  std::unique_ptr<BlobStore> blobs;
+  std::optional<UriAllowList> readable, writable;
+  ResidentModels models;
+  std::optional<CorpusStore> corpora;
+  std::optional<ProfileStore> profiles;
+  std::optional<ExpertStore> experts;
+  ViewCache views;
+  SingleFlight single_flight;
+  MemoryOperationStore operations;
+  std::optional<CallRunner> calls;
+  std::optional<JobQueue> jobs;
+  std::optional<SecateurService> service;
+  std::optional<OperationsService> operations_service;
+  std::unique_ptr<grpc::Server> grpc_server;
+  std::unique_ptr<Exposer> exposer;
+  int port = 0;
+
+  Mutex mutex;
+  CondVar changed;
+  bool draining ABSL_GUARDED_BY(mutex) = false;
+  bool stopping ABSL_GUARDED_BY(mutex) = false;
+  absl::Status store_status ABSL_GUARDED_BY(mutex);
+  std::thread monitor;
+};
+
+absl::Status Server::Parts::Build() {
+  RETURN_IF_ERROR(CheckOptions(options));
+  SetComputeThreads(options.threads);
+  ASSIGN_OR_RETURN(const Device device, Device::Parse(options.device));
+  RETURN_IF_ERROR(OpenStores());
+  RETURN_IF_ERROR(models.Start(options.models, device));
+  BuildServices();
+  RETURN_IF_ERROR(Listen());
+  RETURN_IF_ERROR(StartExposer());
+  monitor = std::thread([this] { Monitor(); });
+  return absl::OkStatus();
+}
+
+absl::Status Server::Parts::OpenStores() {
+  auto opened = OpenStore(options.store + kTenantRoot);
+  if (!opened.ok()) return Annotate(opened.status(), "--store");
+  blobs = std::make_unique<MeteredStore>(*std::move(opened), metrics);
+  RETURN_IF_ERROR(Annotate(blobs->Check(), "--store"));
+  auto read = UriAllowList::Create(options.allow_read);
+  if (!read.ok()) return Annotate(read.status(), "--allow-read");
+  readable = *std::move(read);
+  auto write = UriAllowList::Create(options.allow_write);
+  if (!write.ok()) return Annotate(write.status(), "--allow-write");
+  writable = *std::move(write);
+  corpora.emplace(*blobs, Clock::System());
+  profiles.emplace(*blobs, metrics);
+  experts.emplace(*blobs);
+  RETURN_IF_ERROR(corpora->Load());
+  RETURN_IF_ERROR(profiles->Load());
+  return experts->Load();
+}
+
+void Server::Parts::BuildServices() {
+  const Stores stores{*blobs, *corpora, *profiles, *experts, views, single_flight, metrics};
+  const JobParts parts{models, stores, *readable, *writable};
+  calls.emplace(kCallThreads, kMaxPendingCalls, metrics);
+  jobs.emplace(JobQueue::Options{.workers = options.workers,
+                                 .max_queued = options.max_queued_operations},
+               MakeFactories(parts), operations, Clock::System(), metrics);
+  service.emplace(ServiceParts{parts, *jobs, *calls});
+  operations_service.emplace(*jobs, *calls);
+}
+
+absl::Status Server::Parts::Listen() {
+  ASSIGN_OR_RETURN(const auto credentials,
+                   MakeServerCredentials({.cert_file = options.tls_cert,
+                                          .key_file = options.tls_key,
+                                          .client_ca_file = options.tls_client_ca}));
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(options.listen, credentials, &port);
+  builder.RegisterService(&*service);
+  builder.RegisterService(&*operations_service);
+  // A second server on the same port would otherwise share it in silence.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  grpc_server = builder.BuildAndStart();
+  if (grpc_server == nullptr || port == 0) {
+    return absl::UnavailableError(
+        StrCat("--listen ", options.listen, " cannot be bound: is the port taken?"));
+  }
+  for (const char* name : kServices) {
+    grpc_server->GetHealthCheckService()->SetServingStatus(name, false);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::Parts::StartExposer() {
+  auto started = Exposer::Start(options.metrics, metrics,
+                                [this](std::string_view probe) { return Probe(probe); });
+  if (!started.ok()) return Annotate(started.status(), "--metrics");
+  exposer = *std::move(started);
+  return absl::OkStatus();
+}
+
+std::pair<bool, std::string> Server::Parts::Ready() {
+  if (!models.ready()) return {false, "models are being loaded"};
+  MutexLock lock(mutex);
+  if (draining) return {false, "draining"};
+  if (!store_status.ok()) return {false, "store: " + std::string(store_status.message())};
+  return {true, "ok"};
+}
+
+std::pair<bool, std::string> Server::Parts::Probe(std::string_view probe) {
+  if (probe == "livez") return {true, "ok"};
+  if (probe == "startupz") return {models.ready(), "models are being loaded"};
+  return Ready();
+}
+
+// Keeps gRPC's health in step with what is true.
+void Server::Parts::Monitor() {
+  bool published = false;
+  while (true) {
+    const absl::Status store = blobs->Check();
+    {
+      MutexLock lock(mutex);
+      if (draining || stopping) return;
+      store_status = store;
+    }
+    const bool ready = Ready().first;
+    if (ready != published) {
+      Log(LogLevel::kInfo, ready ? "serving" : "not serving",
+          {{"port", port}, {"metrics_port", exposer->port()}, {"reason", Ready().second}});
+      for (const char* name : kServices) {
+        grpc_server->GetHealthCheckService()->SetServingStatus(name, ready);
+      }
+      published = ready;
+    }
+    MutexLock lock(mutex);
+    if (draining || stopping) return;
+    if (models.ready()) {
+      changed.WaitFor(mutex, kStoreCheckEvery);
+    } else {
+      changed.WaitFor(mutex, kLoadCheckEvery);
+    }
+  }
+}
+
+Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
+  std::unique_ptr<Server> server(new Server(std::make_unique<Parts>(options)));
+  RETURN_IF_ERROR(server->parts_->Build());
+  Log(LogLevel::kInfo, "listening",
+      {{"version", SECATEUR_VERSION},
+       {"port", server->port()},
+       {"metrics_port", server->metrics_port()},
+       {"store", server->parts_->blobs->uri()}});
+  return server;
+}
+
+Server::~Server() {
+  {
+    MutexLock lock(parts_->mutex);
+    parts_->stopping = true;
+  }
+  parts_->changed.NotifyAll();
+  if (parts_->monitor.joinable()) parts_->monitor.join();
+  if (parts_->jobs) parts_->jobs->Drain(absl::ZeroDuration());
+  if (parts_->grpc_server) {
+    parts_->grpc_server->Shutdown(std::chrono::system_clock::now() + kStreamGrace);
+    parts_->grpc_server->Wait();
+  }
+}
+
+absl::Status Server::WaitUntilReady() { return parts_->models.WaitUntilReady(); }
+
+void Server::DrainAndStop() {
+  {
+    MutexLock lock(parts_->mutex);
+    parts_->draining = true;
+  }
+  parts_->changed.NotifyAll();
+  parts_->monitor.join();
+  parts_->grpc_server->GetHealthCheckService()->SetServingStatus(false);
+  Log(LogLevel::kInfo, "draining", {{"seconds", absl::ToDoubleSeconds(parts_->options.drain)}});
+  parts_->jobs->Drain(parts_->options.drain);
+  parts_->grpc_server->Shutdown(std::chrono::system_clock::now() + kStreamGrace);
+  parts_->grpc_server->Wait();
+  Log(LogLevel::kInfo, "stopped");
+}
+
+int Server::port() const { return parts_->port; }
+int Server::metrics_port() const { return parts_->exposer->port(); }
+
+}  // namespace secateur

@@ -1,0 +1,56 @@
+#include "server/service/call.h"
+
+#include "server/base/errors.h"
+#include "server/base/log.h"
+
+namespace secateur {
+
+grpc::ServerUnaryReactor* CallRunner::Unary(grpc::CallbackServerContext* context,
+                                            std::string_view method,
+                                            const google::protobuf::Message& request,
+                                            std::function<absl::Status()> work) {
+  const absl::Time start = absl::Now();
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const auto run = [this, reactor, method, &request, start, work = std::move(work)] {
+    absl::Status status = CheckAllFieldsKnown(request);
+    if (status.ok()) status = work();
+    Count(method, status, start);
+    reactor->Finish(ToGrpcStatus(status));
+  };
+  if (!Post(run)) {
+    Count(method, Overloaded(), start);
+    reactor->Finish(ToGrpcStatus(Overloaded()));
+  }
+  return reactor;
+}
+
+bool CallRunner::Post(std::function<void()> step) {
+  if (pending_.fetch_add(1) >= max_pending_) {
+    pending_.fetch_sub(1);
+    return false;
+  }
+  pool_.Add([this, step = std::move(step)] {
+    step();
+    pending_.fetch_sub(1);
+  });
+  return true;
+}
+
+void CallRunner::Count(std::string_view method, const absl::Status& status, absl::Time start) {
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  metrics_.CountRpc(method, status.code(), seconds);
+  Log(status.ok() ? LogLevel::kDebug : LogLevel::kInfo, "call",
+      {{"method", method},
+       {"code", absl::StatusCodeToString(status.code())},
+       {"seconds", seconds},
+       {"error", std::string(status.message())}});
+}
+
+absl::Status CallRunner::Overloaded() {
+  return WithReason(
+      WithRetryAfter(absl::ResourceExhaustedError("too many calls are under way: try again"),
+                     absl::Seconds(1)),
+      "QUEUE_FULL");
+}
+
+}  // namespace secateur

@@ -1,0 +1,52 @@
+// What every handler shares: gRPC's threads hand the work to a pool and go on; the work's Status
+// becomes the call's, is counted, timed and logged. A handler is four steps: check, delegate, convert,
+// count; this file does the last and the first half of the first (unknown fields).
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string_view>
+#include <utility>
+
+#include <google/protobuf/message.h>
+#include <grpcpp/grpcpp.h>
+
+#include "absl/status/status.h"
+#include "absl/time/clock.h"
+#include "server/base/thread_pool.h"
+#include "server/metrics/metrics.h"
+#include "server/service/grpc_status.h"
+#include "server/service/validate.h"
+
+namespace secateur {
+
+// Thread-safe. Outlives every call.
+class CallRunner {
+ public:
+  // At most `max_pending` calls wait for or are on the pool's `threads`; more are shed with
+  // RESOURCE_EXHAUSTED.
+  CallRunner(int threads, int max_pending, Metrics& metrics)
+      : max_pending_(max_pending), metrics_(metrics), pool_(threads) {}
+
+  // Runs `work` on the pool, then finishes the call with its status. Request and response live
+  // until then.
+  grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, std::string_view method,
+                                  const google::protobuf::Message& request,
+                                  std::function<absl::Status()> work);
+
+  // Runs one step of a stream on the pool. False when too many wait: nothing will run.
+  bool Post(std::function<void()> step);
+
+  // Counts and logs a call that has ended.
+  void Count(std::string_view method, const absl::Status& status, absl::Time start);
+
+  static absl::Status Overloaded();
+
+ private:
+  const int max_pending_;
+  Metrics& metrics_;
+  std::atomic<int> pending_{0};
+  ThreadPool pool_;  // last: joins before the rest goes
+};
+
+}  // namespace secateur

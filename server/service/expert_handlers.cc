@@ -1,0 +1,230 @@
+// Experts: PlanExpert, CreateExpert, GetExpert, ListExperts, DeleteExpert.
+#include <utility>
+
+#include "server/base/errors.h"
+#include "server/base/status_macros.h"
+#include "server/base/strings.h"
+#include "server/pipeline/build_expert.h"
+#include "server/pipeline/build_profile.h"
+#include "server/service/convert.h"
+#include "server/service/find_expert.h"
+#include "server/service/names.h"
+#include "server/service/paging.h"
+#include "server/service/secateur_service.h"
+#include "server/service/submit.h"
+
+namespace secateur {
+namespace {
+
+absl::StatusOr<std::shared_ptr<ResidentModel>> ModelOf(const JobParts& parts,
+                                                       const std::string& parent) {
+  ASSIGN_OR_RETURN(const std::string name, ParseModelName(parent, "parent"));
+  return parts.models.Get(name);
+}
+
+// Handlers do not wait for the digest of a model that has only just been loaded.
+absl::Status CheckDigestKnown(const ResidentModel& model) {
+  if (model.DigestIfKnown()) return absl::OkStatus();
+  return WithReason(WithRetryAfter(absl::UnavailableError(StrCat(
+                                       "the digest of models/", model.name(),
+                                       " is still being computed: try again")),
+                                   absl::Seconds(1)),
+                    "STARTING");
+}
+
+absl::Status CheckEvaluationCorpora(const JobParts& parts, const ExpertRequest& request) {
+  for (const std::string& id : request.evaluation_corpora) {
+    ASSIGN_OR_RETURN(const CorpusInfo corpus, parts.stores.corpora.Get(id));
+    if (corpus.purpose != CorpusPurpose::kEvaluation) {
+      return WithField(absl::FailedPreconditionError(
+                           StrCat(CorpusName(id), " is a CALIBRATION corpus: what an expert is made "
+                                  "from cannot measure it")),
+                       "spec.evaluation_corpora");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ExpertRequest> CheckedRequest(const JobParts& parts, const ResidentModel& model,
+                                             const v1::ExpertSpec& spec, bool budget_required) {
+  ASSIGN_OR_RETURN(ExpertRequest request,
+                   RequestFromProto(spec, model.config().max_positions, budget_required));
+  RETURN_IF_ERROR(CheckEvaluationCorpora(parts, request));
+  return request;
+}
+
+absl::StatusOr<std::string> OutputPath(const JobParts& parts, const std::string& uri) {
+  if (uri.empty()) return std::string();
+  auto path = parts.writable.Resolve(uri, "--allow-write");
+  if (!path.ok()) return WithField(path.status(), "output_uri");
+  return path;
+}
+
+absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& request,
+                  v1::PlanExpertResponse& response) {
+  ASSIGN_OR_RETURN(const auto model, ModelOf(parts, request.parent()));
+  if (request.budgets_size() > 32) {
+    return WithField(absl::InvalidArgumentError("budgets: at most 32"), "budgets");
+  }
+  ASSIGN_OR_RETURN(const ExpertRequest expert, CheckedRequest(parts, *model, request.spec(),
+                                                              request.budgets_size() == 0));
+  std::vector<std::pair<v1::Budget, ExpertBudget>> budgets;
+  for (int i = 0; i < request.budgets_size(); ++i) {
+    ASSIGN_OR_RETURN(const ExpertBudget budget, BudgetFromProto(request.budgets(i), expert.rule,
+                                                                StrCat("budgets[", i, "]")));
+    budgets.emplace_back(request.budgets(i), budget);
+  }
+  if (budgets.empty()) budgets.emplace_back(request.spec().budget(), expert.budget);
+  RETURN_IF_ERROR(CheckDigestKnown(*model));
+  ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(expert, parts.stores.corpora));
+  ASSIGN_OR_RETURN(const ComposedRequest composed,
+                   ComposeRequest(*model, expert, std::move(sources), parts.stores));
+  for (const auto& [asked, budget] : budgets) {
+    ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(*model, expert, composed, budget));
+    v1::Plan& plan = *response.add_plans();
+    plan = ToProto(planned, composed, *model);
+    *plan.mutable_budget() = asked;
+    plan.set_expert_exists(parts.stores.experts.Find(planned.expert_id).has_value());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Expert> Validate(const ServiceParts& parts, const ResidentModel& model,
+                                    const ExpertRequest& request) {
+  RETURN_IF_ERROR(CheckDigestKnown(model));
+  ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(request, parts.stores.corpora));
+  ASSIGN_OR_RETURN(const ComposedRequest composed,
+                   ComposeRequest(model, request, std::move(sources), parts.stores));
+  ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));
+  return ToExpert(planned, model);
+}
+
+// The expert if it is there already and nothing else is asked for: such a request is done at once.
+absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
+                                                 const ResidentModel& model,
+                                                 const ExpertRequest& expert,
+                                                 const v1::CreateExpertRequest& request) {
+  if (request.cache_policy() == v1::REFRESH) return std::nullopt;
+  const bool only_if_cached = request.cache_policy() == v1::ONLY_IF_CACHED;
+  if (only_if_cached) RETURN_IF_ERROR(CheckDigestKnown(model));
+  if (!model.DigestIfKnown()) return std::nullopt;
+  ASSIGN_OR_RETURN(const auto found, FindExpert(model, expert, parts.stores));
+  if (!found && only_if_cached) {
+    return WithReason(WithField(absl::FailedPreconditionError(
+                                    "there is no such expert yet, and cache_policy is "
+                                    "ONLY_IF_CACHED: use cache policy USE to have it made"),
+                                "cache_policy"),
+                      "NOT_MADE_YET");
+  }
+  if (!found || !request.output_uri().empty()) return std::nullopt;
+  parts.stores.metrics.expert_cache_hits.Increment();
+  ASSIGN_OR_RETURN(v1::Expert out, ToProto(*found, parts.stores.blobs.uri()));
+  return out;
+}
+
+absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& request,
+                    google::longrunning::Operation& response) {
+  RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  ASSIGN_OR_RETURN(const auto model, ModelOf(parts, request.parent()));
+  ASSIGN_OR_RETURN(const ExpertRequest expert,
+                   CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
+  RETURN_IF_ERROR(OutputPath(parts, request.output_uri()).status());
+  RETURN_IF_ERROR(ResolveSources(expert, parts.stores.corpora).status());
+  if (const auto* budget = std::get_if<Budget>(&expert.budget)) {
+    RETURN_IF_ERROR(SolveWidth(model->config(), *budget, expert.alignment,
+                               StoredItemSize(model->folder()))
+                        .status());
+  }
+  std::optional<v1::Expert> done;
+  if (request.validate_only()) {
+    ASSIGN_OR_RETURN(done, Validate(parts, *model, expert));
+  } else {
+    ASSIGN_OR_RETURN(done, Cached(parts, *model, expert, request));
+  }
+  if (done) {
+    ASSIGN_OR_RETURN(const Operation operation,
+                     parts.jobs.SubmitDone(MakeOperationRequest("CreateExpert", request.parent(),
+                                                                request.request_id(), request),
+                                           ToTypedBytes(*done)));
+    response = ToProto(operation);
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(response, Submit(parts.jobs, "CreateExpert", request.parent(),
+                                    request.request_id(), request));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Job> MakeExpertJob(const JobParts& parts, const OperationRequest& operation) {
+  v1::CreateExpertRequest request;
+  request.ParseFromString(operation.request);
+  ASSIGN_OR_RETURN(auto model, ModelOf(parts, request.parent()));
+  ASSIGN_OR_RETURN(ExpertRequest expert,
+                   CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
+  BuildOptions options{.refresh = request.cache_policy() == v1::REFRESH};
+  ASSIGN_OR_RETURN(options.output_path, OutputPath(parts, request.output_uri()));
+  return Job([parts, model = std::move(model), expert = std::move(expert),
+              options](RunContext& run) -> absl::StatusOr<TypedBytes> {
+    ASSIGN_OR_RETURN(const StoredExpert stored,
+                     BuildExpert(*model, expert, options, parts.stores, run));
+    ASSIGN_OR_RETURN(const v1::Expert out, ToProto(stored, parts.stores.blobs.uri()));
+    return ToTypedBytes(out);
+  });
+}
+
+SecateurService::Reactor* SecateurService::PlanExpert(Context* context,
+                                                      const v1::PlanExpertRequest* request,
+                                                      v1::PlanExpertResponse* response) {
+  return parts_.calls.Unary(context, "PlanExpert", *request,
+                            [this, request, response] { return Plan(parts_, *request, *response); });
+}
+
+SecateurService::Reactor* SecateurService::CreateExpert(Context* context,
+                                                        const v1::CreateExpertRequest* request,
+                                                        google::longrunning::Operation* response) {
+  return parts_.calls.Unary(context, "CreateExpert", *request, [this, request, response] {
+    return Create(parts_, *request, *response);
+  });
+}
+
+SecateurService::Reactor* SecateurService::GetExpert(Context* context,
+                                                     const v1::GetExpertRequest* request,
+                                                     v1::Expert* response) {
+  return parts_.calls.Unary(context, "GetExpert", *request, [this, request, response]() -> absl::Status {
+    ASSIGN_OR_RETURN(const FoundExpert found, FindExpertByName(parts_, request->name()));
+    *response = found.proto;
+    return absl::OkStatus();
+  });
+}
+
+SecateurService::Reactor* SecateurService::ListExperts(Context* context,
+                                                       const v1::ListExpertsRequest* request,
+                                                       v1::ListExpertsResponse* response) {
+  return parts_.calls.Unary(context, "ListExperts", *request, [this, request, response]() -> absl::Status {
+    ASSIGN_OR_RETURN(const std::string model, ParseModelName(request->parent(), "parent"));
+    RETURN_IF_ERROR(CheckModelExists(parts_.models, model));
+    std::vector<v1::Expert> experts;
+    for (const StoredExpert& stored : parts_.stores.experts.List()) {
+      const auto expert = ToProto(stored, parts_.stores.blobs.uri());
+      if (expert.ok() && expert->name() == ExpertName(model, stored.id)) experts.push_back(*expert);
+    }
+    ASSIGN_OR_RETURN(const auto page,
+                     Paginate(std::move(experts), request->page_size(), request->page_token(),
+                              [](const v1::Expert& expert) { return expert.name(); }));
+    for (const v1::Expert& expert : page.items) *response->add_experts() = expert;
+    response->set_next_page_token(page.next_page_token);
+    return absl::OkStatus();
+  });
+}
+
+SecateurService::Reactor* SecateurService::DeleteExpert(Context* context,
+                                                        const v1::DeleteExpertRequest* request,
+                                                        google::protobuf::Empty*) {
+  return parts_.calls.Unary(context, "DeleteExpert", *request, [this, request]() -> absl::Status {
+    ASSIGN_OR_RETURN(const FoundExpert found, FindExpertByName(parts_, request->name()));
+    return parts_.stores.experts.Delete(found.stored.id);
+  });
+}
+
+}  // namespace secateur

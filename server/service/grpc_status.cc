@@ -1,0 +1,120 @@
+#include "server/service/grpc_status.h"
+
+#include "google/rpc/error_details.pb.h"
+#include "server/base/errors.h"
+
+namespace secateur {
+namespace {
+
+using Code = absl::StatusCode;
+
+// Status messages travel in HTTP/2 headers, whose default limit is 8 KiB in all.
+constexpr size_t kMaxMessage = 2048;
+
+std::string ReasonFor(const absl::Status& status, const ErrorNotes& notes) {
+  return notes.reason.empty() ? absl::StatusCodeToString(status.code()) : notes.reason;
+}
+
+}  // namespace
+
+const std::vector<ErrorReason>& ErrorReasons() {
+  static const std::vector<ErrorReason> reasons = {
+      {"ALREADY_EXISTS", Code::kAlreadyExists, "the name or place is taken by something else",
+       "use what is there, or another place"},
+      {"ABORTED", Code::kAborted, "the etag is not the present one", "read again, then retry"},
+      {"BUDGET_NOT_REACHABLE", Code::kOutOfRange, "no aligned width meets the budget",
+       "use the nearest value in the message"},
+      {"CANCELLED", Code::kCancelled, "the operation was cancelled", "nothing"},
+      {"DATA_LOSS", Code::kDataLoss, "stored bytes do not match their digest, or a check failed",
+       "tell the operator; profiles and experts can be made again"},
+      {"DRAINING", Code::kUnavailable, "the server is shutting down", "try again elsewhere"},
+      {"FAILED_PRECONDITION", Code::kFailedPrecondition, "something must be done first",
+       "do what the message says"},
+      {"INTERNAL", Code::kInternal, "a bug, or a library failed", "tell the operator"},
+      {"INVALID_ARGUMENT", Code::kInvalidArgument, "a field is malformed or out of range",
+       "fix the field named in BadRequest"},
+      {"NOT_FOUND", Code::kNotFound, "there is no such resource", "check the name"},
+      {"NO_CORPUS_FOR_CELL", Code::kFailedPrecondition, "no corpus carries all selected labels",
+       "use source COMPOSE or AUTO"},
+      {"NO_CORPUS_FOR_LABEL", Code::kFailedPrecondition, "no calibration corpus carries a label",
+       "upload one, or use a known value from the message"},
+      {"NOT_HONOURED", Code::kUnimplemented, "this server does not honour a field or value",
+       "leave it out"},
+      {"NOT_MADE_YET", Code::kFailedPrecondition, "ONLY_IF_CACHED, and there is no such expert",
+       "use cache policy USE"},
+      {"OUT_OF_RANGE", Code::kOutOfRange, "a position is past the end", "use one inside"},
+      {"PERMISSION_DENIED", Code::kPermissionDenied, "the operator does not allow this URI",
+       "use the store, or ask for --allow-read or --allow-write"},
+      {"PROFILE_MISSING", Code::kFailedPrecondition, "a corpus has no profile yet",
+       "call CreateProfile, or CreateExpert, which makes them"},
+      {"QUEUE_FULL", Code::kResourceExhausted, "too many operations wait", "back off (RetryInfo)"},
+      {"REQUEST_ID_REUSED", Code::kInvalidArgument, "a request_id came with another request",
+       "use a new id"},
+      {"RESOURCE_EXHAUSTED", Code::kResourceExhausted, "a limit, the memory or the disk is used up",
+       "make it smaller, or free some"},
+      {"STARTING", Code::kUnavailable, "the model is still being loaded", "try again (RetryInfo)"},
+      {"UNAVAILABLE", Code::kUnavailable, "the store or the server does not answer now",
+       "try again"},
+      {"UNIMPLEMENTED", Code::kUnimplemented, "this server cannot do it", "leave it out"},
+  };
+  return reasons;
+}
+
+google::rpc::Status ToRpcStatus(const absl::Status& status) {
+  google::rpc::Status out;
+  out.set_code(static_cast<int>(status.code()));
+  if (status.ok()) return out;
+  out.set_message(std::string(status.message().substr(0, kMaxMessage)));
+  const ErrorNotes notes = NotesOf(status);
+  google::rpc::ErrorInfo info;
+  info.set_reason(ReasonFor(status, notes));
+  info.set_domain("secateur.dev");
+  if (!notes.field.empty()) (*info.mutable_metadata())["field"] = notes.field;
+  out.add_details()->PackFrom(info);
+  if (!notes.field.empty() && status.code() != Code::kFailedPrecondition) {
+    google::rpc::BadRequest bad;
+    auto* violation = bad.add_field_violations();
+    violation->set_field(notes.field);
+    violation->set_description(out.message());
+    out.add_details()->PackFrom(bad);
+  }
+  if (status.code() == Code::kFailedPrecondition) {
+    google::rpc::PreconditionFailure failure;
+    auto* violation = failure.add_violations();
+    violation->set_type(info.reason());
+    violation->set_subject(notes.field.empty() ? notes.resource_name : notes.field);
+    violation->set_description(out.message());
+    out.add_details()->PackFrom(failure);
+  }
+  if (info.reason() == "QUEUE_FULL") {
+    google::rpc::QuotaFailure failure;
+    auto* violation = failure.add_violations();
+    violation->set_subject("server");
+    violation->set_description(out.message());
+    out.add_details()->PackFrom(failure);
+  }
+  if (notes.retry_after) {
+    google::rpc::RetryInfo retry;
+    const int64_t millis = absl::ToInt64Milliseconds(*notes.retry_after);
+    retry.mutable_retry_delay()->set_seconds(millis / 1000);
+    retry.mutable_retry_delay()->set_nanos(static_cast<int32_t>(millis % 1000) * 1'000'000);
+    out.add_details()->PackFrom(retry);
+  }
+  if (!notes.resource_type.empty()) {
+    google::rpc::ResourceInfo resource;
+    resource.set_resource_type(notes.resource_type);
+    resource.set_resource_name(notes.resource_name);
+    resource.set_description(out.message());
+    out.add_details()->PackFrom(resource);
+  }
+  return out;
+}
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const google::rpc::Status rpc = ToRpcStatus(status);
+  return grpc::Status(static_cast<grpc::StatusCode>(rpc.code()), rpc.message(),
+                      rpc.SerializeAsString());
+}
+
+}  // namespace secateur

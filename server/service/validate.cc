@@ -1,0 +1,325 @@
+#include "server/service/validate.h"
+
+#include <google/protobuf/unknown_field_set.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/str_split.h"
+#include "server/base/errors.h"
+#include "server/base/status_macros.h"
+#include "server/base/strings.h"
+#include "server/service/names.h"
+
+namespace secateur {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+
+std::string Join(const std::string& path, const std::string& name) {
+  return path.empty() ? name : path + "." + name;
+}
+
+absl::Status CheckKnown(const Message& message, const std::string& path);
+
+absl::Status CheckEnum(const FieldDescriptor& field, int number, const std::string& path) {
+  if (field.enum_type()->FindValueByNumber(number) != nullptr) return absl::OkStatus();
+  return NotHonoured(path, StrCat("value ", number, " of ", field.enum_type()->name(),
+                                  " is not known to this server"));
+}
+
+absl::Status CheckField(const Message& message, const FieldDescriptor& field,
+                        const std::string& path) {
+  const Reflection& reflection = *message.GetReflection();
+  if (field.is_map()) return absl::OkStatus();
+  const int count = field.is_repeated() ? reflection.FieldSize(message, &field) : 1;
+  for (int i = 0; i < count; ++i) {
+    const std::string at = field.is_repeated() ? StrCat(path, "[", i, "]") : path;
+    if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+      RETURN_IF_ERROR(CheckKnown(field.is_repeated()
+                                     ? reflection.GetRepeatedMessage(message, &field, i)
+                                     : reflection.GetMessage(message, &field),
+                                 at));
+    } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
+      RETURN_IF_ERROR(CheckEnum(field,
+                                field.is_repeated()
+                                    ? reflection.GetRepeatedEnumValue(message, &field, i)
+                                    : reflection.GetEnumValue(message, &field),
+                                at));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckKnown(const Message& message, const std::string& path) {
+  const auto& unknown = message.GetReflection()->GetUnknownFields(message);
+  if (!unknown.empty()) {
+    return NotHonoured(Join(path, StrCat("#", unknown.field(0).number())),
+                       StrCat("field number ", unknown.field(0).number(), " of ",
+                              message.GetDescriptor()->name(), " is not known to this server"));
+  }
+  std::vector<const FieldDescriptor*> fields;
+  message.GetReflection()->ListFields(message, &fields);
+  for (const FieldDescriptor* field : fields) {
+    RETURN_IF_ERROR(CheckField(message, *field, Join(path, field->name())));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Bad(std::string_view path, std::string_view message) {
+  return WithField(absl::InvalidArgumentError(StrCat(path, ": ", message)), path);
+}
+
+// A filter's terms, split at AND outside quotes.
+std::vector<std::string> SplitTerms(std::string_view filter) {
+  std::vector<std::string> terms(1);
+  bool quoted = false;
+  for (size_t i = 0; i < filter.size(); ++i) {
+    if (filter[i] == '"') quoted = !quoted;
+    if (!quoted && filter.substr(i, 5) == " AND ") {
+      terms.emplace_back();
+      i += 4;
+    } else {
+      terms.back() += filter[i];
+    }
+  }
+  return terms;
+}
+
+absl::Status AddTerm(std::string_view term, std::string_view field, CorpusFilter& filter) {
+  const std::pair<std::string, std::string> sides =
+      absl::StrSplit(ToAbsl(term), absl::MaxSplits('=', 1));
+  const std::string left(absl::StripAsciiWhitespace(sides.first));
+  std::string right(absl::StripAsciiWhitespace(sides.second));
+  if (left == "purpose" && (right == "CALIBRATION" || right == "EVALUATION")) {
+    filter.purpose =
+        right == "EVALUATION" ? CorpusPurpose::kEvaluation : CorpusPurpose::kCalibration;
+    return absl::OkStatus();
+  }
+  const bool quoted = right.size() >= 2 && right.front() == '"' && right.back() == '"';
+  if (left.starts_with("labels.") && quoted) {
+    right = right.substr(1, right.size() - 2);
+    if (IsSlug(left.substr(7)) && IsSlug(right)) {
+      filter.labels[left.substr(7)] = right;
+      return absl::OkStatus();
+    }
+  }
+  return Bad(field, StrCat("\"", term, "\" is not understood: use labels.KEY = \"VALUE\" or purpose "
+                           "= CALIBRATION, joined by AND"));
+}
+
+absl::Status CheckShare(double value, const std::string& path) {
+  if (value >= 0 && value < 1) return absl::OkStatus();
+  return Bad(path, StrCat(value, " is not a share of at least 0 and below 1 (35 % is 0.35)"));
+}
+
+absl::Status CheckPositive(int64_t value, const std::string& path) {
+  return value > 0 ? absl::OkStatus() : Bad(path, StrCat(value, " is not above 0"));
+}
+
+absl::StatusOr<Selection> SelectionFromProto(const v1::DimensionSelection& select,
+                                             const std::string& path) {
+  if (!IsSlug(select.key())) {
+    return Bad(path + ".key", "must be a slug: [a-z0-9] then up to 62 of [a-z0-9._-]");
+  }
+  Selection selection{.key = select.key(),
+                      .values = {select.values().begin(), select.values().end()},
+                      .weight = select.weight() == 0 ? 1.0 : select.weight()};
+  if (selection.values.empty()) return Bad(path + ".values", "at least one value is needed");
+  if (selection.values.size() > 64) return Bad(path + ".values", "at most 64 values");
+  for (const std::string& value : selection.values) {
+    if (!IsSlug(value)) {
+      return Bad(path + ".values", "each must be a slug: [a-z0-9] then up to 62 of [a-z0-9._-]");
+    }
+  }
+  std::sort(selection.values.begin(), selection.values.end());
+  if (std::adjacent_find(selection.values.begin(), selection.values.end()) !=
+      selection.values.end()) {
+    return Bad(path + ".values", "a value stands there twice");
+  }
+  if (!(selection.weight > 0 && selection.weight <= 1e6)) {
+    return Bad(path + ".weight", StrCat(select.weight(), " is not above 0 and at most 1000000"));
+  }
+  return selection;
+}
+
+absl::StatusOr<std::vector<Selection>> SelectFromProto(const v1::ExpertSpec& spec) {
+  if (spec.select_size() < 1 || spec.select_size() > 8) {
+    return Bad("spec.select", StrCat(spec.select_size(), " dimensions; 1 to 8 are possible"));
+  }
+  std::vector<Selection> selections;
+  for (int i = 0; i < spec.select_size(); ++i) {
+    ASSIGN_OR_RETURN(Selection selection,
+                     SelectionFromProto(spec.select(i), StrCat("spec.select[", i, "]")));
+    selections.push_back(std::move(selection));
+  }
+  std::sort(selections.begin(), selections.end(),
+            [](const Selection& a, const Selection& b) { return a.key < b.key; });
+  for (size_t i = 1; i < selections.size(); ++i) {
+    if (selections[i].key == selections[i - 1].key) {
+      return Bad("spec.select", StrCat("key \"", selections[i].key,
+                                       "\" stands there twice: give its values in one entry"));
+    }
+  }
+  return selections;
+}
+
+// Values of the API that later versions will honour.
+absl::Status CheckHonoured(const v1::ExpertSpec& spec) {
+  if (spec.general_weight() != 0) return NotHonoured("spec.general_weight", "only 0 is served");
+  if (spec.rule() == v1::SECOND_ORDER) return NotHonoured("spec.rule", "SECOND_ORDER");
+  if (spec.source() == v1::BLEND) return NotHonoured("spec.source", "BLEND");
+  if (spec.shape() == v1::PER_LAYER || spec.shape() == v1::MASKED) {
+    return NotHonoured("spec.shape", v1::Shape_Name(spec.shape()));
+  }
+  if (spec.compensation() > v1::NONE) {
+    return NotHonoured("spec.compensation", v1::Compensation_Name(spec.compensation()));
+  }
+  for (int i = 0; i < spec.units_size(); ++i) {
+    const std::string path = StrCat("spec.units[", i, "]");
+    if (spec.units(i) == v1::UNIT_KIND_UNSPECIFIED) return Bad(path, "is not set");
+    if (spec.units(i) != v1::FFN_NEURON) {
+      return NotHonoured(path, v1::UnitKind_Name(spec.units(i)));
+    }
+  }
+  for (int i = 0; i < spec.formats_size(); ++i) {
+    const std::string path = StrCat("spec.formats[", i, "]");
+    if (spec.formats(i) == v1::FORMAT_UNSPECIFIED) return Bad(path, "is not set");
+    if (spec.formats(i) != v1::HUGGING_FACE) {
+      return NotHonoured(path, v1::Format_Name(spec.formats(i)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> AlignmentOf(const v1::Target& target) {
+  const int32_t degree =
+      target.tensor_parallel_degree() == 0 ? 1 : target.tensor_parallel_degree();
+  if (degree < 1 || degree > 64) {
+    return Bad("spec.target.tensor_parallel_degree", StrCat(degree, " is not 1 to 64"));
+  }
+  if (degree > 1 && target.engine() != v1::VLLM) {
+    return NotHonoured("spec.target.tensor_parallel_degree",
+                       "more than 1 goes with engine VLLM alone");
+  }
+  switch (target.engine()) {
+    case v1::VLLM: return int64_t{64} * degree;
+    case v1::LLAMA_CPP: return 256;
+    default: return 32;
+  }
+}
+
+}  // namespace
+
+absl::Status NotHonoured(std::string_view path, std::string_view what) {
+  return WithReason(WithField(absl::UnimplementedError(StrCat(
+                                  path, ": ", what, " (not honoured by this server; leave it out)")),
+                              path),
+                    "NOT_HONOURED");
+}
+
+absl::Status CheckAllFieldsKnown(const Message& message) { return CheckKnown(message, ""); }
+
+absl::Status CheckRequestId(std::string_view request_id) {
+  const bool printable = std::all_of(request_id.begin(), request_id.end(),
+                                     [](char c) { return c > ' ' && c < 0x7f; });
+  if (request_id.size() <= 64 && printable) return absl::OkStatus();
+  return Bad("request_id", "must be at most 64 printable ASCII characters without spaces");
+}
+
+absl::StatusOr<CorpusInfo> CorpusFromProto(const v1::Corpus& corpus) {
+  CorpusInfo info;
+  info.labels.insert(corpus.labels().begin(), corpus.labels().end());
+  const absl::Status labels = CheckLabels(info.labels);
+  if (!labels.ok()) return WithField(labels, "corpus.labels");
+  info.purpose = corpus.purpose() == v1::EVALUATION ? CorpusPurpose::kEvaluation
+                                                    : CorpusPurpose::kCalibration;
+  if (corpus.display_name().size() > 256) {
+    return Bad("corpus.display_name", "is longer than 256 bytes");
+  }
+  info.display_name = corpus.display_name();
+  return info;
+}
+
+absl::StatusOr<CorpusFilter> ParseCorpusFilter(std::string_view filter, std::string_view field) {
+  CorpusFilter parsed;
+  if (absl::StripAsciiWhitespace(ToAbsl(filter)).empty()) return parsed;
+  if (filter.size() > 4096) return Bad(field, "is longer than 4096 bytes");
+  for (const std::string& term : SplitTerms(filter)) {
+    RETURN_IF_ERROR(AddTerm(term, field, parsed));
+  }
+  return parsed;
+}
+
+absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, Rule rule,
+                                             std::string_view path) {
+  const auto at = [path](const char* field) { return StrCat(path, ".", field); };
+  switch (budget.size_case()) {
+    case v1::Budget::kNeuronRatio:
+      RETURN_IF_ERROR(CheckShare(budget.neuron_ratio(), at("neuron_ratio")));
+      return Budget(NeuronRatio{budget.neuron_ratio()});
+    case v1::Budget::kParameterReduction: {
+      const v1::ParameterReduction& reduction = budget.parameter_reduction();
+      RETURN_IF_ERROR(CheckShare(reduction.value(), at("parameter_reduction.value")));
+      return Budget(ParameterReduction{reduction.value(), reduction.base() == v1::BLOCKS});
+    }
+    case v1::Budget::kMaxParameters:
+      RETURN_IF_ERROR(CheckPositive(budget.max_parameters(), at("max_parameters")));
+      return Budget(MaxParameters{budget.max_parameters()});
+    case v1::Budget::kMaxBytes:
+      RETURN_IF_ERROR(CheckPositive(budget.max_bytes(), at("max_bytes")));
+      return Budget(MaxBytes{budget.max_bytes()});
+    case v1::Budget::kWidth:
+      RETURN_IF_ERROR(CheckPositive(budget.width(), at("width")));
+      return Budget(Width{budget.width()});
+    case v1::Budget::kSigma:
+      if (rule != Rule::kCusPrun) return NotHonoured(at("sigma"), "sigma goes with CUS_PRUN alone");
+      if (!(budget.sigma() > 0 && budget.sigma() <= 1)) {
+        return Bad(at("sigma"), StrCat(budget.sigma(), " is not above 0 and at most 1"));
+      }
+      return Sigma{budget.sigma()};
+    case v1::Budget::SIZE_NOT_SET:
+      break;
+  }
+  return Bad(path, "set exactly one of neuron_ratio, parameter_reduction, max_parameters, max_bytes, "
+                   "width, sigma");
+}
+
+absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64_t max_positions,
+                                               bool budget_required) {
+  RETURN_IF_ERROR(CheckHonoured(spec));
+  ExpertRequest request;
+  ASSIGN_OR_RETURN(request.select, SelectFromProto(spec));
+  request.rule = spec.rule() == v1::CUS_PRUN ? Rule::kCusPrun : Rule::kRelativeMean;
+  request.source = spec.source() == v1::CELL      ? RelevanceSource::kCell
+                   : spec.source() == v1::COMPOSE ? RelevanceSource::kCompose
+                                                  : RelevanceSource::kAuto;
+  if (spec.has_budget() || budget_required) {
+    ASSIGN_OR_RETURN(request.budget, BudgetFromProto(spec.budget(), request.rule, "spec.budget"));
+  }
+  ASSIGN_OR_RETURN(request.alignment, AlignmentOf(spec.target()));
+  request.max_document_tokens =
+      spec.max_document_tokens() == 0 ? std::min<int64_t>(512, max_positions)
+                                      : spec.max_document_tokens();
+  if (request.max_document_tokens < 2 || request.max_document_tokens > max_positions) {
+    return Bad("spec.max_document_tokens",
+               StrCat(request.max_document_tokens, " is not 2 to ", max_positions,
+                      ", the positions of the model"));
+  }
+  if (spec.evaluation_corpora_size() > 32) return Bad("spec.evaluation_corpora", "at most 32");
+  for (int i = 0; i < spec.evaluation_corpora_size(); ++i) {
+    ASSIGN_OR_RETURN(std::string id,
+                     ParseCorpusName(spec.evaluation_corpora(i),
+                                     StrCat("spec.evaluation_corpora[", i, "]")));
+    request.evaluation_corpora.push_back(std::move(id));
+  }
+  std::sort(request.evaluation_corpora.begin(), request.evaluation_corpora.end());
+  const auto last = std::unique(request.evaluation_corpora.begin(),
+                                request.evaluation_corpora.end());
+  request.evaluation_corpora.erase(last, request.evaluation_corpora.end());
+  return request;
+}
+
+}  // namespace secateur

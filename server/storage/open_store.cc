@@ -1,0 +1,99 @@
+#include "server/storage/open_store.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+
+#include "server/base/status_macros.h"
+#include "server/base/strings.h"
+#include "server/base/utf8.h"
+#include "server/storage/local_store.h"
+#include "server/storage/memory_store.h"
+
+namespace secateur {
+namespace {
+
+// "/" for the root, else without a '/' at the end.
+bool IsInside(std::string_view path, std::string_view folder) {
+  if (folder == "/" || path == folder) return true;
+  return path.starts_with(folder) && path[folder.size()] == '/';
+}
+
+// The existing file or folder with all symlinks resolved; nothing with errno otherwise.
+std::optional<std::string> RealPath(const std::string& path) {
+  const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), std::free);
+  if (real == nullptr) return std::nullopt;
+  return std::string(real.get());
+}
+
+bool IsSymlink(const std::string& path) {
+  struct stat info;
+  return lstat(path.c_str(), &info) == 0 && S_ISLNK(info.st_mode);
+}
+
+// The real path of the longest part of `path` that exists, and the rest as it is; nothing where
+// that cannot be said: a symlink to nowhere, or ".." below a folder that is yet to be made.
+std::optional<std::string> Canonical(std::string path) {
+  std::string rest;
+  while (true) {
+    if (const std::optional<std::string> real = RealPath(path)) {
+      return *real == "/" && !rest.empty() ? rest : *real + rest;
+    }
+    if ((errno != ENOENT && errno != ENOTDIR) || IsSymlink(path)) return std::nullopt;
+    const size_t slash = path.rfind('/');
+    const std::string part = path.substr(slash + 1);
+    if (part == "..") return std::nullopt;
+    if (!part.empty() && part != ".") rest = StrCat("/", part, rest);
+    path.resize(std::max<size_t>(slash, 1));  // of "/name", "/" stays
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<BlobStore>> OpenStore(const std::string& uri) {
+  const std::string scheme = UriScheme(uri);
+  if (scheme == "file") {
+    ASSIGN_OR_RETURN(const std::string path, FileUriToPath(uri));
+    return LocalStore::Open(path);
+  }
+  if (scheme == "memory" && uri.size() == scheme.size() + 1) return std::make_unique<MemoryStore>();
+  if (scheme.empty() || scheme == "memory") {
+    return absl::InvalidArgumentError(StrCat(
+        "the store URI ", Quoted(uri), " is malformed; write file:/absolute/folder or memory:"));
+  }
+  return absl::UnimplementedError(StrCat("the store URI ", Quoted(uri), " has the scheme ", scheme,
+                                         ":; served are file: and memory:"));
+}
+
+absl::StatusOr<UriAllowList> UriAllowList::Create(const std::vector<std::string>& prefixes) {
+  UriAllowList list;
+  for (const std::string& prefix : prefixes) {
+    ASSIGN_OR_RETURN(const std::string path, FileUriToPath(prefix));
+    std::optional<std::string> folder = RealPath(path + "/.");
+    if (!folder) {
+      return absl::ErrnoToStatus(
+          errno, StrCat("cannot allow ", Quoted(prefix), ", which must be an existing folder"));
+    }
+    list.folders_.push_back(*std::move(folder));
+  }
+  return list;
+}
+
+absl::StatusOr<std::string> UriAllowList::Resolve(const std::string& uri,
+                                                  std::string_view flag) const {
+  ASSIGN_OR_RETURN(const std::string path, FileUriToPath(uri));
+  if (std::optional<std::string> canonical = Canonical(path)) {
+    for (const std::string& folder : folders_) {
+      if (IsInside(*canonical, folder)) return *std::move(canonical);
+    }
+  }
+  // The same words whether or not the file exists: outside, that is nobody's business.
+  return absl::PermissionDeniedError(
+      StrCat(Quoted(uri), " is not inside a folder that the server may touch: it was started ",
+             folders_.empty() ? "without " : "with other folders for ", flag, "; start it with ",
+             flag, "=file:/FOLDER to allow a folder"));
+}
+
+}  // namespace secateur

@@ -1,0 +1,382 @@
+#include "server/artifact/expert_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "server/base/strings.h"
+#include "server/storage/memory_store.h"
+#include "server/storage/open_store.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace secateur {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+using Files = std::map<std::string, std::string>;
+
+std::string IdOf(char digit) { return StrCat("e", std::string(40, digit)); }
+
+// Some small files and one of more than two pieces.
+Files SomeFiles() {
+  std::string large;
+  for (int i = 0; large.size() < (size_t{5} << 19); ++i) large += StrCat(i, ",");
+  return {{"config.json", "{}\n"}, {"empty.txt", ""}, {"model.safetensors", large}};
+}
+
+std::string ManifestOf(const Files& files) {
+  std::string entries;
+  for (const auto& [name, bytes] : files) {
+    // Proto3 JSON leaves out fields that are 0.
+    const std::string size =
+        bytes.empty() ? "" : absl::StrFormat(R"("sizeBytes":"%d",)", bytes.size());
+    entries += absl::StrFormat(R"(%s{"name":"%s",%s"sha256":"%s"})", entries.empty() ? "" : ",",
+                               name, size, Sha256Of(bytes).Hex());
+  }
+  return StrCat(R"({"formatVersion":1,"files":[)", entries, "]}\n");
+}
+
+std::string PutAttempt(ExpertStore& store, BlobStore& blobs, const std::string& id,
+                       const Files& files) {
+  const std::string prefix = store.NewPrefix(id);
+  for (const auto& [name, bytes] : files) EXPECT_OK(blobs.Put(prefix + name, bytes).status());
+  return prefix;
+}
+
+StoredExpert PublishSome(ExpertStore& store, BlobStore& blobs, const std::string& id,
+                         const Files& files = SomeFiles()) {
+  const std::string prefix = PutAttempt(store, blobs, id, files);
+  const absl::StatusOr<StoredExpert> expert = store.Publish(id, prefix, ManifestOf(files));
+  EXPECT_OK(expert);
+  return expert.value_or(StoredExpert{});
+}
+
+std::vector<std::string> Keys(BlobStore& blobs) {
+  const absl::StatusOr<std::vector<BlobInfo>> found = blobs.List("", "", 10'000);
+  EXPECT_OK(found);
+  std::vector<std::string> keys;
+  for (const BlobInfo& blob : *found) keys.push_back(blob.key);
+  return keys;
+}
+
+std::string ReadWhole(const ExpertStore& store, const StoredExpert& expert,
+                      const std::string& name) {
+  std::string whole;
+  while (true) {
+    const auto piece =
+        store.ReadFile(expert, name, static_cast<int64_t>(whole.size()), int64_t{1} << 40);
+    EXPECT_OK(piece);
+    if (!piece.ok() || piece->empty()) return whole;
+    EXPECT_LE(piece->size(), size_t{1} << 20);
+    whole += *piece;
+  }
+}
+
+TEST(ExpertStore, ShowsNothingBeforePublish) {
+  MemoryStore blobs;
+  ExpertStore store(blobs);
+  ASSERT_OK(store.Load());
+  const std::string prefix = PutAttempt(store, blobs, IdOf('1'), SomeFiles());
+  EXPECT_FALSE(store.Find(IdOf('1')).has_value());
+  ASSERT_OK(store.Load());
+  EXPECT_THAT(store.List(), IsEmpty());
+
+  ASSERT_OK(store.Publish(IdOf('1'), prefix, ManifestOf(SomeFiles())));
+  EXPECT_TRUE(store.Find(IdOf('1')).has_value());
+  EXPECT_THAT(store.List(), SizeIs(1));
+}
+
+TEST(ExpertStore, FindsAfterARestartWhatWasPublished) {
+  MemoryStore blobs;
+  ExpertStore before(blobs);
+  const StoredExpert first = PublishSome(before, blobs, IdOf('a'));
+  const StoredExpert second = PublishSome(before, blobs, IdOf('2'), {{"config.json", "{\"a\":1}"}});
+
+  ExpertStore after(blobs);
+  ASSERT_OK(after.Load());
+  const std::vector<StoredExpert> found = after.List();
+  ASSERT_THAT(found, SizeIs(2));
+  EXPECT_EQ(found[0].id, second.id);  // sorted by id
+  EXPECT_EQ(found[1].id, first.id);
+  EXPECT_EQ(found[1].prefix, first.prefix);
+  EXPECT_EQ(found[1].manifest_json, first.manifest_json);
+  EXPECT_EQ(found[1].manifest.digest, Sha256Of(first.manifest_json));
+  EXPECT_EQ(found[1].create_time, first.create_time);
+  int64_t bytes = static_cast<int64_t>(first.manifest_json.size());
+  ASSERT_THAT(found[1].files, SizeIs(SomeFiles().size()));
+  size_t i = 0;
+  for (const auto& [name, content] : SomeFiles()) {
+    EXPECT_EQ(found[1].files[i].name, name);
+    EXPECT_EQ(found[1].files[i].size, static_cast<int64_t>(content.size()));
+    EXPECT_EQ(found[1].files[i].digest, Sha256Of(content));
+    bytes += found[1].files[i++].size;
+  }
+  EXPECT_EQ(found[1].bytes(), bytes);
+}
+
+TEST(ExpertStore, DiscardLeavesNothingOfAnAttemptAndAllOfOthers) {
+  MemoryStore blobs;
+  ExpertStore store(blobs);
+  const StoredExpert kept = PublishSome(store, blobs, IdOf('1'), {{"a.txt", "a"}});
+  const std::string failed = PutAttempt(store, blobs, IdOf('1'), SomeFiles());
+  store.Discard(failed);
+  EXPECT_THAT(Keys(blobs), ElementsAre(kept.prefix + "a.txt", kept.prefix + "secateur.json"));
+}
+
+TEST(ExpertStore, PublishOfAVisibleExpertKeepsTheOneThatReadersKnow) {
+  MemoryStore blobs;
+  ExpertStore store(blobs);
+  const StoredExpert first = PublishSome(store, blobs, IdOf('1'));
+  const size_t keys = Keys(blobs).size();
+  const StoredExpert again = PublishSome(store, blobs, IdOf('1'));
+  EXPECT_EQ(again.prefix, first.prefix);
+  EXPECT_EQ(store.Find(IdOf('1'))->prefix, first.prefix);
+  EXPECT_THAT(Keys(blobs), SizeIs(keys));
+}
+
+TEST(ExpertStore, TheFirstAttemptInKeyOrderCountsWhenTwoHaveManifests) {
+  MemoryStore blobs;
+  const Files files = {{"a.txt", "a"}};
+  for (const char* attempt : {"bb", "aa", "cc"}) {
+    const std::string prefix = StrCat("experts/", IdOf('1'), "/", attempt, "/");
+    ASSERT_OK(blobs.Put(prefix + "a.txt", "a"));
+    ASSERT_OK(blobs.Put(prefix + "secateur.json", ManifestOf(files)));
+  }
+  ExpertStore store(blobs);
+  ASSERT_OK(store.Load());
+  EXPECT_EQ(store.Find(IdOf('1'))->prefix, StrCat("experts/", IdOf('1'), "/aa/"));
+}
+
+TEST(ExpertStore, PublishRefusesFilesThatAreMissingOrOfAnotherSize) {
+  MemoryStore blobs;
+  ExpertStore store(blobs);
+  const std::string prefix = PutAttempt(store, blobs, IdOf('1'), {{"a.txt", "abc"}});
+  EXPECT_THAT(store.Publish(IdOf('1'), prefix, ManifestOf({{"a.txt", "abc"}, {"b.txt", "b"}})),
+              StatusIs(absl::StatusCode::kAborted, HasSubstr("b.txt")));
+  EXPECT_THAT(store.Publish(IdOf('1'), prefix, ManifestOf({{"a.txt", "abcd"}})),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("a.txt has 3 bytes")));
+  EXPECT_THAT(store.Publish(IdOf('2'), prefix, ManifestOf({{"a.txt", "abc"}})),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(prefix)));
+  ASSERT_OK(store.Load());
+  EXPECT_THAT(store.List(), IsEmpty());
+}
+
+TEST(ExpertStore, RefusesManifestsThatLie) {
+  MemoryStore blobs;
+  ExpertStore store(blobs);
+  const std::string hex(64, '0');
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"", "JSON"},
+      {"[]", "JSON object"},
+      {R"({"files":[]})", "files"},
+      {R"({"files":{}})", "files"},
+      {R"({"files":[{"sizeBytes":"1","sha256":")" + hex + R"("}]})", "name"},
+      {R"({"files":[7]})", "files[0]"},
+      {R"({"files":[{"name":"../x","sha256":")" + hex + R"("}]})", "../x"},
+      {R"({"files":[{"name":"a/b","sha256":")" + hex + R"("}]})", "a/b"},
+      {R"({"files":[{"name":"secateur.json","sha256":")" + hex + R"("}]})", "secateur.json"},
+      {R"({"files":[{"name":"a","sizeBytes":"-1","sha256":")" + hex + R"("}]})", "sizeBytes"},
+      {R"({"files":[{"name":"a","sizeBytes":"99999999999999999999","sha256":")" + hex + R"("}]})",
+       "sizeBytes"},
+      {R"({"files":[{"name":"a","sizeBytes":1.5,"sha256":")" + hex + R"("}]})", "sizeBytes"},
+      {R"({"files":[{"name":"a","sha256":"xyz"}]})", "files[0]"},
+      {R"({"files":[{"name":"a"}]})", "sha256"},
+      {R"({"files":[{"name":"a","sha256":")" + hex + R"("},{"name":"a","sha256":")" + hex + R"("}]})",
+       "twice"}};
+  for (const auto& [manifest, named] : cases) {
+    EXPECT_THAT(store.Publish(IdOf('1'), store.NewPrefix(IdOf('1')), manifest),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(named)))
+        << manifest;
+  }
+}
+
+TEST(ExpertStore, LoadPassesOverWhatIsNoManifest) {
+  MemoryStore blobs;
+  ExpertStore writer(blobs);
+  PublishSome(writer, blobs, IdOf('1'));
+  ASSERT_OK(blobs.Put(StrCat("experts/", IdOf('2'), "/aa/secateur.json"), "not JSON"));
+  ASSERT_OK(blobs.Put("experts/not-an-id/aa/secateur.json", ManifestOf(SomeFiles())));
+  ASSERT_OK(blobs.Put(StrCat("experts/", IdOf('3'), "/secateur.json"), ManifestOf(SomeFiles())));
+  ExpertStore store(blobs);
+  ASSERT_OK(store.Load());
+  ASSERT_THAT(store.List(), SizeIs(1));
+  EXPECT_EQ(store.List()[0].id, IdOf('1'));
+}
+
+TEST(ExpertStore, AnUnreadableFirstAttemptDoesNotHideTheSecond) {
+  MemoryStore blobs;
+  const std::string root = StrCat("experts/", IdOf('1'), "/");
+  ASSERT_OK(blobs.Put(root + "aa/secateur.json", "not JSON"));
+  ASSERT_OK(blobs.Put(root + "bb/secateur.json", ManifestOf({{"a.txt", "a"}})));
+  ExpertStore store(blobs);
+  ASSERT_OK(store.Load());
+  EXPECT_EQ(store.Find(IdOf('1'))->prefix, root + "bb/");
+}
+
+TEST(ExpertStore, LoadReadsMoreThanOnePageOfObjects) {
+  MemoryStore blobs;
+  ExpertStore writer(blobs);
+  Files many;
+  for (int i = 0; i < 1200; ++i) many[absl::StrFormat("f%04d.txt", i)] = "x";
+  PublishSome(writer, blobs, IdOf('1'), many);
+  PublishSome(writer, blobs, IdOf('2'));
+  ExpertStore store(blobs);
+  ASSERT_OK(store.Load());
+  EXPECT_THAT(store.List(), SizeIs(2));
+}
+
+TEST(ExpertStore, DeleteRemovesEveryAttemptAndNothingElse) {
+  MemoryStore blobs;
+  ExpertStore store(blobs);
+  PublishSome(store, blobs, IdOf('1'));
+  PutAttempt(store, blobs, IdOf('1'), SomeFiles());  // a failed one
+  const StoredExpert other = PublishSome(store, blobs, IdOf('2'), {{"a.txt", "a"}});
+  ASSERT_OK(store.Delete(IdOf('1')));
+  EXPECT_FALSE(store.Find(IdOf('1')).has_value());
+  EXPECT_THAT(Keys(blobs), ElementsAre(other.prefix + "a.txt", other.prefix + "secateur.json"));
+  EXPECT_OK(store.Delete(IdOf('1')));  // again
+  EXPECT_OK(store.Delete(""));         // no id: must not match everything
+  EXPECT_OK(store.Delete("e"));
+  EXPECT_TRUE(store.Find(IdOf('2')).has_value());
+  EXPECT_THAT(Keys(blobs), SizeIs(2));
+}
+
+TEST(ExpertStore, ReadsFilesInRangesOfAtMostOneMebibyte) {
+  MemoryStore blobs;
+  ExpertStore store(blobs);
+  const Files files = SomeFiles();
+  const StoredExpert expert = PublishSome(store, blobs, IdOf('1'), files);
+  for (const auto& [name, bytes] : files) EXPECT_EQ(ReadWhole(store, expert, name), bytes) << name;
+  EXPECT_EQ(ReadWhole(store, expert, "secateur.json"), expert.manifest_json);
+
+  const std::string& large = files.at("model.safetensors");
+  const auto size = static_cast<int64_t>(large.size());
+  EXPECT_THAT(store.ReadFile(expert, "model.safetensors", 7, 11), IsOkAndHolds(large.substr(7, 11)));
+  EXPECT_THAT(store.ReadFile(expert, "model.safetensors", size - 3, 11),
+              IsOkAndHolds(large.substr(large.size() - 3)));
+  EXPECT_THAT(store.ReadFile(expert, "model.safetensors", size, 11), IsOkAndHolds(std::string()));
+  for (const auto& [offset, length] : {std::pair{size + 1, int64_t{1}}, {int64_t{-1}, int64_t{1}},
+                                       {int64_t{0}, int64_t{-1}}}) {
+    EXPECT_THAT(store.ReadFile(expert, "model.safetensors", offset, length),
+                StatusIs(absl::StatusCode::kOutOfRange, HasSubstr("model.safetensors")));
+  }
+  EXPECT_THAT(store.ReadFile(expert, "../x", 0, 1),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("../x")));
+}
+
+TEST(ExpertStore, ReadOfAFileThatBecameShorterIsDataLoss) {
+  MemoryStore blobs;
+  ExpertStore store(blobs);
+  const StoredExpert expert = PublishSome(store, blobs, IdOf('1'));
+  ASSERT_OK(blobs.Delete(expert.prefix + "config.json"));
+  ASSERT_OK(blobs.Put(expert.prefix + "config.json", "{"));
+  EXPECT_THAT(store.ReadFile(expert, "config.json", 0, 3),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("config.json")));
+}
+
+TEST(ExpertStore, CopiesAllFilesWithTheManifest) {
+  MemoryStore blobs;
+  TempDir folder;
+  ASSERT_OK_AND_ASSIGN(const auto target, OpenStore("file:" + folder.path()));
+  ExpertStore store(blobs);
+  const StoredExpert expert = PublishSome(store, blobs, IdOf('1'));
+  int64_t reported = 0;
+  RunContext context([&](const Progress& progress) {
+    EXPECT_EQ(progress.phase, "copy");
+    EXPECT_EQ(progress.total, expert.bytes());
+    reported = progress.done;
+  });
+  ASSERT_OK(store.CopyTo(expert, *target, context));
+  EXPECT_EQ(reported, expert.bytes() - expert.manifest.size);
+  for (const auto& [name, bytes] : SomeFiles()) {
+    EXPECT_THAT(target->ReadAll(name, 1 << 24), IsOkAndHolds(bytes));
+  }
+  EXPECT_THAT(target->ReadAll("secateur.json", 1 << 24), IsOkAndHolds(expert.manifest_json));
+  EXPECT_OK(store.CopyTo(expert, *target, context));  // again
+}
+
+TEST(ExpertStore, ACopyContinuesOneThatDidNotEnd) {
+  MemoryStore blobs;
+  MemoryStore target;
+  ExpertStore store(blobs);
+  RunContext context;
+  const StoredExpert expert = PublishSome(store, blobs, IdOf('1'));
+  ASSERT_OK(target.Put("model.safetensors", SomeFiles().at("model.safetensors")));
+  ASSERT_OK(store.CopyTo(expert, target, context));
+  EXPECT_THAT(Keys(target), SizeIs(SomeFiles().size() + 1));
+}
+
+TEST(ExpertStore, CopyRefusesAFolderThatHoldsSomethingElse) {
+  MemoryStore blobs;
+  ExpertStore store(blobs);
+  RunContext context;
+  const StoredExpert expert = PublishSome(store, blobs, IdOf('1'));
+  const StoredExpert other = PublishSome(store, blobs, IdOf('2'), {{"a.txt", "a"}});
+  MemoryStore occupied;
+  ASSERT_OK(store.CopyTo(other, occupied, context));
+  EXPECT_THAT(store.CopyTo(expert, occupied, context),
+              StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("another expert")));
+  for (const std::string& bytes : {std::string("{ }"), std::string("{}\t")}) {  // other size; same
+    MemoryStore half;
+    ASSERT_OK(half.Put("config.json", bytes));
+    EXPECT_THAT(store.CopyTo(expert, half, context),
+                StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("config.json")));
+    EXPECT_THAT(half.ReadAll("config.json", 100), IsOkAndHolds(bytes));
+    EXPECT_THAT(half.Head("secateur.json"), StatusIs(absl::StatusCode::kNotFound));
+  }
+}
+
+TEST(ExpertStore, CopyFindsAFlippedBitInTheSourceBeforeTheFileCanBeSeen) {
+  MemoryStore blobs;
+  MemoryStore target;
+  ExpertStore store(blobs);
+  RunContext context;
+  const StoredExpert expert = PublishSome(store, blobs, IdOf('1'));
+  std::string bytes = SomeFiles().at("model.safetensors");
+  bytes[bytes.size() - 1] ^= 1;
+  ASSERT_OK(blobs.Delete(expert.prefix + "model.safetensors"));
+  ASSERT_OK(blobs.Put(expert.prefix + "model.safetensors", bytes));
+  EXPECT_THAT(store.CopyTo(expert, target, context),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("model.safetensors")));
+  EXPECT_THAT(target.Head("model.safetensors"), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(target.Head("secateur.json"), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST(ExpertStore, ACancelledCopyHasNoManifest) {
+  MemoryStore blobs;
+  MemoryStore target;
+  ExpertStore store(blobs);
+  const StoredExpert expert = PublishSome(store, blobs, IdOf('1'));
+  RunContext* running = nullptr;
+  RunContext context([&](const Progress& progress) {
+    if (progress.done > 1 << 20) running->Cancel();
+  });
+  running = &context;
+  EXPECT_THAT(store.CopyTo(expert, target, context), StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(target.Head("model.safetensors"), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(target.Head("secateur.json"), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST(ExpertStore, PrefixesOfAttemptsDiffer) {
+  MemoryStore blobs;
+  const ExpertStore store(blobs);
+  const std::string a = store.NewPrefix(IdOf('1'));
+  EXPECT_NE(a, store.NewPrefix(IdOf('1')));
+  EXPECT_TRUE(a.starts_with(StrCat("experts/", IdOf('1'), "/")));
+  EXPECT_TRUE(a.ends_with("/"));
+  EXPECT_OK(CheckBlobKey(a + "model.safetensors"));
+}
+
+}  // namespace
+}  // namespace secateur

@@ -1,0 +1,111 @@
+#include "server/artifact/model_card.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "tests/support/temp_dir.h"
+
+namespace secateur {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+ModelCard SomeCard() {
+  ModelCard card;
+  card.title = "Korean legal summaries";
+  card.base_model = "smollm2";
+  card.base_digest = Sha256Of("base");
+  card.license = {"apache-2.0", "", ""};
+  card.selections = {{"language", {"ko", "ja"}}, {"domain", {"legal"}}};
+  card.rule = "CUS_PRUN";
+  card.layers = 30;
+  card.base_width = 1536;
+  card.expert_width = 992;
+  card.base_parameters = 134'515'008;
+  card.expert_parameters = 106'314'048;
+  card.evaluations = {{"ko-legal", 24, 12'345, 1.23456, 1.34567}};
+  return card;
+}
+
+TEST(ModelCard, SaysWhatWasMadeFromWhatAndHow) {
+  const std::string text = ModelCardText(SomeCard());
+  EXPECT_THAT(text, StartsWith("---\nbase_model: smollm2\n"));
+  for (const char* part :
+       {"\nlibrary_name: transformers\n", "\nlicense: apache-2.0\n", "\nlanguage:\n- ko\n- ja\n",
+        "\ntags:\n- pruned\n", "# Korean legal summaries\n",
+        "This model was modified: FFN neurons were removed from **smollm2**", "CUS\\_PRUN",
+        "language=ko\\|ja, domain=legal", "| 1,536 | 992 | 35.4 % |", "| 46,080 | 29,760 | 35.4 % |",
+        "| 134,515,008 | 106,314,048 | 21.0 % |", "| ko-legal | 24 | 12,345 | 1.2346 | 1.3457 |",
+        "AutoModelForCausalLM.from_pretrained"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+  EXPECT_THAT(text, HasSubstr(SomeCard().base_digest.Hex()));
+  EXPECT_EQ(text, ModelCardText(SomeCard()));
+}
+
+TEST(ModelCard, SaysWhenNothingIsKnown) {
+  ModelCard card = SomeCard();
+  card.title = "";
+  card.license = {};
+  card.selections = {};
+  card.evaluations = {};
+  const std::string text = ModelCardText(card);
+  EXPECT_THAT(text, HasSubstr("# Expert of smollm2\n"));
+  EXPECT_THAT(text, HasSubstr("Made for: general text"));
+  EXPECT_THAT(text, HasSubstr("Not measured"));
+  EXPECT_THAT(text, Not(HasSubstr("license:")));
+  EXPECT_THAT(text, Not(HasSubstr("language:")));
+}
+
+TEST(ModelCard, HostileValuesStayInTheirPlace) {
+  ModelCard card = SomeCard();
+  card.title = "x\n---\nlicense: mit\n# [a](b) <script>";
+  card.base_model = "a: b\nc: \"d\"";
+  card.license = {"other\n- x", "no", "1.0"};
+  card.evaluations[0].corpus = "a | b\n| c |";
+  const std::string text = ModelCardText(card);
+  EXPECT_THAT(text, HasSubstr(R"(base_model: "a: b\nc: \"d\"")"));
+  EXPECT_THAT(text, HasSubstr(R"(license: "other\n- x")"));
+  EXPECT_THAT(text, HasSubstr("license_link: \"1.0\"\n"));  // else YAML reads a number
+  EXPECT_THAT(text, HasSubstr(R"(# x --- license: mit \# \[a\](b) \<script\>)"));
+  EXPECT_THAT(text, HasSubstr(R"(| a \| b \| c \| | 24 |)"));
+}
+
+TEST(BaseLicense, ComesFromTheFrontMatter) {
+  const TempDir base;
+  base.Write("README.md",
+             "---\r\nlanguage: en\r\nlicense: other\r\nlicense_name: \"llama3.1\"\r\n"
+             "license_link: 'https://example.org/l'\r\n---\r\nlicense: mit\r\n");
+  base.Write("LICENSE", "MIT License\n");
+  const BaseLicense license = ReadBaseLicense(base.path());
+  EXPECT_EQ(license.license, "other");
+  EXPECT_EQ(license.license_name, "llama3.1");
+  EXPECT_EQ(license.license_link, "https://example.org/l");
+}
+
+TEST(BaseLicense, ComesFromTheLicenceFileWhenTheReadmeSaysNothing) {
+  const TempDir base;
+  EXPECT_EQ(ReadBaseLicense(base.path()).license, "");
+  base.Write("README.md", "# A model\nlicense: mit\n");
+  EXPECT_EQ(ReadBaseLicense(base.path()).license, "");
+  base.Write("LICENSE", "\n    Apache License\n  Version 2.0, January 2004\n");
+  EXPECT_EQ(ReadBaseLicense(base.path()).license, "apache-2.0");
+}
+
+TEST(BaseLicense, FrontMatterThatDoesNotEndIsReadToTheEndOnly) {
+  const TempDir base;
+  base.Write("README.md", "---\nlicense:");
+  EXPECT_EQ(ReadBaseLicense(base.path()).license, "");
+  base.Write("README.md", "");
+  EXPECT_EQ(ReadBaseLicense(base.path()).license, "");
+  base.Write("README.md", "---\nlicense: \"\n");
+  EXPECT_EQ(ReadBaseLicense(base.path()).license, "\"");
+}
+
+}  // namespace
+}  // namespace secateur

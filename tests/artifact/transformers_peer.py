@@ -1,0 +1,47 @@
+"""Stock Transformers' side of transformers_test.cc.
+
+  transformers_peer.py FOLDER OUTPUT ID,ID,...
+
+Loads FOLDER as any user would and fails on a warning, on a weight that is missing, unexpected or of another shape, or
+on a parameter that was made up. Writes the float32 logits of the ids to OUTPUT, and prints the parameter count.
+"""
+import logging
+import pathlib
+import sys
+import warnings
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+class Collector(logging.Handler):
+    def __init__(self):
+        super().__init__(level=logging.WARNING)
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
+def main(folder, output, ids):
+    collector = Collector()
+    logging.getLogger("transformers").addHandler(collector)
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        if (pathlib.Path(folder) / "tokenizer.json").exists():
+            AutoTokenizer.from_pretrained(folder)
+        with torch.inference_mode():
+            logits = model.eval()(torch.tensor([[int(i) for i in ids.split(",")]])).logits[0]
+    messages = collector.messages + [f"{w.category.__name__}: {w.message}" for w in raised]
+    if messages:
+        sys.exit("Transformers warned: " + " | ".join(messages))
+    wrong = {key: value for key, value in info.items() if value}
+    if wrong:
+        sys.exit(f"Transformers' loading report is not empty: {wrong}")
+    pathlib.Path(output).write_bytes(logits.float().contiguous().numpy().tobytes())
+    print(sum(p.numel() for p in model.parameters()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

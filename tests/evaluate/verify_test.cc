@@ -1,0 +1,208 @@
+#include "server/evaluate/verify.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/artifact/expert_folder.h"
+#include "tests/artifact/random_base.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_model.h"
+
+namespace secateur {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+std::string ReadFile(const std::string& path) {
+  std::stringstream bytes;
+  bytes << std::ifstream(path, std::ios::binary).rdbuf();
+  return bytes.str();
+}
+
+PackedBatch SomeTokens(const ModelConfig& config) {
+  std::mt19937 random(11);
+  PackedBatch batch;
+  batch.offsets = {0, 20, 90};
+  for (int i = 0; i < 90; ++i) {
+    batch.ids.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(config.vocabulary_size)));
+  }
+  return batch;
+}
+
+// A tiny base of a family, its expert of 13 neurons on disk, and ways to damage it.
+class Verify : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    WriteTinyModel(GetParam(), base_folder_.path());
+    RunContext context;
+    ASSERT_OK_AND_ASSIGN(const auto folder, ModelFolder::Open(base_folder_.path()));
+    ASSERT_OK_AND_ASSIGN(base_, Transformer::Load(folder, Device{}, context));
+    mask_ = RandomMask(base_->config(), 13);
+    sample_ = SomeTokens(base_->config());
+    ASSERT_OK(WriteExpertFolder(*folder, mask_, expert_folder_.path()));
+    weights_ = ReadFile(expert_folder_.Join("model.safetensors"));
+    config_ = ReadFile(expert_folder_.Join("config.json"));
+  }
+
+  absl::StatusOr<Verification> Run(const Mask& mask, const VerifyOptions& options = {}) {
+    RunContext context;
+    const auto expert = ModelFolder::Open(expert_folder_.path());
+    if (!expert.ok()) return expert.status();
+    return VerifyExpert(*base_, mask, **expert, sample_, options, context);
+  }
+
+  // Where a tensor's bytes begin in the weights file.
+  size_t Offset(const std::string& tensor) {
+    const auto expert = SafetensorsFolder::Open(expert_folder_.path());
+    EXPECT_OK(expert);
+    const std::string_view bytes = expert->Find(tensor)->bytes;
+    return weights_.find(bytes);
+  }
+
+  const TempDir base_folder_;
+  const TempDir expert_folder_;
+  std::unique_ptr<Transformer> base_;
+  Mask mask_;
+  PackedBatch sample_;
+  std::string weights_;
+  std::string config_;
+};
+
+TEST_P(Verify, AnExpertIsItsReference) {
+  ASSERT_OK_AND_ASSIGN(const Verification found, Run(mask_));
+  EXPECT_EQ(found.tokens, 90);
+  EXPECT_LE(found.max_layer_error, 1e-5);
+  EXPECT_LE(found.max_logit_error, 1e-5);
+  EXPECT_GT(found.reference_nats_per_token, 0);
+  EXPECT_NEAR(found.expert_nats_per_token, found.reference_nats_per_token, 1e-5);
+}
+
+TEST_P(Verify, FindsOneFlippedMantissaBitInAnyTensor) {
+  ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(expert_folder_.path()));
+  std::mt19937 random(1);
+  for (const TensorInfo& info : expert->table()) {
+    const TensorView view = expert->tensors().Find(info.name).value();
+    const auto items = view.bytes.size() / static_cast<size_t>(ItemSize(view.dtype));
+    const size_t at = random() % items * static_cast<size_t>(ItemSize(view.dtype));
+    std::string damaged = weights_;
+    damaged[Offset(info.name) + at] ^= 1;
+    expert_folder_.Write("model.safetensors", damaged);
+    EXPECT_THAT(Run(mask_), StatusIs(absl::StatusCode::kDataLoss,
+                                     AllOf(HasSubstr(info.name), HasSubstr("of the expert is"))));
+    expert_folder_.Write("model.safetensors", weights_);
+  }
+  EXPECT_OK(Run(mask_));
+}
+
+TEST_P(Verify, FindsAMaskOfWhichOneChannelIsAnother) {
+  Mask other = mask_;
+  std::vector<int32_t>& kept = other.kept.back();
+  for (int32_t channel = 0;; ++channel) {
+    if (std::find(kept.begin(), kept.end(), channel) != kept.end()) continue;
+    kept[4] = channel;
+    std::sort(kept.begin(), kept.end());
+    break;
+  }
+  const int64_t last = base_->config().num_layers - 1;
+  EXPECT_THAT(Run(other), StatusIs(absl::StatusCode::kDataLoss,
+                                   HasSubstr(StrCat("model.layers.", last, ".mlp."))));
+}
+
+TEST_P(Verify, FindsTwoRowsThatChangedPlaces) {
+  const size_t row = static_cast<size_t>(base_->config().hidden_size) * 2;
+  const std::string name = "model.layers.0.mlp.up_proj.weight";
+  const size_t at = Offset(name);
+  std::string damaged = weights_;
+  std::swap_ranges(damaged.begin() + static_cast<std::ptrdiff_t>(at),
+                   damaged.begin() + static_cast<std::ptrdiff_t>(at + row),
+                   damaged.begin() + static_cast<std::ptrdiff_t>(at + row));
+  expert_folder_.Write("model.safetensors", damaged);
+  EXPECT_THAT(Run(mask_), StatusIs(absl::StatusCode::kDataLoss, HasSubstr(name)));
+}
+
+TEST_P(Verify, FindsAConfigThatComputesSomethingElse) {
+  auto config = nlohmann::ordered_json::parse(config_);
+  config["rms_norm_eps"] = 0.5;
+  expert_folder_.Write("config.json", config.dump());
+  EXPECT_THAT(Run(mask_), StatusIs(absl::StatusCode::kDataLoss,
+                                   AllOf(HasSubstr("rms_norm_eps"), HasSubstr("0.5"))));
+  config = nlohmann::ordered_json::parse(config_);
+  config.erase("rms_norm_eps");
+  expert_folder_.Write("config.json", config.dump());
+  EXPECT_THAT(Run(mask_), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("rms_norm_eps")));
+  config = nlohmann::ordered_json::parse(config_);
+  config["unknown_key_of_mine"] = 1;
+  expert_folder_.Write("config.json", config.dump());
+  EXPECT_THAT(Run(mask_), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("keys")));
+}
+
+// The weights are right in all other tests; a tolerance that nothing meets shows what the
+// comparison of the residual streams says.
+TEST_P(Verify, NamesTheLayerAndBothNumbersWhenTheStreamsDiffer) {
+  EXPECT_THAT(Run(mask_, {.tolerance = -1}),
+              StatusIs(absl::StatusCode::kDataLoss,
+                       AllOf(HasSubstr("layer 0"), HasSubstr("differs from its reference by"),
+                             HasSubstr("-1 x the largest value"))));
+}
+
+TEST_P(Verify, RefusesAMaskOrASampleThatDoesNotFit) {
+  Mask mask = mask_;
+  mask.kept.pop_back();
+  EXPECT_THAT(Run(mask), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("layers")));
+  mask = mask_;
+  mask.kept[1][12] = static_cast<int32_t>(base_->config().intermediate_size);
+  EXPECT_THAT(Run(mask), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("layer 1")));
+  mask = mask_;
+  mask.kept[1].pop_back();
+  EXPECT_THAT(Run(mask), StatusIs(absl::StatusCode::kDataLoss,
+                                  AllOf(HasSubstr("layer 1"), HasSubstr("13"), HasSubstr("12"))));
+  sample_.ids[3] = static_cast<int32_t>(base_->config().vocabulary_size);
+  EXPECT_THAT(Run(mask_), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_P(Verify, ReportsLayersAndStopsWhenCancelled) {
+  ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(expert_folder_.path()));
+  RunContext* running = nullptr;
+  std::vector<int64_t> done;
+  RunContext context([&](const Progress& progress) {
+    EXPECT_EQ(progress.phase, "verify");
+    EXPECT_EQ(progress.total, base_->config().num_layers);
+    done.push_back(progress.done);
+    if (progress.done == 1) running->Cancel();
+  });
+  running = &context;
+  EXPECT_THAT(VerifyExpert(*base_, mask_, *expert, sample_, {}, context),
+              StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(done, testing::ElementsAre(1));
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, Verify, testing::ValuesIn(TinyModelNames()));
+
+TEST(VerifyRealModel, AnExpertIsItsReference) {
+  const char* path = std::getenv("SECATEUR_SMOLLM2");
+  if (path == nullptr) GTEST_SKIP() << "SECATEUR_SMOLLM2 names no model folder";
+  RunContext context;
+  ASSERT_OK_AND_ASSIGN(const auto folder, ModelFolder::Open(path));
+  ASSERT_OK_AND_ASSIGN(const auto base, Transformer::Load(folder, Device{}, context));
+  const Mask mask = RandomMask(base->config(), 992);
+  const TempDir expert_folder;
+  ASSERT_OK(WriteExpertFolder(*folder, mask, expert_folder.path()));
+  ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(expert_folder.path()));
+  ASSERT_OK_AND_ASSIGN(const Verification found,
+                       VerifyExpert(*base, mask, *expert, SomeTokens(base->config()), {}, context));
+  EXPECT_LE(found.max_layer_error, 1e-5);
+  EXPECT_LE(found.max_logit_error, 1e-4);
+}
+
+}  // namespace
+}  // namespace secateur
