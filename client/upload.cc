@@ -15,13 +15,14 @@ absl::Status SendAll(const v1::UploadCorpusMetadata& metadata, const ByteSource&
   v1::UploadCorpusRequest message;
   *message.mutable_metadata() = metadata;
   bool wanted = writer.Write(message);
-  while (wanted) {
+  while (wanted && !message.finish()) {
     std::string& data = *message.mutable_data();
     data.resize(kChunk);
     const absl::StatusOr<size_t> size = source(data.data(), data.size());
     if (!size.ok()) return size.status();
-    if (*size == 0) break;
     data.resize(*size);
+    // Without this word a stream that ends is one that was cut off.
+    message.set_finish(*size == 0);
     wanted = writer.Write(message);
   }
   if (wanted) writer.WritesDone();

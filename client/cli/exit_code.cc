@@ -128,7 +128,7 @@ void PrintError(const absl::Status& status, const std::string& server, std::ostr
   if (!details.reason.empty()) err << ", reason: " << Printable(details.reason);
   err << "\n";
   if (details.retry_after.has_value()) {
-    err << "  try again in " << FormatDuration(*details.retry_after) << "\n";
+    err << "  try again in " << FormatTimeSpan(*details.retry_after) << "\n";
   }
   if (ExitCodeOf(status) == kOperationFailed) return;  // hints are about reaching the server
   const std::string hint = Hint(status, details, server);

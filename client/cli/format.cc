@@ -39,7 +39,7 @@ std::string FormatBytes(double bytes) {
 
 std::string FormatShare(double share) { return absl::StrFormat("%.1f%%", 100 * share); }
 
-std::string FormatDuration(absl::Duration duration) {
+std::string FormatTimeSpan(absl::Duration duration) {
   const int64_t seconds = absl::ToInt64Seconds(duration);
   if (seconds < 1) return "under 1s";
   if (seconds < 60) return absl::StrCat(seconds, "s");

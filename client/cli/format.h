@@ -18,7 +18,7 @@ std::string FormatBytes(double bytes);
 // A share of 1 as percent: 0.354 is "35.4%".
 std::string FormatShare(double share);
 // Whole seconds: "45s", "3m 20s", "2h 5m"; "under 1s" below one.
-std::string FormatDuration(absl::Duration duration);
+std::string FormatTimeSpan(absl::Duration duration);
 // RELATIVE_MEAN is "relative-mean"; numbers without a name stay numbers.
 std::string FormatEnum(const google::protobuf::EnumDescriptor& descriptor, int number);
 // "domain=legal language=ko", by key.

@@ -57,7 +57,7 @@ std::string FormatProgress(const v1::OperationMetadata& metadata) {
   if (!progress.unit().empty()) absl::StrAppend(&text, "  ", FormatDone(progress));
   absl::StrAppend(&text, FormatRate(progress));
   if (progress.has_eta()) {
-    absl::StrAppend(&text, "  ETA ", FormatDuration(absl::Seconds(progress.eta().seconds())));
+    absl::StrAppend(&text, "  ETA ", FormatTimeSpan(absl::Seconds(progress.eta().seconds())));
   }
   return Printable(text);
 }

@@ -202,7 +202,8 @@ absl::StatusOr<StoredExpert> ExpertStore::Publish(const std::string& id, const s
   ASSIGN_OR_RETURN(const BlobInfo info, blobs_.Head(key));
   expert.create_time = info.modified;
   MutexLock lock(mutex_);
-  // Two attempts that end at once both have a manifest; as in Load(), the first in key order counts.
+  // Two attempts that end at once both have a manifest; as in Load(), the first in key order
+  // counts.
   const auto [at, inserted] = experts_.emplace(id, expert);
   if (!inserted && prefix < at->second.prefix) at->second = expert;
   return at->second;

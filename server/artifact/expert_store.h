@@ -23,14 +23,14 @@ namespace secateur {
 inline constexpr std::string_view kManifestName = "secateur.json";
 
 struct StoredExpert {
-  std::string id;                   // "e" + 40 hex digits
-  std::string prefix;               // of its files in the store, ends with '/'
+  std::string id;      // "e" + 40 hex digits
+  std::string prefix;  // of its files in the store, ends with '/'
   std::string manifest_json;
   ArtifactFile manifest;            // its own size and digest
   std::vector<ArtifactFile> files;  // all others, from the manifest, sorted by name
   absl::Time create_time;           // the store's time of the manifest
 
-  int64_t bytes() const;            // of all files, the manifest included
+  int64_t bytes() const;  // of all files, the manifest included
 };
 
 class ExpertStore {
@@ -55,8 +55,8 @@ class ExpertStore {
   void Discard(const std::string& prefix) const;
 
   // `length` bytes of a file from `offset`, at most 1 MiB at once and fewer at the file's end.
-  // NOT_FOUND for a file that the manifest does not name, OUT_OF_RANGE, DATA_LOSS when it is shorter
-  // than its manifest says.
+  // NOT_FOUND for a file that the manifest does not name, OUT_OF_RANGE, DATA_LOSS when it is
+  // shorter than its manifest says.
   absl::StatusOr<std::string> ReadFile(const StoredExpert& expert, const std::string& name,
                                        int64_t offset, int64_t length) const;
   // Copies all files, the manifest last, to the folder of `target` under keys without a prefix,

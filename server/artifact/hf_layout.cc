@@ -63,9 +63,9 @@ std::vector<Shard> MakeShards(const std::vector<TensorSpec>& specs, int64_t max_
     bytes += size;
   }
   for (size_t i = 0; i < shards.size(); ++i) {
-    shards[i].name = shards.size() == 1 ? "model.safetensors"
-                                        : absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1,
-                                                          shards.size());
+    shards[i].name = shards.size() == 1
+                         ? "model.safetensors"
+                         : absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1, shards.size());
   }
   return shards;
 }
@@ -144,9 +144,14 @@ bool StartsWithAny(const std::string& text, std::initializer_list<const char*> p
 }
 
 bool IsCarried(const std::string& name) {
-  static constexpr std::string_view kExact[] = {
-      "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-      "vocab.json",     "merges.txt",            "tokenizer.model",         "generation_config.json"};
+  static constexpr std::string_view kExact[] = {"tokenizer.json",
+                                                "tokenizer_config.json",
+                                                "special_tokens_map.json",
+                                                "added_tokens.json",
+                                                "vocab.json",
+                                                "merges.txt",
+                                                "tokenizer.model",
+                                                "generation_config.json"};
   if (std::find(std::begin(kExact), std::end(kExact), name) != std::end(kExact)) return true;
   if (absl::StartsWith(name, "chat_template.")) return true;
   // Licences come in every spelling; Gemma's is called GEMMA_TERMS or "Gemma Terms of Use".

@@ -42,11 +42,11 @@ nlohmann::ordered_json ExpertConfigJson(const nlohmann::ordered_json& base, int6
 // The bytes of config.json: two spaces of indent and a newline, as Transformers writes it.
 std::string ConfigText(const nlohmann::ordered_json& config);
 
-// Files of a base folder that an expert carries over unchanged (tokenizer.json, tokenizer_config.json,
-// special_tokens_map.json, added_tokens.json, vocab.json, merges.txt, tokenizer.model,
-// chat_template.*, generation_config.json, and in any case LICENSE*, LICENCE*, COPYING*, NOTICE*,
-// USE_POLICY*, *TERMS*), sorted by name. Links are followed. INVALID_ARGUMENT for such a file whose
-// name a store cannot hold.
+// Files of a base folder that an expert carries over unchanged (tokenizer.json,
+// tokenizer_config.json, special_tokens_map.json, added_tokens.json, vocab.json, merges.txt,
+// tokenizer.model, chat_template.*, generation_config.json, and in any case LICENSE*, LICENCE*,
+// COPYING*, NOTICE*, USE_POLICY*, *TERMS*), sorted by name. Links are followed. INVALID_ARGUMENT
+// for such a file whose name a store cannot hold.
 absl::StatusOr<std::vector<std::string>> CarriedFiles(const std::string& base_folder);
 
 // Writes model*.safetensors (and model.safetensors.index.json when there are several) under

@@ -2,19 +2,21 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <nlohmann/json.hpp>
+
+#include "secateur/v1/manifest.pb.h"
 #include "server/base/strings.h"
 
 namespace secateur {
 
 absl::StatusOr<std::string> ManifestText(const v1::Manifest& manifest) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = true;
   std::string text;
-  const auto status = google::protobuf::util::MessageToJsonString(manifest, &text, options);
+  const auto status = google::protobuf::util::MessageToJsonString(manifest, &text);
   if (!status.ok()) {
     return absl::InternalError(StrCat("the manifest cannot be written: ", status.ToString()));
   }
-  return text;
+  // Protobuf prints maps in an order that changes from run to run; nlohmann::json sorts all keys.
+  return nlohmann::json::parse(text).dump(2) + "\n";
 }
 
 absl::StatusOr<v1::Manifest> ParseManifest(std::string_view text) {

@@ -5,13 +5,16 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
-#include "secateur/v1/manifest.pb.h"
 
 namespace secateur {
 
+namespace v1 {
+class Manifest;
+}  // namespace v1
+
 inline constexpr int kManifestFormatVersion = 1;
 
-// Proto3 JSON, indented, fields in the order of their numbers: the same manifest, the same bytes.
+// Proto3 JSON, indented, keys sorted: the same manifest, the same bytes.
 absl::StatusOr<std::string> ManifestText(const v1::Manifest& manifest);
 
 // DATA_LOSS when it does not parse, UNIMPLEMENTED for a newer format_version.

@@ -39,9 +39,9 @@ absl::StatusOr<int64_t> SizeField(const nlohmann::json& entry) {
     size = found->get<int64_t>();
   }
   if (size < 0) {
-    return absl::InvalidArgumentError(
-        StrCat("sizeBytes is ", found->dump(-1, ' ', true, nlohmann::json::error_handler_t::replace),
-               ", not a count of bytes"));
+    return absl::InvalidArgumentError(StrCat(
+        "sizeBytes is ", found->dump(-1, ' ', true, nlohmann::json::error_handler_t::replace),
+        ", not a count of bytes"));
   }
   return size;
 }
@@ -64,8 +64,8 @@ absl::StatusOr<ArtifactFile> ParseFile(const nlohmann::json& entry) {
 
 absl::Status CheckFileName(std::string_view name) {
   if (name.find('/') != std::string_view::npos || !CheckBlobKey(name).ok()) {
-    return absl::InvalidArgumentError(
-        StrCat(Shown(name), " cannot be a file of an expert: a name is 1 to 255 of [A-Za-z0-9._-]"));
+    return absl::InvalidArgumentError(StrCat(
+        Shown(name), " cannot be a file of an expert: a name is 1 to 255 of [A-Za-z0-9._-]"));
   }
   return absl::OkStatus();
 }

@@ -1,4 +1,5 @@
-// The list of files inside a manifest, read without the proto: `files` of its JSON form, an array of
+// The list of files inside a manifest, read without the proto: `files` of its JSON form, an array
+// of
 // {"name", "sizeBytes", "sha256"} in proto3 JSON (64-bit integers as strings, defaults left out).
 // Everything else in the manifest is passed over. Pure functions.
 #pragma once

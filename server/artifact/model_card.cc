@@ -34,8 +34,8 @@ std::string FrontMatterValue(const std::string& readme, const char* key) {
   for (size_t i = 1; i < lines.size() && absl::StripAsciiWhitespace(lines[i]) != "---"; ++i) {
     if (!absl::StartsWith(lines[i], start)) continue;
     std::string value(absl::StripAsciiWhitespace(lines[i].substr(start.size())));
-    const bool quoted = value.size() >= 2 && (value[0] == '"' || value[0] == '\'') &&
-                        value.back() == value[0];
+    const bool quoted =
+        value.size() >= 2 && (value[0] == '"' || value[0] == '\'') && value.back() == value[0];
     return quoted ? value.substr(1, value.size() - 2) : value;
   }
   return "";
@@ -109,12 +109,12 @@ std::string FrontMatter(const ModelCard& card) {
 }
 
 std::string Summary(const ModelCard& card) {
-  const std::string title =
-      card.title.empty() ? StrCat("Expert of ", card.base_model) : card.title;
-  return StrCat(
-      "# ", Plain(title), "\n\n", "This model was modified: FFN neurons were removed from **",
-      Plain(card.base_model), "**; all other weights are the base model's own. Nothing was trained.\n\n",
-      "- Base model: ", Plain(card.base_model), ", SHA-256 `", card.base_digest.Hex(), "`\n");
+  const std::string title = card.title.empty() ? StrCat("Expert of ", card.base_model) : card.title;
+  return StrCat("# ", Plain(title), "\n\n",
+                "This model was modified: FFN neurons were removed from **", Plain(card.base_model),
+                "**; all other weights are the base model's own. Nothing was trained.\n\n",
+                "- Base model: ", Plain(card.base_model), ", SHA-256 `", card.base_digest.Hex(),
+                "`\n");
 }
 
 std::string MadeFor(const ModelCard& card) {
@@ -162,7 +162,8 @@ constexpr std::string_view kUse =
     "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
     "model = AutoModelForCausalLM.from_pretrained(folder)\n"
     "```\n\n"
-    "`secateur.json` is the manifest: every input by its digest, and the SHA-256 of every file.\n\n";
+    "`secateur.json` is the manifest: every input by its digest, and the SHA-256 of every "
+    "file.\n\n";
 
 std::string LicenseNote(const ModelCard& card) {
   return StrCat("## Licence\n\nThe base model's licence applies",

@@ -19,8 +19,8 @@ struct BaseLicense {
   std::string license_link;
 };
 
-// From the front matter of the base's README.md, else "apache-2.0" or "mit" when its LICENSE is that
-// text; all empty when neither says anything.
+// From the front matter of the base's README.md, else "apache-2.0" or "mit" when its LICENSE is
+// that text; all empty when neither says anything.
 BaseLicense ReadBaseLicense(const std::string& base_folder);
 
 struct ModelCard {
@@ -43,7 +43,7 @@ struct ModelCard {
   std::vector<Selection> selections;  // empty: general
   std::string rule;                   // "RELATIVE_MEAN"
   int64_t layers = 0;
-  int64_t base_width = 0;    // FFN neurons of each layer
+  int64_t base_width = 0;  // FFN neurons of each layer
   int64_t expert_width = 0;
   int64_t base_parameters = 0;
   int64_t expert_parameters = 0;

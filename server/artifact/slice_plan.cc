@@ -29,16 +29,16 @@ absl::Status CheckLayer(const std::vector<int32_t>& kept, int64_t layer, int64_t
         StrCat("mask of layer ", layer, " keeps no neuron; every layer must keep at least one"));
   }
   if (count != expected_count) {
-    return absl::InvalidArgumentError(
-        StrCat("mask of layer ", layer, " keeps ", count, " neurons and layer 0 keeps ",
-               expected_count, "; every layer must keep the same count"));
+    return absl::InvalidArgumentError(StrCat("mask of layer ", layer, " keeps ", count,
+                                             " neurons and layer 0 keeps ", expected_count,
+                                             "; every layer must keep the same count"));
   }
   int64_t previous = -1;
   for (const int32_t channel : kept) {
     if (channel <= previous || channel >= width) {
-      return absl::InvalidArgumentError(
-          StrCat("mask of layer ", layer, " has channel ", channel, " behind ", previous,
-                 "; channels must ascend within [0, ", width, ")"));
+      return absl::InvalidArgumentError(StrCat("mask of layer ", layer, " has channel ", channel,
+                                               " behind ", previous,
+                                               "; channels must ascend within [0, ", width, ")"));
     }
     previous = channel;
   }
@@ -126,8 +126,8 @@ absl::Status CopyRows(std::string_view block, size_t row_bytes, const std::vecto
   for (size_t i = 0; i < kept.size();) {
     size_t end = i + 1;
     while (end < kept.size() && kept[end] == kept[end - 1] + 1) ++end;
-    RETURN_IF_ERROR(sink.Append(
-        block.substr(static_cast<size_t>(kept[i]) * row_bytes, (end - i) * row_bytes)));
+    RETURN_IF_ERROR(
+        sink.Append(block.substr(static_cast<size_t>(kept[i]) * row_bytes, (end - i) * row_bytes)));
     i = end;
   }
   return absl::OkStatus();
@@ -161,11 +161,16 @@ absl::Status GatherColumns(std::string_view bytes, const CutShape& cut,
 absl::Status CopyCut(const CutShape& cut, std::string_view bytes, const std::vector<int32_t>& kept,
                      BufferedSink& sink) {
   switch (cut.outer > 1 ? cut.inner_bytes : 0) {
-    case 1: return GatherColumns<1>(bytes, cut, kept, sink);
-    case 2: return GatherColumns<2>(bytes, cut, kept, sink);
-    case 4: return GatherColumns<4>(bytes, cut, kept, sink);
-    case 8: return GatherColumns<8>(bytes, cut, kept, sink);
-    default: break;
+    case 1:
+      return GatherColumns<1>(bytes, cut, kept, sink);
+    case 2:
+      return GatherColumns<2>(bytes, cut, kept, sink);
+    case 4:
+      return GatherColumns<4>(bytes, cut, kept, sink);
+    case 8:
+      return GatherColumns<8>(bytes, cut, kept, sink);
+    default:
+      break;
   }
   const auto inner = static_cast<size_t>(cut.inner_bytes);
   const size_t block = static_cast<size_t>(cut.channels) * inner;

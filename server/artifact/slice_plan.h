@@ -16,10 +16,10 @@
 namespace secateur {
 
 struct TensorSlice {
-  TensorInfo info;                              // of the base tensor
-  TensorSpec spec;                              // of the expert's tensor; the base's stored dtype
-  int axis = -1;                                // which axis is cut; -1: copied whole
-  const std::vector<int32_t>* kept = nullptr;   // along `axis`
+  TensorInfo info;                             // of the base tensor
+  TensorSpec spec;                             // of the expert's tensor; the base's stored dtype
+  int axis = -1;                               // which axis is cut; -1: copied whole
+  const std::vector<int32_t>* kept = nullptr;  // along `axis`
 };
 
 // One entry for each tensor of the table, in its order. INVALID_ARGUMENT when the mask does not fit

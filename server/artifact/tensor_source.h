@@ -1,5 +1,5 @@
-// Where the bytes of an expert's tensors come from: cut from the base, or (compensation, vocabulary)
-// replaced by new ones. contract
+// Where the bytes of an expert's tensors come from: cut from the base, or (compensation,
+// vocabulary) replaced by new ones. contract
 #pragma once
 
 #include <vector>

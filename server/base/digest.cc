@@ -92,11 +92,13 @@ absl::StatusOr<Digest> Sha256OfFile(const std::string& path, RunContext& context
   const absl::Cleanup close = [file] { std::fclose(file); };
   std::vector<char> buffer(kReadBytes);
   Sha256 hash;
-  while (const size_t n = std::fread(buffer.data(), 1, buffer.size(), file)) {
-    hash.Update(std::string_view(buffer.data(), n));
+  size_t n = 0;
+  do {
     RETURN_IF_ERROR(context.CheckCancelled());
-  }
-  if (std::ferror(file)) return absl::ErrnoToStatus(errno, StrCat("cannot read ", path));
+    n = std::fread(buffer.data(), 1, buffer.size(), file);
+    if (std::ferror(file)) return absl::ErrnoToStatus(errno, StrCat("cannot read ", path));
+    hash.Update(std::string_view(buffer.data(), n));
+  } while (n == buffer.size());
   return hash.Finish();
 }
 

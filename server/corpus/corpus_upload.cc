@@ -51,9 +51,9 @@ absl::Status CorpusUpload::Append(std::string_view chunk) {
 
 absl::StatusOr<CorpusUpload::Result> CorpusUpload::Finish() {
   if (writer_ == nullptr) return absl::FailedPreconditionError("the upload is finished");
+  const absl::Status parsed = parser_->Finish();  // may write the last document
   const std::unique_ptr<BlobWriter> writer = std::move(writer_);
-  writer_ = nullptr;
-  RETURN_IF_ERROR(parser_->Finish());
+  RETURN_IF_ERROR(parsed);
   const Digest announced = info_.digest;
   info_.digest = digest_.Finish();
   if (announced != Digest{} && announced != info_.digest) {

@@ -16,9 +16,9 @@ absl::Status AddNll(const std::vector<double>& nll, const TokenBlock& block, Bit
   double nats = 0;
   for (const double value : nll) nats += value;
   if (!std::isfinite(nats)) {
-    return absl::DataLossError(
-        StrCat("the model predicts ", nll.size(), " tokens of the text with ", nats,
-               " nats; its weights or its computation are not finite"));
+    return absl::DataLossError(StrCat("the model predicts ", nll.size(),
+                                      " tokens of the text with ", nats,
+                                      " nats; its weights or its computation are not finite"));
   }
   sum.nats += nats;
   sum.tokens += static_cast<int64_t>(nll.size());

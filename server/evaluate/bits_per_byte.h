@@ -1,8 +1,9 @@
 // Bits per byte on text: how well a model predicts it, comparable across tokenizers. contract
 //
 // bpb = -sum log2 p(token | those before) / bytes of the text those tokens cover; the first token
-// (BOS) is given. Documents are cut after `max_document_tokens` - 1 tokens and scored on exactly the
-// bytes kept; with max_document_tokens = N + 1 this is what evaluate.py computes with --tokens N.
+// (BOS) is given. Documents are cut after `max_document_tokens` - 1 tokens and scored on exactly
+// the bytes kept; with max_document_tokens = N + 1 this is what evaluate.py computes with --tokens
+// N.
 #pragma once
 
 #include <cstdint>

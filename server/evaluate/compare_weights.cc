@@ -27,39 +27,59 @@ absl::Status CompareBytes(const std::string& name, const TensorView& expert,
         StrCat("tensor ", name, ": the expert's type or shape is not the base's"));
   }
   if (expert.bytes == base.bytes) return absl::OkStatus();
-  const auto differ =
-      std::mismatch(expert.bytes.begin(), expert.bytes.end(), base.bytes.begin());
-  return absl::DataLossError(StrCat(
-      "tensor ", name, ": byte ", differ.first - expert.bytes.begin(), " of the expert is ",
-      static_cast<int>(static_cast<uint8_t>(*differ.first)), "; the base has ",
-      static_cast<int>(static_cast<uint8_t>(*differ.second))));
+  const auto differ = std::mismatch(expert.bytes.begin(), expert.bytes.end(), base.bytes.begin());
+  return absl::DataLossError(
+      StrCat("tensor ", name, ": byte ", differ.first - expert.bytes.begin(), " of the expert is ",
+             static_cast<int>(static_cast<uint8_t>(*differ.first)), "; the base has ",
+             static_cast<int>(static_cast<uint8_t>(*differ.second))));
 }
 
 const at::Tensor& TensorOf(const LayerWeights& weights, TensorRole role) {
   switch (role) {
-    case TensorRole::kInputNorm: return weights.input_norm;
-    case TensorRole::kPostAttentionNorm: return weights.post_attention_norm;
-    case TensorRole::kPreFfnNorm: return weights.pre_ffn_norm;
-    case TensorRole::kPostFfnNorm: return weights.post_ffn_norm;
-    case TensorRole::kQuery: return weights.query.weight;
-    case TensorRole::kKey: return weights.key.weight;
-    case TensorRole::kValue: return weights.value.weight;
-    case TensorRole::kOutput: return weights.output.weight;
-    case TensorRole::kQueryNorm: return weights.query_norm;
-    case TensorRole::kKeyNorm: return weights.key_norm;
-    case TensorRole::kQueryBias: return weights.query.bias;
-    case TensorRole::kKeyBias: return weights.key.bias;
-    case TensorRole::kValueBias: return weights.value.bias;
-    case TensorRole::kOutputBias: return weights.output.bias;
-    case TensorRole::kGate: return weights.gate.weight;
-    case TensorRole::kUp: return weights.up.weight;
-    case TensorRole::kDown: return weights.down.weight;
-    case TensorRole::kGateBias: return weights.gate.bias;
-    case TensorRole::kUpBias: return weights.up.bias;
-    case TensorRole::kDownBias: return weights.down.bias;
+    case TensorRole::kInputNorm:
+      return weights.input_norm;
+    case TensorRole::kPostAttentionNorm:
+      return weights.post_attention_norm;
+    case TensorRole::kPreFfnNorm:
+      return weights.pre_ffn_norm;
+    case TensorRole::kPostFfnNorm:
+      return weights.post_ffn_norm;
+    case TensorRole::kQuery:
+      return weights.query.weight;
+    case TensorRole::kKey:
+      return weights.key.weight;
+    case TensorRole::kValue:
+      return weights.value.weight;
+    case TensorRole::kOutput:
+      return weights.output.weight;
+    case TensorRole::kQueryNorm:
+      return weights.query_norm;
+    case TensorRole::kKeyNorm:
+      return weights.key_norm;
+    case TensorRole::kQueryBias:
+      return weights.query.bias;
+    case TensorRole::kKeyBias:
+      return weights.key.bias;
+    case TensorRole::kValueBias:
+      return weights.value.bias;
+    case TensorRole::kOutputBias:
+      return weights.output.bias;
+    case TensorRole::kGate:
+      return weights.gate.weight;
+    case TensorRole::kUp:
+      return weights.up.weight;
+    case TensorRole::kDown:
+      return weights.down.weight;
+    case TensorRole::kGateBias:
+      return weights.gate.bias;
+    case TensorRole::kUpBias:
+      return weights.up.bias;
+    case TensorRole::kDownBias:
+      return weights.down.bias;
     case TensorRole::kEmbedding:
     case TensorRole::kFinalNorm:
-    case TensorRole::kHead: break;  // not in a layer
+    case TensorRole::kHead:
+      break;  // not in a layer
   }
   static const at::Tensor none;
   return none;
@@ -73,7 +93,8 @@ at::Tensor CutLike(const TensorInfo& info, const at::Tensor& base, const at::Ten
 absl::Status CompareValues(const std::string& name, const at::Tensor& expert,
                            const at::Tensor& wanted) {
   if (!expert.defined() || !wanted.defined() || expert.sizes() != wanted.sizes()) {
-    return absl::DataLossError(StrCat("tensor ", name, ": the expert's shape is not the one that "
+    return absl::DataLossError(StrCat("tensor ", name,
+                                      ": the expert's shape is not the one that "
                                       "its mask makes of the base's"));
   }
   if (expert.equal(wanted)) return absl::OkStatus();
@@ -96,8 +117,8 @@ absl::Status CompareConfigs(const ModelFolder& base, const ModelFolder& expert) 
     const auto at = found.find(key);
     if (at != found.end() && *at == value) continue;
     return absl::DataLossError(StrCat("config.json of the expert: ", key, " is ",
-                                      at == found.end() ? "missing" : Shown(*at),
-                                      "; the base has ", Shown(value)));
+                                      at == found.end() ? "missing" : Shown(*at), "; the base has ",
+                                      Shown(value)));
   }
   if (found.size() == wanted.size()) return absl::OkStatus();
   return absl::DataLossError(StrCat("config.json of the expert has ", found.size(),

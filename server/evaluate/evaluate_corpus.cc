@@ -1,8 +1,7 @@
 #include "server/evaluate/evaluate_corpus.h"
 
+#include <algorithm>
 #include <deque>
-#include <limits>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -47,8 +46,9 @@ absl::StatusOr<BitsPerByte> Run(const ModelConfig& config, const Tokenizer& toke
                                 const std::function<absl::Status()>& finish,
                                 const BitsPerByte& sum) {
   RETURN_IF_ERROR(CheckOptions(options, config));
-  // Tokens of the cut text may join differently at its end; the packer must not cut a second time.
-  const FramingSettings framing{std::min(config.max_positions, 2 * options.max_tokens + 1),
+  // A cut text can have more tokens than it was cut to: a character comes along as a whole, and its
+  // end joins differently. The packer must not cut a second time.
+  const FramingSettings framing{std::min(config.max_positions, 2 * options.max_tokens + 64),
                                 options.block_tokens};
   Packer packer(tokenizer, config.first_token_id, framing, [&](const TokenBlock& block) {
     RETURN_IF_ERROR(sink(block));
@@ -63,7 +63,8 @@ absl::StatusOr<BitsPerByte> Run(const ModelConfig& config, const Tokenizer& toke
   RETURN_IF_ERROR(read);
   RETURN_IF_ERROR(packer.Finish());
   RETURN_IF_ERROR(finish());
-  if (sum.documents == 0) return absl::InvalidArgumentError("there are no documents to evaluate on");
+  if (sum.documents == 0)
+    return absl::InvalidArgumentError("there are no documents to evaluate on");
   context.Report({"evaluate", sum.documents, sum.documents, "documents"});
   return sum;
 }
@@ -76,8 +77,8 @@ class BlockGroup {
 
   absl::Status Add(const TokenBlock& block) {
     const auto tokens = static_cast<int64_t>(block.ids.size());
-    const int64_t bytes = tokens * model_.folder.config().hidden_size *
-                          static_cast<int64_t>(sizeof(float));
+    const int64_t bytes =
+        tokens * model_.folder.config().hidden_size * static_cast<int64_t>(sizeof(float));
     if (bytes_ > 0 && bytes_ + bytes > kHiddenBytes) RETURN_IF_ERROR(Evaluate());
     passes_.push_back({block, PackedBatch{block.ids, block.offsets}, {}});
     bytes_ += bytes;
@@ -93,8 +94,7 @@ class BlockGroup {
       runners.push_back(std::move(runner));
     }
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-      ASSIGN_OR_RETURN(const LayerWeights weights,
-                       LoadLayer(model_.folder, layer, model_.device));
+      ASSIGN_OR_RETURN(const LayerWeights weights, LoadLayer(model_.folder, layer, model_.device));
       for (size_t i = 0; i < passes_.size(); ++i) {
         RETURN_IF_ERROR(context_.CheckCancelled());
         ASSIGN_OR_RETURN(passes_[i].hidden, runners[i].Forward(layer, weights, passes_[i].hidden));
@@ -135,8 +135,9 @@ absl::StatusOr<BitsPerByte> EvaluateCorpus(const Transformer& model, const Token
   const auto add = [&](const TokenBlock& block) {
     return AddBitsPerByte(model, block, context, sum);
   };
-  return Run(model.config(), tokenizer, documents, options, context, add,
-             [] { return absl::OkStatus(); }, sum);
+  return Run(
+      model.config(), tokenizer, documents, options, context, add, [] { return absl::OkStatus(); },
+      sum);
 }
 
 absl::StatusOr<BitsPerByte> EvaluateCorpus(const StreamedModel& model, const Tokenizer& tokenizer,

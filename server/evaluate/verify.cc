@@ -50,8 +50,8 @@ absl::Status CheckDifference(const Difference& difference, double tolerance,
 
 absl::Status CheckMask(const Mask& mask, const ModelConfig& base, const ModelConfig& expert) {
   if (static_cast<int64_t>(mask.kept.size()) != base.num_layers) {
-    return absl::InvalidArgumentError(StrCat("the mask has ", mask.kept.size(),
-                                             " layers; the base model has ", base.num_layers));
+    return absl::InvalidArgumentError(
+        StrCat("the mask has ", mask.kept.size(), " layers; the base model has ", base.num_layers));
   }
   for (size_t layer = 0; layer < mask.kept.size(); ++layer) {
     const std::vector<int32_t>& kept = mask.kept[layer];
@@ -102,8 +102,8 @@ class Verifier {
       kept = MakeKeptChannels(channels, base_.config().intermediate_size, weights.up.weight);
       return CompareLayerWeights(base_.folder().table(), layer, cut, weights, kept.index);
     }));
-    ASSIGN_OR_RETURN(base_hidden_, base_runner_->Forward(layer, weights, base_hidden_, nullptr,
-                                                         kept.factors));
+    ASSIGN_OR_RETURN(base_hidden_,
+                     base_runner_->Forward(layer, weights, base_hidden_, nullptr, kept.factors));
     ASSIGN_OR_RETURN(expert_hidden_, expert_runner_->Forward(layer, cut, expert_hidden_));
     return GuardTorch([&] {
       const Difference difference = Compare(expert_hidden_, base_hidden_);

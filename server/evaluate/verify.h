@@ -1,10 +1,10 @@
 // An expert's files against its reference: the base with the mask applied (DESIGN 5). contract
 //
-// First what needs no tolerance (compare_weights.h): config.json, the tensors outside the layers byte
-// for byte, each layer's weights value for value. Then what they compute: both residual streams start
-// at the embedding of the same tokens; after every layer the largest difference is compared with the
-// largest magnitude; then final norm and the logits of the last 64 positions.
-// At most one layer of the expert is held beside the resident base.
+// First what needs no tolerance (compare_weights.h): config.json, the tensors outside the layers
+// byte for byte, each layer's weights value for value. Then what they compute: both residual
+// streams start at the embedding of the same tokens; after every layer the largest difference is
+// compared with the largest magnitude; then final norm and the logits of the last 64 positions. At
+// most one layer of the expert is held beside the resident base.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ struct VerifyOptions {
 
 struct Verification {
   int64_t tokens = 0;
-  double max_layer_error = 0;   // relative, largest over layers
-  double max_logit_error = 0;   // relative
+  double max_layer_error = 0;  // relative, largest over layers
+  double max_logit_error = 0;  // relative
   double reference_nats_per_token = 0;
   double expert_nats_per_token = 0;
 };

@@ -11,32 +11,50 @@
 namespace secateur {
 namespace {
 
-ModelConfig AtWidth(const ModelConfig& config, int64_t width) {
-  ModelConfig sliced = config;
-  sliced.intermediate_size = width;
-  return sliced;
-}
-
 double Share(int64_t part, int64_t whole) {
   return static_cast<double>(part) / static_cast<double>(whole);
 }
 
-// The widths a model can be cut to, and what each costs. Counts are affine in the width.
+// What a model and each of its neurons cost. One look at the tensor table: all counts are affine in
+// the width.
+struct Counts {
+  int64_t own = 0;         // width
+  int64_t parameters = 0;  // of all tensors
+  int64_t blocks = 0;      // of the layers' tensors
+  int64_t neuron = 0;      // of one neuron, in all layers together
+
+  explicit Counts(const ModelConfig& config) : own(config.intermediate_size) {
+    for (const TensorInfo& tensor : TensorTable(config)) {
+      int64_t elements = 1;
+      for (const int64_t size : tensor.shape) elements *= size;
+      parameters += elements;
+      if (tensor.layer >= 0) blocks += elements;
+      const bool has_neurons =
+          std::find(tensor.axes.begin(), tensor.axes.end(), Axis::kNeuron) != tensor.axes.end();
+      if (has_neurons) neuron += elements / own;
+    }
+  }
+
+  Size At(int64_t width, int64_t item_size) const {
+    const int64_t removed = (own - width) * neuron;
+    Size size;
+    size.width = width;
+    size.parameters = parameters - removed;
+    size.bytes = size.parameters * item_size;
+    size.neuron_ratio = Share(own - width, own);
+    size.parameter_reduction = Share(removed, parameters);
+    size.block_reduction = Share(removed, blocks);
+    return size;
+  }
+};
+
+// The widths that a model can be cut to.
 class Widths {
  public:
-  Widths(const ModelConfig& config, int64_t alignment)
-      : own_(config.intermediate_size),
-        alignment_(alignment),
-        parameters_(CountParameters(config)),
-        neuron_parameters_(parameters_ - CountParameters(AtWidth(config, own_ - 1))) {}
+  Widths(int64_t own, int64_t alignment) : own_(own), alignment_(alignment) {}
 
   int64_t own() const { return own_; }
   int64_t alignment() const { return alignment_; }
-  // Parameters of one neuron, in all layers together.
-  int64_t neuron_parameters() const { return neuron_parameters_; }
-  int64_t parameters(int64_t width) const {
-    return parameters_ - (own_ - width) * neuron_parameters_;
-  }
   bool Allows(int64_t width) const {
     return width > 0 && width <= own_ && (width == own_ || width % alignment_ == 0);
   }
@@ -69,8 +87,6 @@ class Widths {
  private:
   const int64_t own_;
   const int64_t alignment_;
-  const int64_t parameters_;
-  const int64_t neuron_parameters_;
 };
 
 absl::Status CheckShare(std::string_view field, double value) {
@@ -88,8 +104,8 @@ std::string Percent(double share) { return absl::StrFormat("%.2f %%", 100 * shar
 
 class Solver {
  public:
-  Solver(const ModelConfig& config, int64_t alignment, int64_t item_size)
-      : config_(config), widths_(config, alignment), item_size_(item_size) {}
+  Solver(const Counts& counts, int64_t alignment, int64_t item_size)
+      : counts_(counts), widths_(counts.own, alignment), item_size_(item_size) {}
 
   absl::StatusOr<int64_t> operator()(const NeuronRatio& budget) const {
     RETURN_IF_ERROR(CheckShare("neuron_ratio", budget.value));
@@ -104,16 +120,15 @@ class Solver {
 
   absl::StatusOr<int64_t> operator()(const ParameterReduction& budget) const {
     RETURN_IF_ERROR(CheckShare("parameter_reduction", budget.value));
-    const int64_t whole =
-        budget.of_blocks ? CountBlockParameters(config_) : widths_.parameters(widths_.own());
-    const int64_t width = widths_.Nearest(budget.value, widths_.neuron_parameters(), whole);
+    const int64_t whole = budget.of_blocks ? counts_.blocks : counts_.parameters;
+    const int64_t width = widths_.Nearest(budget.value, counts_.neuron, whole);
     if (width >= widths_.smallest_expert()) return width;
     const Size most = At(widths_.smallest_expert());
     const std::string_view base = budget.of_blocks ? "the layers' parameters" : "all parameters";
     const double reached = budget.of_blocks ? most.block_reduction : most.parameter_reduction;
     return absl::OutOfRangeError(StrCat(
         "parameter_reduction ", budget.value, " of ", base, " cannot be reached: FFN neurons are ",
-        Percent(Share(widths_.own() * widths_.neuron_parameters(), whole)), " of ", base,
+        Percent(Share(counts_.own * counts_.neuron, whole)), " of ", base,
         "; the most that removing them can reach is ", reached, LeavesEnough(most)));
   }
 
@@ -140,7 +155,7 @@ class Solver {
   }
 
  private:
-  Size At(int64_t width) const { return SizeAtWidth(config_, width, item_size_); }
+  Size At(int64_t width) const { return counts_.At(width, item_size_); }
 
   std::string LeavesEnough(const Size& most) const {
     return StrCat(" (width ", most.width, " of ", widths_.own(), " by steps of ",
@@ -151,9 +166,9 @@ class Solver {
   // The largest width with at most `parameters`.
   absl::StatusOr<int64_t> Largest(std::string_view field, int64_t value, int64_t parameters,
                                   int64_t Size::* achieved) const {
-    const int64_t others = widths_.parameters(0);
+    const int64_t others = At(0).parameters;
     const int64_t width =
-        parameters < others ? 0 : widths_.Down((parameters - others) / widths_.neuron_parameters());
+        parameters < others ? 0 : widths_.Down((parameters - others) / counts_.neuron);
     if (width >= widths_.smallest_expert()) return width;
     const Size least = At(widths_.smallest_expert());
     return absl::OutOfRangeError(
@@ -161,7 +176,7 @@ class Solver {
                least.*achieved, LeavesEnough(least)));
   }
 
-  const ModelConfig& config_;
+  const Counts& counts_;
   const Widths widths_;
   const int64_t item_size_;
 };
@@ -169,25 +184,16 @@ class Solver {
 }  // namespace
 
 Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size) {
-  const ModelConfig sliced = AtWidth(config, width);
-  Size size;
-  size.width = width;
-  size.parameters = CountParameters(sliced);
-  size.bytes = size.parameters * item_size;
-  size.neuron_ratio = Share(config.intermediate_size - width, config.intermediate_size);
-  const int64_t all = CountParameters(config);
-  const int64_t blocks = CountBlockParameters(config);
-  size.parameter_reduction = Share(all - size.parameters, all);
-  size.block_reduction = Share(blocks - CountBlockParameters(sliced), blocks);
-  return size;
+  return Counts(config).At(width, item_size);
 }
 
 absl::StatusOr<Size> SolveWidth(const ModelConfig& config, const Budget& budget, int64_t alignment,
                                 int64_t item_size) {
   RETURN_IF_ERROR(CheckLimit("the alignment of widths", alignment));
   RETURN_IF_ERROR(CheckLimit("the size of an element", item_size));
-  ASSIGN_OR_RETURN(const int64_t width, std::visit(Solver(config, alignment, item_size), budget));
-  return SizeAtWidth(config, width, item_size);
+  const Counts counts(config);
+  ASSIGN_OR_RETURN(const int64_t width, std::visit(Solver(counts, alignment, item_size), budget));
+  return counts.At(width, item_size);
 }
 
 }  // namespace secateur

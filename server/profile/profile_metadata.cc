@@ -55,6 +55,8 @@ class Entries {
     return {};
   }
 
+  const absl::Status& status() const { return status_; }
+
   absl::Status Finish() {
     if (status_.ok() && !rest_.empty()) {
       Fail(StrCat("metadata ", Quoted(rest_.begin()->first), " is not known"));
@@ -75,6 +77,7 @@ class Entries {
 absl::Status CheckVersion(Entries& entries) {
   const std::string format = entries.Text("format");
   const int64_t version = entries.Number("format_version", 1, kAny);
+  RETURN_IF_ERROR(entries.status());
   if (format != kFormat) {
     return absl::InvalidArgumentError(
         StrCat("metadata \"format\" is ", Quoted(format), "; expected \"", kFormat, "\""));

@@ -2,14 +2,24 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "server/base/errors.h"
+#include "server/base/utf8.h"
 
 namespace secateur {
 namespace {
 
 using Code = absl::StatusCode;
 
-// Status messages travel in HTTP/2 headers, whose default limit is 8 KiB in all.
-constexpr size_t kMaxMessage = 2048;
+// A status travels in HTTP/2 headers, whose default limit is 8 KiB in all: the message itself, where
+// other than ASCII takes three bytes for one, and in base64 up to three copies of it in the details.
+constexpr size_t kMaxMessage = 1024;
+constexpr absl::Duration kRetryDelay = absl::Seconds(1);
+
+// What fits, as the UTF-8 that protos must hold: a message may quote a part of a client's bytes.
+std::string MessageOf(const absl::Status& status) {
+  std::string text(status.message().substr(0, kMaxMessage));
+  while (const auto bad = FirstInvalidUtf8(text)) text[*bad] = '?';
+  return text;
+}
 
 std::string ReasonFor(const absl::Status& status, const ErrorNotes& notes) {
   return notes.reason.empty() ? absl::StatusCodeToString(status.code()) : notes.reason;
@@ -64,8 +74,9 @@ google::rpc::Status ToRpcStatus(const absl::Status& status) {
   google::rpc::Status out;
   out.set_code(static_cast<int>(status.code()));
   if (status.ok()) return out;
-  out.set_message(std::string(status.message().substr(0, kMaxMessage)));
-  const ErrorNotes notes = NotesOf(status);
+  out.set_message(MessageOf(status));
+  ErrorNotes notes = NotesOf(status);
+  if (status.code() == Code::kUnavailable && !notes.retry_after) notes.retry_after = kRetryDelay;
   google::rpc::ErrorInfo info;
   info.set_reason(ReasonFor(status, notes));
   info.set_domain("secateur.dev");
@@ -86,7 +97,7 @@ google::rpc::Status ToRpcStatus(const absl::Status& status) {
     violation->set_description(out.message());
     out.add_details()->PackFrom(failure);
   }
-  if (info.reason() == "QUEUE_FULL") {
+  if (status.code() == Code::kResourceExhausted) {
     google::rpc::QuotaFailure failure;
     auto* violation = failure.add_violations();
     violation->set_subject("server");

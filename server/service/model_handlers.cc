@@ -73,8 +73,9 @@ absl::StatusOr<std::vector<std::string>> CorporaOf(const JobParts& parts,
   return ids;
 }
 
-std::string DimensionKey(const v1::Dimension& dimension) {
-  return dimension.key() + "=" + dimension.value();
+// Sorts by key, then value: a space is below all that they may hold.
+std::string DimensionKey(const std::string& key, const std::string& value) {
+  return key + " " + value;
 }
 
 std::vector<v1::Dimension> DimensionsOf(const std::vector<CorpusInfo>& corpora,
@@ -85,7 +86,7 @@ std::vector<v1::Dimension> DimensionsOf(const std::vector<CorpusInfo>& corpora,
   std::map<std::string, v1::Dimension> dimensions;
   for (const CorpusInfo& corpus : corpora) {
     for (const auto& [key, value] : corpus.labels) {
-      v1::Dimension& dimension = dimensions[key + "=" + value];
+      v1::Dimension& dimension = dimensions[DimensionKey(key, value)];
       dimension.set_key(key);
       dimension.set_value(value);
       dimension.set_corpus_count(dimension.corpus_count() + 1);
@@ -219,7 +220,9 @@ SecateurService::Reactor* SecateurService::ListDimensions(Context* context,
         parts_.stores.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration});
     ASSIGN_OR_RETURN(const auto page,
                      Paginate(DimensionsOf(corpora, profiles), request->page_size(),
-                              request->page_token(), DimensionKey));
+                              request->page_token(), [](const v1::Dimension& dimension) {
+                                return DimensionKey(dimension.key(), dimension.value());
+                              }));
     for (const v1::Dimension& dimension : page.items) *response->add_dimensions() = dimension;
     response->set_next_page_token(page.next_page_token);
     return absl::OkStatus();

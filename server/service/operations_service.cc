@@ -132,7 +132,11 @@ OperationsService::Reactor* OperationsService::ListOperations(
       return WithField(absl::InvalidArgumentError("name is not \"operations\""), "name");
     }
     if (!request->filter().empty()) return NotHonoured("filter", "operations have no filter");
-    ASSIGN_OR_RETURN(const auto page, Paginate(jobs_.List(), request->page_size(),
+    std::vector<Operation> operations = jobs_.List();
+    std::sort(operations.begin(), operations.end(), [](const Operation& a, const Operation& b) {
+      return AgeKey(a) < AgeKey(b);  // clocks may stand still or step back
+    });
+    ASSIGN_OR_RETURN(const auto page, Paginate(std::move(operations), request->page_size(),
                                                request->page_token(), AgeKey));
     for (const Operation& operation : page.items) *response->add_operations() = ToProto(operation);
     response->set_next_page_token(page.next_page_token);

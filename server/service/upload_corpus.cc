@@ -54,7 +54,11 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadCorpusReque
     if (upload_ != nullptr) {
       return absl::InvalidArgumentError("metadata stands in the first message alone");
     }
-    ASSIGN_OR_RETURN(CorpusInfo info, CorpusFromProto(metadata.corpus()));
+    auto checked = CorpusFromProto(metadata.corpus());
+    if (!checked.ok()) {
+      return WithField(checked.status(), "metadata." + NotesOf(checked.status()).field);
+    }
+    CorpusInfo info = *std::move(checked);
     if (!metadata.corpus().digest().empty()) {
       auto digest = Digest::FromHex(metadata.corpus().digest());
       if (!digest.ok()) return WithField(digest.status(), "metadata.corpus.digest");

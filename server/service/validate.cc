@@ -94,6 +94,7 @@ absl::Status AddTerm(std::string_view term, std::string_view field, CorpusFilter
   const std::string left(absl::StripAsciiWhitespace(sides.first));
   std::string right(absl::StripAsciiWhitespace(sides.second));
   if (left == "purpose" && (right == "CALIBRATION" || right == "EVALUATION")) {
+    if (filter.purpose) return Bad(field, "purpose stands there twice");
     filter.purpose =
         right == "EVALUATION" ? CorpusPurpose::kEvaluation : CorpusPurpose::kCalibration;
     return absl::OkStatus();
@@ -102,8 +103,8 @@ absl::Status AddTerm(std::string_view term, std::string_view field, CorpusFilter
   if (left.starts_with("labels.") && quoted) {
     right = right.substr(1, right.size() - 2);
     if (IsSlug(left.substr(7)) && IsSlug(right)) {
-      filter.labels[left.substr(7)] = right;
-      return absl::OkStatus();
+      const bool first = filter.labels.emplace(left.substr(7), right).second;
+      return first ? absl::OkStatus() : Bad(field, StrCat(left, " stands there twice"));
     }
   }
   return Bad(field, StrCat("\"", term, "\" is not understood: use labels.KEY = \"VALUE\" or purpose "
@@ -176,6 +177,13 @@ absl::Status CheckHonoured(const v1::ExpertSpec& spec) {
   }
   if (spec.compensation() > v1::NONE) {
     return NotHonoured("spec.compensation", v1::Compensation_Name(spec.compensation()));
+  }
+  for (int i = 0; i < spec.select_size(); ++i) {
+    if (spec.select(i).weight() != 0 && (spec.rule() == v1::CUS_PRUN || spec.source() == v1::CELL)) {
+      return NotHonoured(StrCat("spec.select[", i, "].weight"),
+                         "weights go with RELATIVE_MEAN over several dimensions, not with CUS_PRUN "
+                         "or CELL");
+    }
   }
   for (int i = 0; i < spec.units_size(); ++i) {
     const std::string path = StrCat("spec.units[", i, "]");

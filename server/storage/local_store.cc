@@ -195,14 +195,17 @@ absl::StatusOr<LocalStore::Temporary> LocalStore::MakeTemporary() const {
     if (mkdirat(root_.get(), kTemporaryFolder, 0777) != 0 && errno != EEXIST) {
       return ErrnoStatus(errno, "cannot make the folder .tmp");
     }
-    Temporary temporary{OpenFolder(root_.get(), kTemporaryFolder), RandomName(), {}};
+    Temporary temporary{{}, RandomName(), {}};
+    temporary.folder = OpenFolder(root_.get(), kTemporaryFolder);
+    int error = errno;
     if (temporary.folder.valid()) {
       temporary.file = FileDescriptor(openat(temporary.folder.get(), temporary.name.c_str(),
                                              O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+      error = errno;
       if (temporary.file.valid()) return temporary;
     }
     // ENOENT: another process closed the store and removed the empty folder.
-    if (errno != ENOENT) return ErrnoStatus(errno, "cannot make a file in .tmp");
+    if (error != ENOENT) return ErrnoStatus(error, "cannot make a file in .tmp");
   }
   return absl::UnavailableError("the folder .tmp is removed again and again");
 }

@@ -8,43 +8,19 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
-#include <numeric>
-#include <random>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_join.h"
 #include "server/model/torch_guard.h"
-#include "server/model/transformer.h"
-#include "tests/artifact/expert_folder.h"
-#include "tests/artifact/random_base.h"
-#include "tests/support/status_matchers.h"
+#include "tests/artifact/expert_models.h"
 #include "tests/support/temp_dir.h"
-#include "tests/support/tiny_model.h"
 
 namespace secateur {
 namespace {
 
-std::unique_ptr<Transformer> LoadModel(const std::string& folder) {
-  RunContext context;
-  auto opened = ModelFolder::Open(folder);
-  EXPECT_OK(opened);
-  auto model = Transformer::Load(*std::move(opened), Device{}, context);
-  EXPECT_OK(model);
-  return *std::move(model);
-}
-
-// Two sequences of random tokens, the first one as long as a sliding window and some.
-PackedBatch SomeTokens(const ModelConfig& config, int64_t first_length) {
-  std::mt19937 random(11);
-  PackedBatch batch;
-  batch.offsets = {0, first_length, first_length + 9};
-  for (int64_t i = 0; i < batch.offsets.back(); ++i) {
-    batch.ids.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(config.vocabulary_size)));
-  }
-  return batch;
-}
+constexpr size_t kPeerTokens = 40;
 
 at::Tensor LogitsOf(const Transformer& model, const PackedBatch& batch) {
   RunContext context;
@@ -61,7 +37,9 @@ at::Tensor MaskedLogits(const Transformer& base, const Mask& mask, const PackedB
   at::Tensor hidden = runner->Embed(base.outer()).value();
   for (int64_t layer = 0; layer < base.config().num_layers; ++layer) {
     const at::Tensor kept = at::zeros({base.config().intermediate_size});
-    for (const int32_t channel : mask.kept[static_cast<size_t>(layer)]) kept[channel] = 1;
+    for (const int32_t channel : mask.kept[static_cast<size_t>(layer)]) {
+      kept.data_ptr<float>()[channel] = 1;
+    }
     hidden = runner->Forward(layer, base.layer(layer), hidden, nullptr, kept).value();
   }
   return base.Logits(runner->FinalNorm(base.outer(), hidden).value()).value();
@@ -69,7 +47,9 @@ at::Tensor MaskedLogits(const Transformer& base, const Mask& mask, const PackedB
 
 double RelativeDifference(const at::Tensor& found, const at::Tensor& wanted) {
   return GuardTorch([&] {
-           return ((found - wanted).abs().max() / wanted.abs().max()).to(at::kDouble).item<double>();
+           return ((found - wanted).abs().max() / wanted.abs().max())
+               .to(at::kDouble)
+               .item<double>();
          })
       .value();
 }
@@ -78,10 +58,10 @@ class ExpertOfFamily : public testing::TestWithParam<std::string> {};
 
 TEST_P(ExpertOfFamily, ComputesWhatTheMaskedBaseComputes) {
   const TempDir folder;
-  WriteTinyModel(GetParam(), folder.path());
+  ASSERT_OK(WriteTinyModel(FindTinyModel(GetParam()), folder.path()));
   const auto base = LoadModel(folder.path());
   const int64_t m = base->config().intermediate_size;
-  const PackedBatch batch = SomeTokens(base->config(), 20);
+  const PackedBatch batch = SomeTokens(base->config());
   for (const int64_t width : {int64_t{1}, m / 2 + 1, m}) {
     const TempDir expert_folder;
     const Mask mask = RandomMask(base->config(), width);
@@ -92,63 +72,98 @@ TEST_P(ExpertOfFamily, ComputesWhatTheMaskedBaseComputes) {
         << "width " << width;
     ModelConfig narrow = base->config();
     narrow.intermediate_size = width;
-    EXPECT_EQ(CountParameters(expert->config()), CountParameters(narrow));
+    int64_t elements = 0;
+    for (const auto& [name, view] : expert->folder().tensors().tensors()) {
+      elements += static_cast<int64_t>(view.bytes.size()) / ItemSize(view.dtype);
+    }
+    EXPECT_EQ(elements, CountParameters(narrow));
   }
 }
 
-// Runs transformers_peer.py on an expert of `base` and compares its logits with ours.
-void CompareWithTransformers(const Transformer& base, int64_t width, double tolerance) {
-  const char* python = std::getenv("SECATEUR_TEST_PYTHON");
-  if (python == nullptr) GTEST_SKIP() << "SECATEUR_TEST_PYTHON names no Python with transformers";
-  const TempDir folder;
-  const std::string expert_folder = folder.Join("expert");
-  const std::string output = folder.Join("logits");
-  const std::string printed = folder.Join("printed");
-  const Mask mask = RandomMask(base.config(), width);
-  ASSERT_OK(WriteExpertFolder(base.folder(), mask, expert_folder, {30'000'000, 2}));
-  PackedBatch batch = SomeTokens(base.config(), 40);
-  batch.ids.resize(40);
-  batch.offsets = {0, 40};
-  const std::string command =
-      StrCat("\"", python, "\" \"", SECATEUR_ARTIFACT_TESTS, "/transformers_peer.py\" \"",
-             expert_folder, "\" \"", output, "\" ", absl::StrJoin(batch.ids, ","), " > \"", printed,
-             "\"");
-  ASSERT_EQ(std::system(command.c_str()), 0);
+INSTANTIATE_TEST_SUITE_P(Tiny, ExpertOfFamily, testing::ValuesIn(TinyModelNames()),
+                         [](const auto& family) { return family.param; });
 
-  const auto expert = LoadModel(expert_folder);
+// An expert on disk and what Transformers made of it.
+struct PeerCase {
+  std::string folder;
+  std::string output;
   int64_t parameters = 0;
-  std::ifstream(printed) >> parameters;
-  EXPECT_EQ(parameters, CountParameters(expert->config()));
-  std::stringstream bytes;
-  bytes << std::ifstream(output, std::ios::binary).rdbuf();
-  std::string raw = bytes.str();
-  const int64_t vocabulary = expert->config().vocabulary_size;
-  ASSERT_EQ(raw.size(), static_cast<size_t>(40 * vocabulary) * sizeof(float));
-  const at::Tensor theirs = at::from_blob(raw.data(), {40, vocabulary}, at::kFloat);
-  const double difference = RelativeDifference(LogitsOf(*expert, batch), theirs);
-  EXPECT_LE(difference, tolerance);
-  std::cout << "largest difference of logits from Transformers: " << difference << " of the largest\n";
+};
+
+class ExpertInTransformers : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (std::getenv("SECATEUR_TEST_PYTHON") == nullptr) {
+      GTEST_SKIP() << "SECATEUR_TEST_PYTHON names no Python with transformers";
+    }
+  }
+
+  void AddExpert(const std::string& base_folder, int64_t width) {
+    const auto base = ModelFolder::Open(base_folder);
+    ASSERT_OK(base);
+    if (width == 0) width = (*base)->config().intermediate_size * 5 / 8;
+    const std::string name = StrCat("expert", cases_.size());
+    cases_.push_back({temp_.Join(name), temp_.Join(name + ".logits")});
+    const Mask mask = RandomMask((*base)->config(), width);
+    ASSERT_OK(WriteExpertFolder(**base, mask, cases_.back().folder, {30'000'000, 2}));
+    batch_.ids = SomeTokens((*base)->config()).ids;
+    batch_.ids.resize(kPeerTokens);
+    batch_.offsets = {0, kPeerTokens};
+  }
+
+  void RunPython() {
+    const std::string printed = temp_.Join("printed");
+    std::string command =
+        StrCat("\"", std::getenv("SECATEUR_TEST_PYTHON"), "\" \"", SECATEUR_SOURCE_DIR,
+               "/tests/artifact/transformers_peer.py\" ", absl::StrJoin(batch_.ids, ","));
+    for (const PeerCase& one : cases_) command += StrCat(" ", one.folder, " ", one.output);
+    ASSERT_EQ(std::system(StrCat(command, " > ", printed).c_str()), 0);
+    std::ifstream counts(printed);
+    for (PeerCase& one : cases_) counts >> one.parameters;
+  }
+
+  // Returns the largest difference of the logits, as a share of the largest logit.
+  double Compare(const PeerCase& one) {
+    const auto expert = LoadModel(one.folder);
+    EXPECT_EQ(one.parameters, CountParameters(expert->config()));
+    std::stringstream bytes;
+    bytes << std::ifstream(one.output, std::ios::binary).rdbuf();
+    std::string raw = bytes.str();
+    const int64_t vocabulary = expert->config().vocabulary_size;
+    EXPECT_EQ(raw.size(), kPeerTokens * static_cast<size_t>(vocabulary) * sizeof(float));
+    const at::Tensor theirs = at::from_blob(raw.data(), {kPeerTokens, vocabulary}, at::kFloat);
+    return RelativeDifference(LogitsOf(*expert, batch_), theirs);
+  }
+
+  const TempDir temp_;
+  std::vector<PeerCase> cases_;
+  PackedBatch batch_;
+};
+
+TEST_F(ExpertInTransformers, LoadsWithoutWarningsAndGivesTheSameLogitsForEveryFamily) {
+  for (const std::string& name : TinyModelNames()) {
+    const TempDir base;
+    ASSERT_OK(WriteTinyModel(FindTinyModel(name), base.path()));
+    AddExpert(base.path(), 13);
+  }
+  RunPython();
+  for (size_t i = 0; i < cases_.size(); ++i) {
+    EXPECT_LE(Compare(cases_[i]), 1e-4) << TinyModelNames()[i];
+  }
 }
 
-TEST_P(ExpertOfFamily, LoadsInTransformersWithoutWarningsAndGivesTheSameLogits) {
-  const TempDir folder;
-  WriteTinyModel(GetParam(), folder.path());
-  CompareWithTransformers(*LoadModel(folder.path()), 13, 1e-4);
+TEST_F(ExpertInTransformers, LoadsWithoutWarningsAndGivesTheSameLogitsForRealModels) {
+  for (const char* variable : {"SECATEUR_SMOLLM2", "SECATEUR_GEMMA3"}) {
+    const char* folder = std::getenv(variable);
+    if (folder == nullptr) GTEST_SKIP() << variable << " names no model folder";
+    cases_.clear();
+    AddExpert(folder, 0);
+    RunPython();
+    const double difference = Compare(cases_[0]);
+    EXPECT_LE(difference, 1e-3) << variable;
+    std::cout << variable << ": logits differ from Transformers' by " << difference << "\n";
+  }
 }
-
-INSTANTIATE_TEST_SUITE_P(Tiny, ExpertOfFamily, testing::ValuesIn(TinyModelNames()));
-
-class ExpertOfRealModel : public testing::TestWithParam<const char*> {};
-
-TEST_P(ExpertOfRealModel, LoadsInTransformersWithoutWarningsAndGivesTheSameLogits) {
-  const char* folder = std::getenv(GetParam());
-  if (folder == nullptr) GTEST_SKIP() << GetParam() << " names no model folder";
-  const auto base = LoadModel(folder);
-  CompareWithTransformers(*base, base->config().intermediate_size * 5 / 8, 1e-3);
-}
-
-INSTANTIATE_TEST_SUITE_P(Real, ExpertOfRealModel,
-                         testing::Values("SECATEUR_SMOLLM2", "SECATEUR_GEMMA3"));
 
 }  // namespace
 }  // namespace secateur

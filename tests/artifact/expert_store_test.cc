@@ -192,7 +192,8 @@ TEST(ExpertStore, RefusesManifestsThatLie) {
       {R"({"files":[{"name":"a","sizeBytes":1.5,"sha256":")" + hex + R"("}]})", "sizeBytes"},
       {R"({"files":[{"name":"a","sha256":"xyz"}]})", "files[0]"},
       {R"({"files":[{"name":"a"}]})", "sha256"},
-      {R"({"files":[{"name":"a","sha256":")" + hex + R"("},{"name":"a","sha256":")" + hex + R"("}]})",
+      {R"({"files":[{"name":"a","sha256":")" + hex + R"("},{"name":"a","sha256":")" + hex +
+           R"("}]})",
        "twice"}};
   for (const auto& [manifest, named] : cases) {
     EXPECT_THAT(store.Publish(IdOf('1'), store.NewPrefix(IdOf('1')), manifest),
@@ -262,12 +263,13 @@ TEST(ExpertStore, ReadsFilesInRangesOfAtMostOneMebibyte) {
 
   const std::string& large = files.at("model.safetensors");
   const auto size = static_cast<int64_t>(large.size());
-  EXPECT_THAT(store.ReadFile(expert, "model.safetensors", 7, 11), IsOkAndHolds(large.substr(7, 11)));
+  EXPECT_THAT(store.ReadFile(expert, "model.safetensors", 7, 11),
+              IsOkAndHolds(large.substr(7, 11)));
   EXPECT_THAT(store.ReadFile(expert, "model.safetensors", size - 3, 11),
               IsOkAndHolds(large.substr(large.size() - 3)));
   EXPECT_THAT(store.ReadFile(expert, "model.safetensors", size, 11), IsOkAndHolds(std::string()));
-  for (const auto& [offset, length] : {std::pair{size + 1, int64_t{1}}, {int64_t{-1}, int64_t{1}},
-                                       {int64_t{0}, int64_t{-1}}}) {
+  for (const auto& [offset, length] :
+       {std::pair{size + 1, int64_t{1}}, {int64_t{-1}, int64_t{1}}, {int64_t{0}, int64_t{-1}}}) {
     EXPECT_THAT(store.ReadFile(expert, "model.safetensors", offset, length),
                 StatusIs(absl::StatusCode::kOutOfRange, HasSubstr("model.safetensors")));
   }

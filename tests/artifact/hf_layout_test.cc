@@ -40,8 +40,7 @@ class HfLayout : public testing::Test {
                                            int threads = 2) {
     MemoryStore store;
     RunContext context;
-    const auto files =
-        WriteWeights(source, store, "p/", {max_shard_bytes, threads}, context);
+    const auto files = WriteWeights(source, store, "p/", {max_shard_bytes, threads}, context);
     EXPECT_OK(files);
     std::map<std::string, std::string> out;
     if (!files.ok()) return out;
@@ -119,11 +118,10 @@ TEST_F(HfLayout, NamesShardsAndWritesTheIndexAsTransformersDoes) {
   const auto files = Write(*source_, 6'000);
   std::vector<std::string> names;
   for (const auto& [name, bytes] : files) names.push_back(name);
-  EXPECT_THAT(names, ElementsAre("model-00001-of-00004.safetensors",
-                                 "model-00002-of-00004.safetensors",
-                                 "model-00003-of-00004.safetensors",
-                                 "model-00004-of-00004.safetensors",
-                                 "model.safetensors.index.json"));
+  EXPECT_THAT(names,
+              ElementsAre("model-00001-of-00004.safetensors", "model-00002-of-00004.safetensors",
+                          "model-00003-of-00004.safetensors", "model-00004-of-00004.safetensors",
+                          "model.safetensors.index.json"));
   const std::string& text = files.at("model.safetensors.index.json");
   const auto index = nlohmann::json::parse(text);
   EXPECT_EQ(index.dump(2) + "\n", text);  // keys sorted, two spaces, a newline
@@ -261,18 +259,29 @@ TEST(WriteWeights, ACheckpointOfMixedTypesStaysAligned) {
 TEST(ExpertConfig, ChangesTheWidthAndKeepsEverythingElseInItsOrder) {
   const auto base = nlohmann::ordered_json::parse(
       R"({"zeta":{"b":1,"a":[1,2.5,null]},"intermediate_size":1536,"alpha":"Grüße","eps":1e-05})");
-  EXPECT_EQ(ConfigText(ExpertConfigJson(base, 992)),
-            "{\n  \"zeta\": {\n    \"b\": 1,\n    \"a\": [\n      1,\n      2.5,\n      null\n    ]\n"
-            "  },\n  \"intermediate_size\": 992,\n  \"alpha\": \"Grüße\",\n  \"eps\": 1e-05\n}\n");
+  EXPECT_EQ(
+      ConfigText(ExpertConfigJson(base, 992)),
+      "{\n  \"zeta\": {\n    \"b\": 1,\n    \"a\": [\n      1,\n      2.5,\n      null\n    ]\n"
+      "  },\n  \"intermediate_size\": 992,\n  \"alpha\": \"Grüße\",\n  \"eps\": 1e-05\n}\n");
 }
 
 TEST(CarriedFiles, AreThoseOfTheTokenizerTheGenerationAndTheLicence) {
   const TempDir base;
-  const std::vector<std::string> carried = {
-      "GEMMA_TERMS.html",   "LICENCE.md",      "LICENSE",           "NOTICE.txt",
-      "USE_POLICY.md",      "added_tokens.json", "chat_template.jinja", "generation_config.json",
-      "license.txt",        "merges.txt",      "special_tokens_map.json", "tokenizer.json",
-      "tokenizer.model",    "tokenizer_config.json", "vocab.json"};
+  const std::vector<std::string> carried = {"GEMMA_TERMS.html",
+                                            "LICENCE.md",
+                                            "LICENSE",
+                                            "NOTICE.txt",
+                                            "USE_POLICY.md",
+                                            "added_tokens.json",
+                                            "chat_template.jinja",
+                                            "generation_config.json",
+                                            "license.txt",
+                                            "merges.txt",
+                                            "special_tokens_map.json",
+                                            "tokenizer.json",
+                                            "tokenizer.model",
+                                            "tokenizer_config.json",
+                                            "vocab.json"};
   for (const std::string& name : carried) base.Write(name, name);
   for (const char* name : {"config.json", "README.md", "model.safetensors", "pytorch_model.bin",
                            "tokenizer.json.bak", "model.safetensors.index.json", "run.py"}) {
@@ -308,8 +317,7 @@ TEST(CopyFile, CopiesAFileOfAnySizeWithItsDigest) {
     RunContext context;
     const std::string bytes = RandomBytes(size, random);
     const std::string path = base.Write("LICENSE", bytes);
-    ASSERT_OK_AND_ASSIGN(const ArtifactFile file,
-                         CopyFile(path, "LICENSE", store, "p/", context));
+    ASSERT_OK_AND_ASSIGN(const ArtifactFile file, CopyFile(path, "LICENSE", store, "p/", context));
     EXPECT_EQ(file.name, "LICENSE");
     EXPECT_EQ(file.size, size);
     EXPECT_EQ(file.digest, Sha256Of(bytes));

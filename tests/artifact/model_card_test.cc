@@ -39,9 +39,9 @@ TEST(ModelCard, SaysWhatWasMadeFromWhatAndHow) {
        {"\nlibrary_name: transformers\n", "\nlicense: apache-2.0\n", "\nlanguage:\n- ko\n- ja\n",
         "\ntags:\n- pruned\n", "# Korean legal summaries\n",
         "This model was modified: FFN neurons were removed from **smollm2**", "CUS\\_PRUN",
-        "language=ko\\|ja, domain=legal", "| 1,536 | 992 | 35.4 % |", "| 46,080 | 29,760 | 35.4 % |",
-        "| 134,515,008 | 106,314,048 | 21.0 % |", "| ko-legal | 24 | 12,345 | 1.2346 | 1.3457 |",
-        "AutoModelForCausalLM.from_pretrained"}) {
+        "language=ko\\|ja, domain=legal", "| 1,536 | 992 | 35.4 % |",
+        "| 46,080 | 29,760 | 35.4 % |", "| 134,515,008 | 106,314,048 | 21.0 % |",
+        "| ko-legal | 24 | 12,345 | 1.2346 | 1.3457 |", "AutoModelForCausalLM.from_pretrained"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
   EXPECT_THAT(text, HasSubstr(SomeCard().base_digest.Hex()));

@@ -1,4 +1,5 @@
-// A base model's files with random bytes as weights: enough for what copies bytes and never computes.
+// A base model's files with random bytes as weights: enough for what copies bytes and never
+// computes.
 #pragma once
 
 #include <algorithm>
@@ -45,7 +46,8 @@ inline std::string RandomWeights(const ModelConfig& config, DType dtype) {
     return absl::OkStatus();
   });
   absl::Status status = writer.Begin(specs, {});
-  for (const TensorSpec& spec : specs) status.Update(writer.Write(RandomBytes(ByteSize(spec), random)));
+  for (const TensorSpec& spec : specs)
+    status.Update(writer.Write(RandomBytes(ByteSize(spec), random)));
   status.Update(writer.Finish());
   return status.ok() ? file : std::string(status.message());
 }

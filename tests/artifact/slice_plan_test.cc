@@ -110,8 +110,9 @@ TEST(SlicePlan, ShapesAndParametersAreThoseOfAModelOfThatWidth) {
 TEST(StreamSlice, TensorsLargerThanTheBufferEqualAnElementWiseCopy) {
   std::mt19937 random(5);
   const std::vector<std::pair<std::vector<int64_t>, int>> cases = {
-      {{3, 700'001}, 1}, {{3, 700'001}, 0}, {{5, 524'288}, 0}, {{1, 1'100'000}, 1},
-      {{1'000, 1'200}, 1}, {{1'000, 1'200}, 0}, {{3, 7, 5}, 1}, {{3, 7, 1}, 1}, {{3, 7, 5}, 2}};
+      {{3, 700'001}, 1},   {{3, 700'001}, 0},   {{5, 524'288}, 0},
+      {{1, 1'100'000}, 1}, {{1'000, 1'200}, 1}, {{1'000, 1'200}, 0},
+      {{3, 7, 5}, 1},      {{3, 7, 1}, 1},      {{3, 7, 5}, 2}};
   for (const auto& [shape, axis] : cases) {
     TensorView view{DType::kBF16, shape, {}};
     const std::string bytes = RandomBytes(

@@ -1,9 +1,9 @@
-"""Stock Transformers' side of transformers_test.cc.
+"""Stock Transformers' side of expert_logits_test.cc.
 
-  transformers_peer.py FOLDER OUTPUT ID,ID,...
+  transformers_peer.py ID,ID,... FOLDER OUTPUT [FOLDER OUTPUT ...]
 
-Loads FOLDER as any user would and fails on a warning, on a weight that is missing, unexpected or of another shape, or
-on a parameter that was made up. Writes the float32 logits of the ids to OUTPUT, and prints the parameter count.
+Loads each FOLDER as any user would and fails on a warning and on a weight that is missing, unexpected or of another
+shape. Writes the float32 logits of the ids to OUTPUT, and prints the parameter count.
 """
 import logging
 import pathlib
@@ -23,24 +23,28 @@ class Collector(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def main(folder, output, ids):
+def check(ids, folder, output):
     collector = Collector()
     logging.getLogger("transformers").addHandler(collector)
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-        if (pathlib.Path(folder) / "tokenizer.json").exists():
-            AutoTokenizer.from_pretrained(folder)
+        AutoTokenizer.from_pretrained(folder)
         with torch.inference_mode():
-            logits = model.eval()(torch.tensor([[int(i) for i in ids.split(",")]])).logits[0]
+            logits = model.eval()(torch.tensor([ids])).logits[0]
     messages = collector.messages + [f"{w.category.__name__}: {w.message}" for w in raised]
     if messages:
-        sys.exit("Transformers warned: " + " | ".join(messages))
+        sys.exit(f"{folder}: Transformers warned: " + " | ".join(messages))
     wrong = {key: value for key, value in info.items() if value}
     if wrong:
-        sys.exit(f"Transformers' loading report is not empty: {wrong}")
+        sys.exit(f"{folder}: Transformers' loading report is not empty: {wrong}")
     pathlib.Path(output).write_bytes(logits.float().contiguous().numpy().tobytes())
     print(sum(p.numel() for p in model.parameters()))
+
+
+def main(ids, *paths):
+    for folder, output in zip(paths[::2], paths[1::2]):
+        check([int(i) for i in ids.split(",")], folder, output)
 
 
 if __name__ == "__main__":

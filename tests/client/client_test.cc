@@ -232,7 +232,7 @@ TEST_P(RefusedOptions, NameWhatIsWrong) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Client, RefusedOptions, testing::ValuesIn(kBadOptions),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& test) { return std::string(test.param.name); });
 
 TEST(ClientOptions, TakeTheAddressFromTheEnvironment) {
   setenv("SECATEUR_SERVER", "example:1", 1);

@@ -94,7 +94,7 @@ grpc::Status FakeSecateur::ListModels(grpc::ServerContext*, const v1::ListModels
   return Page(models, page, *request, *response->mutable_models(), *response);
 }
 
-grpc::Status FakeSecateur::UploadCorpus(grpc::ServerContext* context,
+grpc::Status FakeSecateur::UploadCorpus(grpc::ServerContext*,
                                         grpc::ServerReader<v1::UploadCorpusRequest>* reader,
                                         v1::UploadCorpusResponse* response) {
   v1::UploadCorpusRequest request;
@@ -112,12 +112,13 @@ grpc::Status FakeSecateur::UploadCorpus(grpc::ServerContext* context,
     return grpc::Status::OK;
   }
   int64_t bytes = 0, lines = 0;
-  while (reader->Read(&request)) {
-    chunks.push_back(request.data());
+  while (!request.finish() && reader->Read(&request)) {
+    if (!request.data().empty()) chunks.push_back(request.data());
     bytes += static_cast<int64_t>(request.data().size());
     lines += std::count(request.data().begin(), request.data().end(), '\n');
   }
-  upload_cancelled = context->IsCancelled();
+  upload_finished = request.finish();
+  if (!upload_finished) return {grpc::StatusCode::INVALID_ARGUMENT, "no finish"};
   response->mutable_corpus()->set_text_bytes(bytes);
   response->mutable_corpus()->set_document_count(lines);
   return grpc::Status::OK;

@@ -70,7 +70,7 @@ class FakeSecateur final : public v1::Secateur::Service {
   std::map<std::string, std::string> last_metadata;
   v1::UploadCorpusMetadata upload_metadata;
   std::vector<std::string> chunks;
-  bool upload_cancelled = false;
+  bool upload_finished = false;
   v1::UpdateCorpusRequest update_request;
   v1::DeleteCorpusRequest delete_corpus_request;
   v1::CreateCorpusRequest create_corpus_request;

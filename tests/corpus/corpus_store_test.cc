@@ -151,6 +151,17 @@ TEST_F(CorpusStoreTest, AnUploadThatIsDroppedOrRefusedLeavesNothing) {
   EXPECT_THAT(store_.List({}), IsEmpty());
 }
 
+TEST_F(CorpusStoreTest, AnAnnouncedDigestIsThatOfTheDocumentsOrNothingIsStored) {
+  CorpusInfo info;
+  info.digest = Sha256Of(kTwo);
+  EXPECT_THAT(Upload(store_, info, "{\"text\":\"other\"}"),
+              StatusIs(StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr(info.digest.Hex()),
+                             HasSubstr(Sha256Of("{\"text\":\"other\"}\n").Hex()))));
+  EXPECT_THAT(Keys(blobs_), IsEmpty());
+  EXPECT_OK(Upload(store_, info, kTwo));
+}
+
 TEST_F(CorpusStoreTest, BadLabelsAndNamesAreRefusedAtTheStart) {
   EXPECT_THAT(Upload(store_, Labelled({{"language", "KO"}}), kTwo),
               StatusIs(StatusCode::kInvalidArgument, HasSubstr("KO")));

@@ -41,7 +41,8 @@ class PackingTest : public testing::Test {
 
   std::vector<int32_t> Framed(const std::string& text, int64_t most) {
     std::vector<int32_t> ids = {static_cast<int32_t>(kFirst)};
-    for (const uint32_t id : tokenizer_->Encode(text)->ids) ids.push_back(static_cast<int32_t>(id));
+    const Tokenizer::Encoding encoding = tokenizer_->Encode(text).value();
+    ids.insert(ids.end(), encoding.ids.begin(), encoding.ids.end());
     if (static_cast<int64_t>(ids.size()) > most) ids.resize(static_cast<size_t>(most));
     return ids;
   }

@@ -9,9 +9,8 @@
 #include <random>
 #include <vector>
 
-#include "tests/support/status_matchers.h"
+#include "tests/artifact/expert_models.h"
 #include "tests/support/temp_dir.h"
-#include "tests/support/tiny_model.h"
 
 namespace secateur {
 namespace {
@@ -31,17 +30,16 @@ class BitsPerByteOfFamily : public testing::TestWithParam<std::string> {};
 // Brute force: each document alone, all logits, one token after the other in float64.
 TEST_P(BitsPerByteOfFamily, EqualsTheSumOverTokensOfDocumentsByThemselves) {
   const TempDir folder;
-  WriteTinyModel(GetParam(), folder.path());
+  ASSERT_OK(WriteTinyModel(FindTinyModel(GetParam()), folder.path()));
+  const auto model = LoadModel(folder.path());
   RunContext context;
-  ASSERT_OK_AND_ASSIGN(const auto opened, ModelFolder::Open(folder.path()));
-  ASSERT_OK_AND_ASSIGN(const auto model, Transformer::Load(opened, Device{}, context));
   std::mt19937 random(4);
   TokenBlock block;
   block.offsets = {0, 30, 31, 50};
   block.text_bytes = {101, 0, 57};
   for (int i = 0; i < 50; ++i) {
-    block.ids.push_back(static_cast<int32_t>(
-        random() % static_cast<uint64_t>(model->config().vocabulary_size)));
+    block.ids.push_back(
+        static_cast<int32_t>(random() % static_cast<uint64_t>(model->config().vocabulary_size)));
   }
   double nats = 0;
   for (size_t document = 0; document < 3; ++document) {
@@ -52,8 +50,8 @@ TEST_P(BitsPerByteOfFamily, EqualsTheSumOverTokensOfDocumentsByThemselves) {
     ASSERT_OK_AND_ASSIGN(const at::Tensor logits, model->Logits(hidden));
     for (size_t i = 1; i < alone.ids.size(); ++i) {
       double sum = 0;
-      const float* row = logits.data_ptr<float>() +
-                         static_cast<int64_t>(i - 1) * model->config().vocabulary_size;
+      const float* row =
+          logits.data_ptr<float>() + static_cast<int64_t>(i - 1) * model->config().vocabulary_size;
       for (int64_t v = 0; v < model->config().vocabulary_size; ++v) sum += std::exp(double{row[v]});
       nats += std::log(sum) - row[alone.ids[i]];
     }
@@ -69,14 +67,15 @@ TEST_P(BitsPerByteOfFamily, EqualsTheSumOverTokensOfDocumentsByThemselves) {
   EXPECT_EQ(sum.documents, 6);
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, BitsPerByteOfFamily, testing::ValuesIn(TinyModelNames()));
+INSTANTIATE_TEST_SUITE_P(Tiny, BitsPerByteOfFamily, testing::ValuesIn(TinyModelNames()),
+                         [](const auto& family) { return family.param; });
 
 TEST(AddNll, RefusesWhatIsNotFiniteAndAddsNothing) {
   TokenBlock block;
   block.text_bytes = {5};
   BitsPerByte sum;
-  for (const double bad : {std::numeric_limits<double>::quiet_NaN(),
-                           std::numeric_limits<double>::infinity()}) {
+  for (const double bad :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     EXPECT_THAT(AddNll({1.0, bad}, block, sum),
                 StatusIs(absl::StatusCode::kDataLoss, HasSubstr("2 tokens")));
   }

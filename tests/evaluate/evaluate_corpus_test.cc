@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <memory>
@@ -14,11 +15,8 @@
 #include <nlohmann/json.hpp>
 
 #include "server/base/status_macros.h"
-#include "tests/artifact/expert_folder.h"
-#include "tests/artifact/random_base.h"
-#include "tests/support/status_matchers.h"
+#include "tests/artifact/expert_models.h"
 #include "tests/support/temp_dir.h"
-#include "tests/support/tiny_model.h"
 
 namespace secateur {
 namespace {
@@ -29,30 +27,6 @@ std::string ReadFile(const std::string& path) {
   std::stringstream bytes;
   bytes << std::ifstream(path, std::ios::binary).rdbuf();
   return bytes.str();
-}
-
-std::unique_ptr<Transformer> LoadModel(const std::string& path) {
-  RunContext context;
-  auto folder = ModelFolder::Open(path);
-  EXPECT_OK(folder);
-  auto model = Transformer::Load(*std::move(folder), Device{}, context);
-  EXPECT_OK(model);
-  return *std::move(model);
-}
-
-// Words of the vocabulary w0 to w29; "é" is a word of two bytes.
-std::unique_ptr<Tokenizer> WordTokenizer() {
-  nlohmann::json vocabulary = {{"[UNK]", 0}, {"é", 31}};
-  for (int i = 0; i < 30; ++i) vocabulary[StrCat("w", i)] = i + 1;
-  const nlohmann::json json = {
-      {"version", "1.0"},         {"truncation", nullptr},
-      {"padding", nullptr},       {"added_tokens", nlohmann::json::array()},
-      {"normalizer", nullptr},    {"pre_tokenizer", {{"type", "WhitespaceSplit"}}},
-      {"post_processor", nullptr}, {"decoder", nullptr},
-      {"model", {{"type", "WordLevel"}, {"vocab", vocabulary}, {"unk_token", "[UNK]"}}}};
-  auto tokenizer = Tokenizer::FromJson(json.dump());
-  EXPECT_OK(tokenizer);
-  return *std::move(tokenizer);
 }
 
 DocumentVisitor Visit(std::vector<std::string> texts) {
@@ -71,7 +45,7 @@ std::vector<std::string> SomeTexts() {
   std::vector<std::string> texts;
   for (int i = 0; i < 12; ++i) {
     std::string text = "é";
-    for (unsigned words = random() % 20; words > 0; --words) text += StrCat(" w", random() % 30);
+    for (unsigned words = random() % 20; words > 0; --words) text += StrCat(" the ", random() % 30);
     texts.push_back(text);
   }
   return texts;
@@ -80,13 +54,13 @@ std::vector<std::string> SomeTexts() {
 class EvaluateFamily : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    WriteTinyModel(GetParam(), folder_.path());
+    ASSERT_OK(WriteTinyModel(FindTinyModel(GetParam()), folder_.path()));
     model_ = LoadModel(folder_.path());
   }
 
   const TempDir folder_;
   std::unique_ptr<Transformer> model_;
-  const std::unique_ptr<Tokenizer> tokenizer_ = WordTokenizer();
+  const std::unique_ptr<Tokenizer> tokenizer_ = Tokenizer::FromJson(TinyTokenizerJson()).value();
   RunContext context_;
 };
 
@@ -96,48 +70,69 @@ TEST_P(EvaluateFamily, AFolderReadLayerByLayerGivesWhatTheResidentModelGives) {
   ASSERT_OK(WriteExpertFolder(model_->folder(), mask, expert_folder.path()));
   const auto expert = LoadModel(expert_folder.path());
   const EvaluateOptions options{.max_tokens = 12, .block_tokens = 30};
-  ASSERT_OK_AND_ASSIGN(const BitsPerByte resident, EvaluateCorpus(*expert, *tokenizer_, Visit(SomeTexts()),
-                                                         options, context_));
+  ASSERT_OK_AND_ASSIGN(const BitsPerByte resident,
+                       EvaluateCorpus(*expert, *tokenizer_, Visit(SomeTexts()), options, context_));
   const StreamedModel streamed{expert->folder(), model_->outer(), model_->device()};
-  ASSERT_OK_AND_ASSIGN(const BitsPerByte found, EvaluateCorpus(streamed, *tokenizer_, Visit(SomeTexts()),
-                                                         options, context_));
+  ASSERT_OK_AND_ASSIGN(
+      const BitsPerByte found,
+      EvaluateCorpus(streamed, *tokenizer_, Visit(SomeTexts()), options, context_));
   EXPECT_EQ(found.nats, resident.nats);
   EXPECT_EQ(found.tokens, resident.tokens);
   EXPECT_EQ(found.bytes, resident.bytes);
   EXPECT_EQ(found.documents, 12);
 }
 
+// The tokenizer has one token a byte, and "the" with its space is one.
 TEST_P(EvaluateFamily, DocumentsAreCutAtTheEndOfATokenAndScoredOnThoseBytes) {
-  const EvaluateOptions options{.max_tokens = 3, .block_tokens = 100};
-  ASSERT_OK_AND_ASSIGN(const BitsPerByte cut,
-                       EvaluateCorpus(*model_, *tokenizer_, Visit({"w1 w22 é  w3 w4", "w5"}), options, context_));
-  EXPECT_EQ(cut.bytes, static_cast<int64_t>(std::string("w1 w22 é" "w5").size()));
-  EXPECT_EQ(cut.tokens, 4);
-  ASSERT_OK_AND_ASSIGN(const BitsPerByte short_ones,
-                       EvaluateCorpus(*model_, *tokenizer_, Visit({"w1 w22 é", "w5"}), options, context_));
-  EXPECT_EQ(cut.nats, short_ones.nats);
+  struct Case {
+    int64_t max_tokens;
+    std::string text, cut;
+    int64_t tokens;  // of the cut text: a character that is cut into comes along as a whole
+  };
+  const std::vector<Case> cases = {
+      {3, "xyz the", "xyz", 3}, {4, "xyz the end", "xyz the", 4},    {2, "xéz", "xé", 3},
+      {3, "xéz", "xé", 3},      {1, "\U0001F9ED.", "\U0001F9ED", 4}, {9, "xyz", "xyz", 3}};
+  for (const Case& one : cases) {
+    const auto evaluate = [&](const std::string& text, int64_t max_tokens) {
+      return EvaluateCorpus(*model_, *tokenizer_, Visit({text, "w5"}),
+                            {.max_tokens = max_tokens, .block_tokens = 100}, context_);
+    };
+    ASSERT_OK_AND_ASSIGN(const BitsPerByte found, evaluate(one.text, one.max_tokens));
+    ASSERT_OK_AND_ASSIGN(const BitsPerByte whole, evaluate(one.cut, 100));
+    const int64_t last = std::min<int64_t>(one.max_tokens, 2);  // of "w5"
+    EXPECT_EQ(found.tokens, one.tokens + last) << one.text;
+    EXPECT_EQ(found.bytes, static_cast<int64_t>(one.cut.size()) + last) << one.text;
+    if (last < 2) continue;
+    EXPECT_EQ(found.nats, whole.nats) << one.text;
+  }
 }
 
 TEST_P(EvaluateFamily, PackingDoesNotChangeTheValue) {
   ASSERT_OK_AND_ASSIGN(const BitsPerByte one_block,
-                       EvaluateCorpus(*model_, *tokenizer_, Visit(SomeTexts()), {12, 1'000}, context_));
+                       EvaluateCorpus(*model_, *tokenizer_, Visit(SomeTexts()),
+                                      {.max_tokens = 12, .block_tokens = 1'000}, context_));
   ASSERT_OK_AND_ASSIGN(const BitsPerByte single,
-                       EvaluateCorpus(*model_, *tokenizer_, Visit(SomeTexts()), {12, 1}, context_));
+                       EvaluateCorpus(*model_, *tokenizer_, Visit(SomeTexts()),
+                                      {.max_tokens = 12, .block_tokens = 1}, context_));
   EXPECT_NEAR(single.value(), one_block.value(), 1e-6 * single.value());
   EXPECT_EQ(single.bytes, one_block.bytes);
 }
 
 TEST_P(EvaluateFamily, RefusesNoDocumentsAndLengthsThatTheModelLacks) {
-  EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, Visit({}), {12, 100}, context_),
+  EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, Visit({}),
+                             {.max_tokens = 12, .block_tokens = 100}, context_),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no documents")));
   const StreamedModel streamed{model_->folder(), model_->outer(), model_->device()};
-  EXPECT_THAT(EvaluateCorpus(streamed, *tokenizer_, Visit({}), {12, 100}, context_),
+  EXPECT_THAT(EvaluateCorpus(streamed, *tokenizer_, Visit({}),
+                             {.max_tokens = 12, .block_tokens = 100}, context_),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no documents")));
   for (const int64_t tokens : {int64_t{0}, int64_t{-1}, model_->config().max_positions}) {
-    EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, Visit({"w1"}), {tokens, 100}, context_),
+    EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, Visit({"w1"}),
+                               {.max_tokens = tokens, .block_tokens = 100}, context_),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_tokens")));
   }
-  EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, Visit({"w1"}), {12, 0}, context_),
+  EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, Visit({"w1"}),
+                             {.max_tokens = 12, .block_tokens = 0}, context_),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("block_tokens")));
 }
 
@@ -148,14 +143,17 @@ TEST_P(EvaluateFamily, AnErrorOfTheVisitorOrACancelEndsIt) {
     RETURN_IF_ERROR(visit(document));
     return absl::DataLossError("the corpus is corrupt");
   };
-  EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, broken, {12, 100}, context_),
+  EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, broken, {.max_tokens = 12, .block_tokens = 100},
+                             context_),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("corrupt")));
   context_.Cancel();
-  EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, Visit({"w1"}), {12, 100}, context_),
+  EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, Visit({"w1"}),
+                             {.max_tokens = 12, .block_tokens = 100}, context_),
               StatusIs(absl::StatusCode::kCancelled));
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, EvaluateFamily, testing::ValuesIn(TinyModelNames()));
+INSTANTIATE_TEST_SUITE_P(Tiny, EvaluateFamily, testing::ValuesIn(TinyModelNames()),
+                         [](const auto& family) { return family.param; });
 
 // benchmarks/quality/evaluate.py on the first documents of a cell.
 class EvaluatePeer : public testing::TestWithParam<std::pair<const char*, const char*>> {};
@@ -179,9 +177,10 @@ TEST_P(EvaluatePeer, GivesTheBitsPerByteOfEvaluatePy) {
   const TempDir folder;
   folder.Write(StrCat(cell, ".jsonl"), first_lines);
   const std::string output = folder.Join("output");
-  ASSERT_EQ(std::system(StrCat("\"", python, "\" \"", SECATEUR_QUALITY, "/evaluate.py\" --data \"",
-                               folder.path(), "\" --cells ", cell,
-                               " --docs 6 --tokens 96 \"", model_folder, "\" > \"", output, "\"")
+  ASSERT_EQ(std::system(StrCat("\"", python, "\" \"", SECATEUR_SOURCE_DIR,
+                               "/benchmarks/quality/evaluate.py\" --data \"", folder.path(),
+                               "\" --cells ", cell, " --docs 6 --tokens 96 \"", model_folder,
+                               "\" > \"", output, "\"")
                             .c_str()),
             0);
   const auto theirs = nlohmann::json::parse(ReadFile(output));
@@ -190,8 +189,8 @@ TEST_P(EvaluatePeer, GivesTheBitsPerByteOfEvaluatePy) {
   ASSERT_OK_AND_ASSIGN(const auto tokenizer,
                        Tokenizer::FromJson(ReadFile(StrCat(model_folder, "/tokenizer.json"))));
   RunContext context;
-  ASSERT_OK_AND_ASSIGN(const BitsPerByte ours,
-                       EvaluateCorpus(*model, *tokenizer, Visit(texts), {.max_tokens = 96}, context));
+  ASSERT_OK_AND_ASSIGN(const BitsPerByte ours, EvaluateCorpus(*model, *tokenizer, Visit(texts),
+                                                              {.max_tokens = 96}, context));
   EXPECT_EQ(ours.tokens, theirs["tokens"]);
   EXPECT_EQ(ours.bytes, theirs["bytes"]);
   EXPECT_NEAR(ours.value(), theirs["bpb"].get<double>(), 1e-3);

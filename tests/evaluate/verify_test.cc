@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <memory>
@@ -11,11 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "tests/artifact/expert_folder.h"
-#include "tests/artifact/random_base.h"
-#include "tests/support/status_matchers.h"
+#include "tests/artifact/expert_models.h"
 #include "tests/support/temp_dir.h"
-#include "tests/support/tiny_model.h"
 
 namespace secateur {
 namespace {
@@ -29,27 +27,15 @@ std::string ReadFile(const std::string& path) {
   return bytes.str();
 }
 
-PackedBatch SomeTokens(const ModelConfig& config) {
-  std::mt19937 random(11);
-  PackedBatch batch;
-  batch.offsets = {0, 20, 90};
-  for (int i = 0; i < 90; ++i) {
-    batch.ids.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(config.vocabulary_size)));
-  }
-  return batch;
-}
-
 // A tiny base of a family, its expert of 13 neurons on disk, and ways to damage it.
 class Verify : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    WriteTinyModel(GetParam(), base_folder_.path());
-    RunContext context;
-    ASSERT_OK_AND_ASSIGN(const auto folder, ModelFolder::Open(base_folder_.path()));
-    ASSERT_OK_AND_ASSIGN(base_, Transformer::Load(folder, Device{}, context));
+    ASSERT_OK(WriteTinyModel(FindTinyModel(GetParam()), base_folder_.path()));
+    base_ = LoadModel(base_folder_.path());
     mask_ = RandomMask(base_->config(), 13);
     sample_ = SomeTokens(base_->config());
-    ASSERT_OK(WriteExpertFolder(*folder, mask_, expert_folder_.path()));
+    ASSERT_OK(WriteExpertFolder(base_->folder(), mask_, expert_folder_.path()));
     weights_ = ReadFile(expert_folder_.Join("model.safetensors"));
     config_ = ReadFile(expert_folder_.Join("config.json"));
   }
@@ -119,8 +105,9 @@ TEST_P(Verify, FindsAMaskOfWhichOneChannelIsAnother) {
 }
 
 TEST_P(Verify, FindsTwoRowsThatChangedPlaces) {
-  const size_t row = static_cast<size_t>(base_->config().hidden_size) * 2;
   const std::string name = "model.layers.0.mlp.up_proj.weight";
+  ASSERT_OK_AND_ASSIGN(const TensorView view, base_->folder().tensors().Find(name));
+  const size_t row = view.bytes.size() / static_cast<size_t>(view.shape[0]);
   const size_t at = Offset(name);
   std::string damaged = weights_;
   std::swap_ranges(damaged.begin() + static_cast<std::ptrdiff_t>(at),
@@ -186,17 +173,17 @@ TEST_P(Verify, ReportsLayersAndStopsWhenCancelled) {
   EXPECT_THAT(done, testing::ElementsAre(1));
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, Verify, testing::ValuesIn(TinyModelNames()));
+INSTANTIATE_TEST_SUITE_P(Tiny, Verify, testing::ValuesIn(TinyModelNames()),
+                         [](const auto& family) { return family.param; });
 
 TEST(VerifyRealModel, AnExpertIsItsReference) {
   const char* path = std::getenv("SECATEUR_SMOLLM2");
   if (path == nullptr) GTEST_SKIP() << "SECATEUR_SMOLLM2 names no model folder";
   RunContext context;
-  ASSERT_OK_AND_ASSIGN(const auto folder, ModelFolder::Open(path));
-  ASSERT_OK_AND_ASSIGN(const auto base, Transformer::Load(folder, Device{}, context));
+  const auto base = LoadModel(path);
   const Mask mask = RandomMask(base->config(), 992);
   const TempDir expert_folder;
-  ASSERT_OK(WriteExpertFolder(*folder, mask, expert_folder.path()));
+  ASSERT_OK(WriteExpertFolder(base->folder(), mask, expert_folder.path()));
   ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(expert_folder.path()));
   ASSERT_OK_AND_ASSIGN(const Verification found,
                        VerifyExpert(*base, mask, *expert, SomeTokens(base->config()), {}, context));

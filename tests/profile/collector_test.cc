@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <random>
 
 #include <ATen/ATen.h>
@@ -192,6 +193,10 @@ TEST_P(Collector, LetsNoDocumentInfluenceAnother) {
   }
 }
 
+double Mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
 TEST_P(Collector, GivesADocumentTheSameStatisticsAloneAndPacked) {
   const auto model = LoadTiny(GetParam());
   const auto documents = RandomDocuments({40, 1, 97, 12}, 1);
@@ -203,11 +208,10 @@ TEST_P(Collector, GivesADocumentTheSameStatisticsAloneAndPacked) {
     for (size_t l = 0; l < packed.size(); ++l) {
       const TokenSums a = SumsOf(*model, block, packed[l])[i];
       const TokenSums b = SumsOf(*model, single, alone[l])[0];
-      const double size = *std::max_element(b.squared.begin(), b.squared.end());
-      ExpectSumsNear(a.squared, b.squared, 1e-5, 1e-9 * size);
-      ExpectSumsNear(a.peak, b.peak, 1e-5, 1e-7 * std::sqrt(size));
-      ExpectSumsNear(a.weighted, b.weighted, 1e-5,
-                     1e-9 * *std::max_element(b.weighted.begin(), b.weighted.end()));
+      // A neuron that hardly acts has the rounding error of the larger terms it is the sum of.
+      for (auto values : {&TokenSums::weighted, &TokenSums::squared, &TokenSums::peak}) {
+        ExpectSumsNear(a.*values, b.*values, 1e-5, 1e-5 * Mean(b.*values));
+      }
     }
   }
 }

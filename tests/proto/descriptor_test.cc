@@ -261,7 +261,7 @@ TEST_P(Breaches, AreNoticed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Protos, Breaches, testing::ValuesIn(kBreaches),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace secateur

@@ -155,7 +155,8 @@ void CheckSignature(const pb::MethodDescriptor& method, Complaints& complaints) 
     return;
   }
   const std::string fields = method.options().GetExtension(google::api::method_signature, 0);
-  for (const std::string field : absl::StrSplit(fields, ',', absl::SkipEmpty())) {
+  const std::vector<std::string> names = absl::StrSplit(fields, ',', absl::SkipEmpty());
+  for (const std::string& field : names) {
     if (method.input_type()->FindFieldByName(field) == nullptr) {
       complaints.push_back(absl::StrCat(method.full_name(), " has ", field, " in its signature"));
     }
@@ -176,7 +177,7 @@ Complaints CheckComments(const pb::FileDescriptor& file) {
     NeedComment(field, complaints);
     const std::string comment = CommentOf(field);
     const bool told =
-        absl::StrContainsIgnoreCase(comment, "default") || absl::StrContains(comment, "Not served");
+        absl::StrContains(comment, "Default") || absl::StrContains(comment, "Not served");
     if (NeedsDefault(field) && !told) {
       complaints.push_back(field.full_name() + " does not say its default");
     }

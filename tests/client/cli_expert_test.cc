@@ -1,0 +1,289 @@
+// secateur expert ..., secateur profile create, secateur operation ...
+#include <google/protobuf/text_format.h>
+#include <google/protobuf/util/message_differencer.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <thread>
+
+#include "tests/client/cli_runner.h"
+
+namespace secateur::cli {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::StartsWith;
+
+constexpr char kOperation[] = "operations/o1";
+
+template <class Message>
+Message FromText(const std::string& text) {
+  Message message;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &message)) << text;
+  return message;
+}
+
+void ExpectSame(const google::protobuf::Message& found, const google::protobuf::Message& wanted) {
+  EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(found, wanted))
+      << found.DebugString() << "where this was wanted:\n"
+      << wanted.DebugString();
+}
+
+class ExpertCliTest : public CliTest {
+ protected:
+  ExpertCliTest() {
+    server_.secateur.models = {ModelNamed("models/m")};
+    server_.secateur.started.set_name(kOperation);
+  }
+  // The operation ends like this, after a word of progress.
+  void EndWith(const Operation& end) {
+    server_.secateur.watch = [end](int, auto&, FakeSecateur::WatchWriter& writer) {
+      v1::WatchOperationResponse response;
+      *response.mutable_operation() = RunningOperation(kOperation, "profile", 0.5);
+      writer.Write(response);
+      writer.Write(response);  // a heartbeat
+      *response.mutable_operation() = end;
+      writer.Write(response);
+      return grpc::Status::OK;
+    };
+  }
+};
+
+v1::Expert TheExpert() {
+  return FromText<v1::Expert>(R"(
+      name: "models/m/experts/e1"
+      spec { select { key: "language" values: "ko" values: "ja" weight: 2 }
+             select { key: "task" values: "qa" weight: 1 } rule: RELATIVE_MEAN }
+      source: CELL
+      size { width: 992 parameter_count: 106000000 tensor_bytes: 212000000 neuron_ratio: 0.3541
+             parameter_reduction: 0.211 block_parameter_reduction: 0.267 }
+      base_size { width: 1536 parameter_count: 134515008 tensor_bytes: 269030016 }
+      verification { token_count: 512 max_layer_error: 1.25e-6 max_logit_error: 3e-6 }
+      evaluations { corpus: "corpora/ce" labels { key: "language" value: "ko" } document_count: 8
+                    base_bits_per_byte: 1.0 expert_bits_per_byte: 1.1 }
+      files { name: "config.json" size_bytes: 2 sha256: "ab" }
+      uri: "file:/store/e1")");
+}
+
+TEST_F(ExpertCliTest, MakesTheSpecThatTheOptionsDescribe) {
+  const std::pair<std::vector<std::string>, const char*> cases[] = {
+      {{"--language", "ko", "--domain", "legal", "--task", "qa", "--remove", "35%"},
+       R"(select { key: "language" values: "ko" } select { key: "domain" values: "legal" }
+          select { key: "task" values: "qa" } budget { neuron_ratio: 0.35 })"},
+      {{"--language", "ko", "--language", "ja", "--select", "era=1900s", "--select", "language=zh",
+        "--weight", "language=2.5", "--width", "1024"},
+       R"(select { key: "language" values: "ko" values: "ja" values: "zh" weight: 2.5 }
+          select { key: "era" values: "1900s" } budget { width: 1024 })"},
+      {{"--task", "qa", "--remove-parameters", "20%", "--of", "blocks", "--rule", "relative-mean",
+        "--source", "compose"},
+       R"(select { key: "task" values: "qa" } rule: RELATIVE_MEAN source: COMPOSE
+          budget { parameter_reduction { value: 0.2 base: BLOCKS } })"},
+      {{"--task", "qa", "--remove-parameters", "20%"},
+       R"(select { key: "task" values: "qa" } budget { parameter_reduction { value: 0.2 } })"},
+      {{"--task", "qa", "--max-parameters", "100M", "--target", "vllm", "--tensor-parallel", "2"},
+       R"(select { key: "task" values: "qa" } budget { max_parameters: 100000000 }
+          target { engine: VLLM tensor_parallel_degree: 2 })"},
+      {{"--task", "qa", "--max-bytes", "250MiB", "--target", "llama-cpp", "--evaluate", "c1",
+        "--evaluate", "corpora/c2"},
+       R"(select { key: "task" values: "qa" } budget { max_bytes: 262144000 }
+          target { engine: LLAMA_CPP } evaluation_corpora: "corpora/c1"
+          evaluation_corpora: "corpora/c2")"},
+      {{"--task", "qa", "--rule", "cus-prun", "--sigma", "0.9", "--max-document-tokens", "256"},
+       R"(select { key: "task" values: "qa" } rule: CUS_PRUN budget { sigma: 0.9 }
+          max_document_tokens: 256)"},
+  };
+  for (const auto& [options, spec] : cases) {
+    std::vector<std::string> args = {"expert", "create", "--no-wait"};
+    args.insert(args.end(), options.begin(), options.end());
+    EXPECT_EQ(Run(args), kOk) << err_;
+    EXPECT_EQ(server_.secateur.expert_request.parent(), "models/m");
+    ExpectSame(server_.secateur.expert_request.spec(), FromText<v1::ExpertSpec>(spec));
+  }
+}
+
+TEST_F(ExpertCliTest, PassesTheOptionsOfTheRequest) {
+  EXPECT_EQ(Run({"expert", "create", "--model", "big", "--task", "qa", "--remove", "0.1",
+                 "--output-uri", "file:/out", "--request-id", "r1", "--validate-only",
+                 "--cache-policy", "only-if-cached", "--no-wait"}),
+            kOk);
+  const v1::CreateExpertRequest& request = server_.secateur.expert_request;
+  EXPECT_EQ(request.parent(), "models/big");
+  EXPECT_EQ(request.output_uri(), "file:/out");
+  EXPECT_EQ(request.request_id(), "r1");
+  EXPECT_TRUE(request.validate_only());
+  EXPECT_EQ(request.cache_policy(), v1::ONLY_IF_CACHED);
+}
+
+TEST_F(ExpertCliTest, PlansSeveralSizes) {
+  server_.secateur.plan = FromText<v1::PlanExpertResponse>(R"(
+      plans { budget { neuron_ratio: 0.2 } size { width: 1216 neuron_ratio: 0.208 }
+              base_size { width: 1536 parameter_count: 134515008 } source: CELL
+              source_reason: "32 documents carry every label" document_count: 32
+              corpora: "corpora/c1" engines { engine: TRANSFORMERS loads: true }
+              engines { engine: VLLM reason: "1216 is no multiple of 128" }
+              expert: "models/m/experts/e1" expert_exists: true }
+      plans { budget { max_parameters: 100000000 } size { width: 992 neuron_ratio: 0.354 } })");
+  EXPECT_EQ(Run({"expert", "plan", "--task", "qa", "--remove", "20%", "--remove", "35%",
+                 "--max-parameters", "100M", "--width", "64", "--width", "96"}),
+            kOk);
+  ExpectSame(server_.secateur.plan_request, FromText<v1::PlanExpertRequest>(R"(
+      parent: "models/m" spec { select { key: "task" values: "qa" } }
+      budgets { neuron_ratio: 0.2 } budgets { neuron_ratio: 0.35 }
+      budgets { max_parameters: 100000000 } budgets { width: 64 } budgets { width: 96 })"));
+  EXPECT_THAT(out_, AllOf(HasSubstr("cell: 32 documents carry every label"),
+                          HasSubstr("remove 20.0%  "), HasSubstr("1216   20.8%"),
+                          HasSubstr("at most 100M parameters"),
+                          HasSubstr("models/m/experts/e1 (exists)"),
+                          HasSubstr("vllm will not load it: 1216 is no multiple of 128")));
+  EXPECT_EQ(Run({"expert", "plan", "--task", "qa", "--remove", "20%", "--output", "json"}), kOk);
+  ExpectSame(Parsed<v1::PlanExpertResponse>(), server_.secateur.plan);
+}
+
+TEST_F(ExpertCliTest, WaitsForTheExpertAndShowsIt) {
+  EndWith(SucceededOperation(kOperation, TheExpert()));
+  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%"}), kOk) << err_;
+  EXPECT_THAT(out_, AllOf(HasSubstr("language=ko,ja (weight 2) task=qa"), HasSubstr("width 992"),
+                          HasSubstr("35.4% of FFN neurons"), HasSubstr("1.2e-06"),
+                          HasSubstr("+10.0%"), HasSubstr("config.json"),
+                          HasSubstr("file:/store/e1")));
+  EXPECT_EQ(err_, "");  // no bar: this is no terminal
+  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%", "--output", "json"}), kOk);
+  ExpectSame(Parsed<v1::Expert>(), TheExpert());
+}
+
+TEST_F(ExpertCliTest, DrawsABarOnATerminalAndWipesIt) {
+  EndWith(SucceededOperation(kOperation, TheExpert()));
+  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%"}, "", true), kOk);
+  EXPECT_THAT(err_, AllOf(HasSubstr("[######......] profile  50%"), testing::EndsWith("\r\x1b[K")));
+  EXPECT_THAT(out_, Not(HasSubstr("\x1b")));
+}
+
+TEST_F(ExpertCliTest, PrintsTheOperationWhenItDoesNotWait) {
+  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%", "--no-wait"}), kOk);
+  EXPECT_THAT(out_, HasSubstr("secateur operation watch operations/o1"));
+  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%", "--no-wait", "--output",
+                 "json"}),
+            kOk);
+  EXPECT_EQ(Parsed<Operation>().name(), kOperation);
+}
+
+TEST_F(ExpertCliTest, ExitsWithSevenWhenTheOperationFails) {
+  EndWith(FailedOperation(kOperation, grpc::StatusCode::DATA_LOSS, "layer 3 differs"));
+  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%"}), kOperationFailed);
+  EXPECT_THAT(err_, StartsWith("secateur: operations/o1: layer 3 differs\n"));
+  EndWith(FailedOperation(kOperation, grpc::StatusCode::CANCELLED, "cancelled"));
+  EXPECT_EQ(Run({"operation", "wait", "o1"}), kOperationFailed);
+}
+
+TEST_F(ExpertCliTest, DetachesOnInterruptAndSaysHowToAttachAgain) {
+  server_.secateur.watch = [](int, grpc::ServerContext& context, FakeSecateur::WatchWriter& writer) {
+    v1::WatchOperationResponse response;
+    *response.mutable_operation() = RunningOperation(kOperation, "profile", 0.5);
+    writer.Write(response);
+    kill(getpid(), SIGINT);
+    while (!context.IsCancelled()) std::this_thread::yield();
+    return grpc::Status::CANCELLED;
+  };
+  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%"}), kDetached);
+  EXPECT_EQ(err_,
+            "secateur: operations/o1 goes on; see how it does with: "
+            "secateur operation watch operations/o1\n");
+  EXPECT_EQ(server_.operations.cancelled, "");
+}
+
+TEST_F(ExpertCliTest, ListsGetsAndDeletesExperts) {
+  server_.secateur.experts = {TheExpert()};
+  EXPECT_EQ(Run({"expert", "list"}), kOk);
+  EXPECT_EQ(server_.secateur.parent, "models/m");
+  EXPECT_THAT(out_, AllOf(HasSubstr("models/m/experts/e1"), HasSubstr("992"), HasSubstr("35.4%"),
+                          HasSubstr("relative-mean")));
+  EXPECT_EQ(Run({"expert", "list", "--output", "json"}), kOk);
+  ExpectSame(Parsed<v1::ListExpertsResponse>().experts(0), TheExpert());
+  EXPECT_EQ(Run({"expert", "get", "e1", "--output", "json"}), kOk);
+  ExpectSame(Parsed<v1::Expert>(), TheExpert());
+  EXPECT_EQ(Run({"expert", "get", "models/m/experts/e2"}), kNotFound);
+  EXPECT_EQ(Run({"expert", "delete", "e1"}), kOk);
+  EXPECT_EQ(server_.secateur.deleted, "models/m/experts/e1");
+}
+
+TEST_F(ExpertCliTest, DownloadsAnExpert) {
+  const std::string bytes = "{\"hidden_size\": 576}";
+  v1::Expert expert = TheExpert();
+  *expert.mutable_files(0) = FileOf("config.json", bytes);
+  server_.secateur.experts = {expert};
+  server_.secateur.download = Serve(expert.files(0), bytes, 4);
+  const std::string folder = dir_.Join("expert");
+  EXPECT_EQ(Run({"expert", "download", "models/m/experts/e1", folder}), kOk) << err_;
+  std::ifstream in(folder + "/config.json");
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), bytes);
+  EXPECT_EQ(out_, "1 files, sizes and SHA-256 checked, in " + folder + "\n");
+  server_.secateur.download = Serve(expert.files(0), "{\"hidden_size\": 577}", 4);
+  EXPECT_EQ(Run({"expert", "download", "e1", dir_.Join("other")}), kDataLoss);
+  EXPECT_THAT(err_, HasSubstr("config.json"));
+}
+
+TEST_F(ExpertCliTest, ProfilesTheCorporaThatAreMeant) {
+  v1::CreateProfileResponse response;
+  response.add_profiles()->set_name("models/m/profiles/p1");
+  response.add_profiles()->set_name("models/m/profiles/p2");
+  response.set_cached_count(1);
+  EndWith(SucceededOperation(kOperation, response));
+  EXPECT_EQ(Run({"profile", "create", "--all"}), kOk) << err_;
+  EXPECT_EQ(server_.secateur.profile_request.filter(), "*");
+  EXPECT_THAT(out_, AllOf(HasSubstr("models/m/profiles/p2"), HasSubstr("2 profiles, 1 of them")));
+  EXPECT_EQ(Run({"profile", "create", "--filter", "labels.task = \"qa\"", "--request-id", "r"}), kOk);
+  EXPECT_EQ(server_.secateur.profile_request.filter(), "labels.task = \"qa\"");
+  EXPECT_EQ(server_.secateur.profile_request.request_id(), "r");
+  EXPECT_EQ(Run({"profile", "create", "c1", "corpora/c2", "--max-document-tokens", "128",
+                 "--output", "json"}),
+            kOk);
+  EXPECT_THAT(server_.secateur.profile_request.corpora(), ElementsAre("corpora/c1", "corpora/c2"));
+  EXPECT_EQ(server_.secateur.profile_request.max_document_tokens(), 128);
+  ExpectSame(Parsed<v1::CreateProfileResponse>(), response);
+}
+
+TEST_F(ExpertCliTest, ShowsOperations) {
+  server_.operations.known = {
+      RunningOperation("operations/o1", "write", 0.25), SucceededOperation("operations/o2", TheExpert()),
+      FailedOperation("operations/o3", grpc::StatusCode::INTERNAL, "a bug")};
+  EXPECT_EQ(Run({"operation", "list"}), kOk);
+  EXPECT_THAT(out_, AllOf(HasSubstr("operations/o1  CreateExpert  models/m"), HasSubstr("write  25%"),
+                          HasSubstr("succeeded"), HasSubstr("a bug")));
+  EXPECT_EQ(Run({"operation", "list", "--output", "json"}), kOk);
+  EXPECT_EQ(Parsed<google::longrunning::ListOperationsResponse>().operations_size(), 3);
+  EXPECT_EQ(Run({"operation", "get", "o2", "--output", "json"}), kOk);
+  v1::Expert expert;
+  EXPECT_TRUE(Parsed<Operation>().response().UnpackTo(&expert));
+  ExpectSame(expert, TheExpert());
+  EXPECT_EQ(Run({"operation", "get", "operations/none"}), kNotFound);
+  EXPECT_EQ(Run({"operation", "cancel", "o1"}), kOk);
+  EXPECT_EQ(server_.operations.cancelled, "operations/o1");
+}
+
+TEST_F(ExpertCliTest, WaitsForAnOperation) {
+  EndWith(SucceededOperation(kOperation, TheExpert()));
+  EXPECT_EQ(Run({"operation", "wait", "o1"}), kOk);
+  EXPECT_THAT(out_, AllOf(HasSubstr("operations/o1"), HasSubstr("succeeded")));
+  EXPECT_EQ(Run({"operation", "wait", "o1", "--output", "json"}), kOk);
+  EXPECT_TRUE(Parsed<Operation>().done());
+}
+
+TEST_F(ExpertCliTest, WatchesAnOperationLineByLine) {
+  EndWith(SucceededOperation(kOperation, TheExpert()));
+  EXPECT_EQ(Run({"operation", "watch", "o1"}), kOk);
+  EXPECT_EQ(out_,
+            "running  profile  50%  1.00k of 2.00k tokens\n"
+            "succeeded\n");
+  EndWith(FailedOperation(kOperation, grpc::StatusCode::INTERNAL, "a bug"));
+  EXPECT_EQ(Run({"operation", "watch", "o1"}), kOperationFailed);
+  EXPECT_THAT(out_, HasSubstr("failed  a bug\n"));
+}
+
+}  // namespace
+}  // namespace secateur::cli

@@ -1,0 +1,206 @@
+// The server's life: start, health, metrics, reflection, drain.
+#include <grpcpp/generic/generic_stub.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "server/base/strings.h"
+#include "tests/integration/live_server.h"
+#include "tests/support/status_matchers.h"
+
+namespace secateur {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
+using Stub = v1::Secateur::Stub;
+
+constexpr int kServing = 1;
+constexpr int kNotServing = 2;
+const char* const kServices[] = {"", "secateur.v1.Secateur", "google.longrunning.Operations"};
+
+TEST(Health, FollowsTheStore) {
+  LiveServer live;
+  for (const char* service : kServices) {
+    EXPECT_TRUE(Eventually([&] { return live.Health(service) == kServing; })) << service;
+  }
+  EXPECT_EQ(live.Health("unknown.Service"), -1);
+  EXPECT_THAT(live.Http("/readyz"), HasSubstr(" 200 "));
+  EXPECT_THAT(live.Http("/startupz"), HasSubstr(" 200 "));
+  std::filesystem::rename(live.store(), live.store() + "-away");
+  for (const char* service : kServices) {
+    EXPECT_TRUE(Eventually([&] { return live.Health(service) == kNotServing; })) << service;
+  }
+  EXPECT_THAT(live.Http("/readyz"), AllOf(HasSubstr(" 503 "), HasSubstr("store")));
+  EXPECT_THAT(live.Http("/livez"), HasSubstr(" 200 "));
+  std::filesystem::rename(live.store() + "-away", live.store());
+  EXPECT_TRUE(Eventually([&] { return live.Health() == kServing; }));
+}
+
+TEST(Drain, LetsRunningWorkFinishAndTakesNoOther) {
+  LiveServer live([](ServerOptions& options) { options.workers = 1; });
+  live.Upload({{"language", "en"}, {"domain", "law"}}, JsonLines(2, "law"));
+  live.ProfileAll();
+  live.Upload({{"language", "de"}}, JsonLines(800, "long"));
+  EXPECT_TRUE(Eventually([&] { return live.Health() == kServing; }));
+  v1::CreateProfileRequest request;
+  request.set_parent("models/tiny");
+  request.set_filter("*");
+  lro::Operation operation;
+  ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, request, &operation));
+  ASSERT_TRUE(Eventually([&] {
+    return MetadataOf(live.GetOperation(operation.name())).progress().done() > 0;
+  }));
+  std::vector<lro::Operation> seen;
+  std::thread watcher([&] { seen = live.Watch(operation.name()); });
+  std::thread drain([&] { live.server().DrainAndStop(); });
+  v1::CreateExpertRequest check = LawRequest();
+  check.set_validate_only(true);
+  grpc::Status refused;
+  EXPECT_TRUE(Eventually([&] {
+    lro::Operation checked;
+    refused = live.Create(check, &checked);
+    return !refused.ok();
+  }));
+  EXPECT_THAT(refused, IsError(grpc::UNAVAILABLE, "DRAINING"));
+  EXPECT_TRUE(ErrorOf(refused).retry);
+  EXPECT_EQ(live.Health(), kNotServing);
+  EXPECT_THAT(live.Http("/readyz"), AllOf(HasSubstr(" 503 "), HasSubstr("draining")));
+  EXPECT_THAT(live.Http("/livez"), HasSubstr(" 200 "));
+  watcher.join();
+  drain.join();
+  ASSERT_FALSE(seen.empty());
+  EXPECT_EQ(MetadataOf(seen.back()).state(), v1::OperationMetadata::SUCCEEDED);
+}
+
+TEST(Drain, EndsWhatDoesNotFinishInTime) {
+  LiveServer live([](ServerOptions& options) {
+    options.workers = 1;
+    options.drain = absl::ZeroDuration();
+  });
+  live.Upload({{"language", "en"}}, JsonLines(3000, "long"));
+  v1::CreateProfileRequest request;
+  request.set_parent("models/tiny");
+  request.set_filter("*");
+  lro::Operation running, queued;
+  ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, request, &running));
+  ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, request, &queued));
+  std::vector<lro::Operation> seen[2];
+  std::thread first([&] { seen[0] = live.Watch(running.name()); });
+  std::thread second([&] { seen[1] = live.Watch(queued.name()); });
+  // Both watchers are attached before the drain: their first message has been counted then.
+  ASSERT_TRUE(Eventually([&] {
+    return MetadataOf(live.GetOperation(running.name())).progress().done() > 0;
+  }));
+  live.server().DrainAndStop();
+  first.join();
+  second.join();
+  for (const std::vector<lro::Operation>& watched : seen) {
+    if (watched.empty()) continue;  // attached too late
+    EXPECT_EQ(MetadataOf(watched.back()).state(), v1::OperationMetadata::FAILED);
+    EXPECT_EQ(ErrorOf(watched.back().error()).reason, "DRAINING");
+  }
+}
+
+TEST(Metrics, CountCallsAndPassPromtool) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  live.Make(LawRequest());
+  v1::GetModelRequest missing;
+  missing.set_name("models/other");
+  v1::Model model;
+  EXPECT_FALSE(live.Call(&Stub::GetModel, missing, &model).ok());
+  const std::string response = live.Http("/metrics");
+  ASSERT_THAT(response, StartsWith("HTTP/1.1 200"));
+  const std::string text = response.substr(response.find("\r\n\r\n") + 4);
+  for (const char* line :
+       {"secateur_rpc_duration_seconds_bucket{method=\"UploadCorpus\",le=\"+Inf\"} 3",
+        "secateur_rpc_duration_seconds_count{method=\"CreateExpert\"} 1",
+        "# TYPE secateur_rpc_duration_seconds histogram"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+  const char* promtool = std::getenv("SECATEUR_PROMTOOL");
+  if (promtool == nullptr) GTEST_SKIP() << "SECATEUR_PROMTOOL is not set";
+  const std::string file = live.dir().Write("metrics", text);
+  const std::string output = live.dir().Join("output");
+  const int result =
+      std::system(StrCat(promtool, " check metrics < ", file, " > ", output, " 2>&1").c_str());
+  std::ifstream said(output);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(said), {}), "");
+  EXPECT_EQ(result, 0);
+}
+
+TEST(Reflection, ListsTheServices) {
+  LiveServer live;
+  // ServerReflectionRequest {list_services = 7: ""}, by hand: the build has no generated code for it.
+  const std::string asked("\x3a\x00", 2);
+  const grpc::Slice slice(asked);
+  grpc::ByteBuffer request(&slice, 1), response;
+  grpc::CompletionQueue queue;
+  grpc::GenericStub stub(live.channel());
+  grpc::ClientContext context;
+  const auto call = stub.PrepareCall(
+      &context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+  const auto next = [&queue] {
+    void* tag = nullptr;
+    bool ok = false;
+    return queue.Next(&tag, &ok) && ok;
+  };
+  call->StartCall(nullptr);
+  ASSERT_TRUE(next());
+  call->Write(request, nullptr);
+  ASSERT_TRUE(next());
+  call->Read(&response, nullptr);
+  ASSERT_TRUE(next());
+  call->WritesDone(nullptr);
+  ASSERT_TRUE(next());
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  ASSERT_TRUE(next());
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  grpc::Slice bytes;
+  ASSERT_TRUE(response.DumpToSingleSlice(&bytes).ok());
+  const std::string listed(bytes.begin(), bytes.end());
+  for (const char* service : {"secateur.v1.Secateur", "google.longrunning.Operations",
+                              "grpc.health.v1.Health"}) {
+    EXPECT_THAT(listed, HasSubstr(service));
+  }
+  queue.Shutdown();
+}
+
+TEST(Start, NamesTheFlagThatIsWrong) {
+  LiveServer live;  // a model folder and a port that is taken
+  ServerOptions options;
+  options.models = {{"tiny", live.dir().Join("model")}};
+  options.store = "file:" + live.dir().Join("other-store");
+  options.metrics = "127.0.0.1:0";
+  options.log_level = LogLevel::kError;
+  const auto start = [&options](const std::function<void(ServerOptions&)>& change) {
+    ServerOptions changed = options;
+    changed.listen = "127.0.0.1:0";
+    change(changed);
+    return Server::Start(changed).status();
+  };
+  const std::string taken = StrCat("127.0.0.1:", live.server().port());
+  EXPECT_THAT(start([&](auto& o) { o.listen = taken; }).message(), HasSubstr("--listen " + taken));
+  EXPECT_THAT(start([&](auto& o) {
+                o.metrics = StrCat("127.0.0.1:", live.server().metrics_port());
+              }).message(),
+              HasSubstr("--metrics"));
+  EXPECT_THAT(start([](auto& o) { o.store = "s3://bucket"; }),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("--store")));
+  EXPECT_THAT(start([&](auto& o) { o.models[0].folder = live.dir().Join("nowhere"); }).message(),
+              HasSubstr("nowhere"));
+  EXPECT_THAT(start([](auto& o) { o.listen = "0.0.0.0:0"; }),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--insecure")));
+  EXPECT_THAT(start([](auto& o) { o.tls_cert = "cert.pem"; }),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--tls-key")));
+  EXPECT_THAT(start([](auto& o) { o.allow_write = {"file:/no/such/folder"}; }).message(),
+              HasSubstr("--allow-write"));
+}
+
+}  // namespace
+}  // namespace secateur

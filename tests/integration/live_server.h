@@ -1,0 +1,140 @@
+// A server with a tiny random model and a store of its own, and a client that speaks plain gRPC.
+//
+// The server listens on free ports of loopback. Errors of a call come back as grpc::Status; helpers
+// that a test cannot go on without fail it and return something empty. One thread at a time, except
+// that stubs may be used from any.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "google/longrunning/operations.grpc.pb.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "secateur/v1/manifest.pb.h"
+#include "secateur/v1/operation.pb.h"
+#include "secateur/v1/secateur.grpc.pb.h"
+#include "server/server.h"
+#include "tests/support/temp_dir.h"
+
+namespace secateur {
+
+namespace lro = google::longrunning;
+
+// What an error says in its details.
+struct RpcError {
+  grpc::StatusCode code = grpc::OK;
+  std::string message, reason, domain, field, resource;
+  bool retry = false;         // RetryInfo
+  bool precondition = false;  // PreconditionFailure
+};
+RpcError ErrorOf(const grpc::Status& status);
+RpcError ErrorOf(const google::rpc::Status& status);
+
+// "Code, reason": IsError(grpc::NOT_FOUND, "NOT_FOUND"). Prints the whole error when it does not match.
+MATCHER_P2(IsError, code, reason, "") {
+  const RpcError error = ErrorOf(arg);
+  *result_listener << "which is code " << error.code << ", reason " << error.reason << ", field \""
+                   << error.field << "\": " << error.message;
+  return error.code == code && error.reason == reason && error.domain == "secateur.dev";
+}
+MATCHER_P(Succeeds, unused, "is OK") {
+  *result_listener << "which is code " << arg.error_code() << ": " << arg.error_message();
+  return arg.ok();
+}
+#define EXPECT_RPC_OK(expr) EXPECT_THAT(expr, ::secateur::Succeeds(0))
+#define ASSERT_RPC_OK(expr) ASSERT_THAT(expr, ::secateur::Succeeds(0))
+
+// JSON Lines of `count` short documents about `theme`, different for each theme.
+std::string JsonLines(int count, const std::string& theme);
+
+using LabelMap = std::map<std::string, std::string>;
+
+class LiveServer {
+ public:
+  // Starts and waits until experts can be made. `change` edits the options first.
+  explicit LiveServer(std::function<void(ServerOptions&)> change = {});
+  ~LiveServer();
+
+  // On the same store; the old server drains first.
+  void Restart();
+  Server& server() { return *server_; }
+  v1::Secateur::Stub& stub() { return *stub_; }
+  lro::Operations::Stub& operations() { return *operations_; }
+  std::shared_ptr<grpc::Channel> channel() { return channel_; }
+  const TempDir& dir() const { return dir_; }
+  std::string store() const { return dir_.Join("store"); }
+
+  // Calls `Method` of the service once.
+  template <class Request, class Response>
+  grpc::Status Call(grpc::Status (v1::Secateur::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                               Response*),
+                    const Request& request, Response* response) {
+    grpc::ClientContext context;
+    return ((*stub_).*method)(&context, request, response);
+  }
+
+  grpc::Status Upload(const std::vector<v1::UploadCorpusRequest>& messages,
+                      v1::UploadCorpusResponse* response);
+  // A corpus that must be taken.
+  v1::Corpus Upload(const LabelMap& labels, const std::string& text,
+                    v1::CorpusPurpose purpose = v1::CALIBRATION);
+  // Waits until the operation is done.
+  lro::Operation Wait(const lro::Operation& operation);
+  // Profiles every calibration corpus.
+  void ProfileAll();
+  grpc::Status Create(const v1::CreateExpertRequest& request, lro::Operation* operation);
+  // Makes an expert that must come out.
+  v1::Expert Make(const v1::CreateExpertRequest& request);
+  lro::Operation GetOperation(const std::string& name);
+  grpc::Status Cancel(const std::string& name);
+  // Every message of WatchOperation.
+  std::vector<lro::Operation> Watch(const std::string& name);
+  // The bytes of a file, and what the stream said about it first.
+  grpc::Status Download(const std::string& expert, const std::string& file, int64_t offset,
+                        std::string* bytes, v1::ExpertFile* about = nullptr);
+
+  // 1 SERVING, 2 NOT_SERVING of grpc.health.v1; -1 when the call fails.
+  int Health(const std::string& service = "");
+  // The status line and body of GET on the metrics port.
+  std::string Http(const std::string& path);
+
+ private:
+  void Start();
+
+  TempDir dir_;
+  ServerOptions options_;
+  std::unique_ptr<Server> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::Secateur::Stub> stub_;
+  std::unique_ptr<lro::Operations::Stub> operations_;
+};
+
+v1::OperationMetadata MetadataOf(const lro::Operation& operation);
+template <class Message>
+Message ResponseOf(const lro::Operation& operation) {
+  Message message;
+  EXPECT_TRUE(operation.has_response()) << operation.DebugString();
+  EXPECT_TRUE(operation.response().UnpackTo(&message)) << operation.DebugString();
+  return message;
+}
+
+// Calls `done` until it is true; false after a minute.
+bool Eventually(const std::function<bool()>& done);
+
+// A request for language=en, domain=law with a quarter of the neurons removed.
+v1::CreateExpertRequest LawRequest(double neuron_ratio = 0.25);
+// The corpora it needs: language=en twice, domain=law twice, the cell among them.
+void UploadLawCorpora(LiveServer& live);
+
+// Every file below `folder`, by its path within.
+std::map<std::string, std::string> FilesOf(const std::string& folder);
+
+}  // namespace secateur
