@@ -168,7 +168,7 @@ v1::Plan ToProto(const PlannedExpert& planned, const ComposedRequest& composed,
   out.set_mask_digest(planned.mask.digest().Hex());
   AddEngine(out, v1::TRANSFORMERS, 1);
   AddEngine(out, v1::VLLM, 64);
-  AddEngine(out, v1::LLAMA_CPP, 256);
+  AddEngine(out, v1::LLAMA_CPP, 32);  // its blocks; K-quants need 256, which a plan can ask for
   out.set_expert(ExpertName(model.name(), planned.expert_id));
   return out;
 }

@@ -31,7 +31,8 @@ absl::Status CopyOut(BlobStore& store, const BlobInfo& object, const std::string
 
 absl::StatusOr<LocalCopy> LocalCopy::Of(BlobStore& store, const std::string& prefix) {
   ASSIGN_OR_RETURN(const std::vector<BlobInfo> objects, store.List(prefix, "", kMaxObjects));
-  if (objects.empty()) return absl::NotFoundError(StrCat("nothing below ", store.uri(), "/", prefix));
+  if (objects.empty())
+    return absl::NotFoundError(StrCat("nothing below ", store.uri(), "/", prefix));
   if (const auto path = store.LocalPath(objects[0].key)) {
     return LocalCopy(fs::path(*path).parent_path().string(), false);
   }

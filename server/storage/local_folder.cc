@@ -133,6 +133,19 @@ int RenameNoReplace(int from_folder, const char* from, int to_folder, const char
 
 int SyncFolder(int folder) { return fsync(folder) == 0 || errno == EINVAL ? 0 : errno; }
 
+absl::StatusOr<std::string> ReadRange(int file, int64_t offset, int64_t count) {
+  std::string bytes(static_cast<size_t>(count), '\0');
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t n =
+        pread(file, bytes.data() + done, bytes.size() - done, offset + static_cast<int64_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus(errno, "cannot read");
+    if (n == 0) return absl::DataLossError("the file became shorter while it was read");
+    done += static_cast<size_t>(n);
+  }
+  return bytes;
+}
+
 absl::StatusOr<std::vector<BlobInfo>> ListObjects(int root, std::string_view prefix,
                                                   std::string_view start_after, int64_t limit) {
   Listing listing{prefix, start_after, limit, {}};

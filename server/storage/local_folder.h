@@ -34,6 +34,9 @@ int RenameNoReplace(int from_folder, const char* from, int to_folder, const char
 // Syncs a folder's names: 0, or an errno. File systems that cannot are taken to need none.
 int SyncFolder(int folder);
 
+// `count` bytes from `offset`; DATA_LOSS when the file ends before that.
+absl::StatusOr<std::string> ReadRange(int file, int64_t offset, int64_t count);
+
 // BlobStore::List over the files below `root`. Files whose path is no key are skipped.
 absl::StatusOr<std::vector<BlobInfo>> ListObjects(int root, std::string_view prefix,
                                                   std::string_view start_after, int64_t limit);

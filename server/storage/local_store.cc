@@ -33,19 +33,6 @@ std::string RandomName() {
   return absl::BytesToHexString(absl::string_view(bytes.data(), bytes.size()));
 }
 
-absl::StatusOr<std::string> ReadRange(int file, int64_t offset, int64_t count) {
-  std::string bytes(static_cast<size_t>(count), '\0');
-  for (size_t done = 0; done < bytes.size();) {
-    const ssize_t n =
-        pread(file, bytes.data() + done, bytes.size() - done, offset + static_cast<int64_t>(done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoStatus(errno, "cannot read");
-    if (n == 0) return absl::DataLossError("the file became shorter while it was read");
-    done += static_cast<size_t>(n);
-  }
-  return bytes;
-}
-
 }  // namespace
 
 class LocalStore::Writer final : public BlobWriter {

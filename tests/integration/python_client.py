@@ -9,6 +9,7 @@ SECATEUR_SMOLLM2.
 import hashlib
 import importlib
 import json
+import logging
 import os
 import pathlib
 import signal
@@ -135,9 +136,9 @@ def load_and_generate(folder, width):
     import torch
     import transformers
     messages = []
-    transformers.logging.get_logger("transformers").addHandler(
-        type("Collect", (transformers.logging.logging.Handler,),
-             {"emit": lambda self, record: messages.append(record.getMessage())})(level=30))
+    collect = logging.Handler(level=logging.WARNING)
+    collect.emit = lambda record: messages.append(record.getMessage())
+    logging.getLogger("transformers").addHandler(collect)
     warnings.simplefilter("error")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)

@@ -20,7 +20,7 @@ constexpr char kFlag[] = "--allow-read";
 TEST(OpenStore, OpensAFolderAndMemory) {
   const TempDir dir;
   for (const std::string& uri : {"file:" + dir.Join("one"), "file://" + dir.Join("two"),
-                                "FILE://localhost" + dir.Join("three/four")}) {
+                                 "FILE://localhost" + dir.Join("three/four")}) {
     ASSERT_OK_AND_ASSIGN(const auto store, OpenStore(uri));
     EXPECT_OK(store->Put("a", "1"));
   }

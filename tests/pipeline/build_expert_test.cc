@@ -1,0 +1,164 @@
+#include "server/pipeline/build_expert.h"
+
+#include <filesystem>
+#include <set>
+#include <thread>
+
+#include "server/pipeline/build_profile.h"
+#include "tests/pipeline/fixture.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_model.h"
+
+namespace secateur {
+namespace {
+
+using testing::IsEmpty;
+using testing::Not;
+using testing::SizeIs;
+
+class BuildExpertTest : public testing::Test {
+ protected:
+  BuildExpertTest() {
+    EXPECT_OK(WriteTinyModel(FindTinyModel("llama_gqa"), folder_.path()));
+    const auto folder = ModelFolder::Open(folder_.path());
+    EXPECT_OK(folder);
+    RunContext context;
+    auto model = ResidentModel::Load("tiny", *folder, Device{}, context);
+    EXPECT_OK(model);
+    model_ = *std::move(model);
+    request_.evaluation_corpora = {AddCorpora(stores_)};
+  }
+
+  // The two labels of request_; returns the id of a held-out corpus.
+  static std::string AddCorpora(TestStores& stores) {
+    stores.Add({{"language", "en"}}, 4, "english");
+    stores.Add({{"domain", "law"}}, 3, "law");
+    return stores.Add({{"language", "en"}}, 2, "held out", CorpusPurpose::kEvaluation).id();
+  }
+
+  TempDir folder_;
+  std::shared_ptr<ResidentModel> model_;
+  TestStores stores_;
+  ExpertRequest request_ = RequestFor({{"domain", {"law"}, 1}, {"language", {"en"}, 1}});
+};
+
+TEST_F(BuildExpertTest, LeavesNothingWhenItIsCancelledWhereverThatIs) {
+  int reports = 0;
+  std::set<std::string> phases;
+  {
+    RunContext context([&](const Progress& progress) {
+      ++reports;
+      phases.insert(progress.phase);
+    });
+    ASSERT_OK(BuildExpert(*model_, request_, {}, stores_.all(), context));
+    EXPECT_THAT(stores_.Keys("experts/"), Not(IsEmpty()));
+  }
+  EXPECT_THAT(phases, testing::IsSupersetOf(
+                          {"profile", "compose", "write", "verify", "evaluate", "publish"}));
+  int cancelled = 0;
+  std::set<std::string> cancelled_in;
+  for (int stop = 1; stop <= reports; ++stop) {
+    TestStores stores;
+    AddCorpora(stores);
+    const std::vector<std::string> corpora = stores.Keys("");
+    int seen = 0;
+    std::string phase;
+    RunContext* running = nullptr;
+    RunContext context([&](const Progress& progress) {
+      if (++seen != stop) return;
+      phase = progress.phase;
+      running->Cancel();
+    });
+    running = &context;
+    const auto expert = BuildExpert(*model_, request_, {}, stores.all(), context);
+    if (expert.ok()) {  // asked for too late
+      EXPECT_THAT(stores.experts.List(), SizeIs(1)) << phase;
+      continue;
+    }
+    ++cancelled;
+    cancelled_in.insert(phase);
+    EXPECT_THAT(expert, StatusIs(absl::StatusCode::kCancelled)) << phase;
+    EXPECT_THAT(stores.Keys("experts/"), IsEmpty()) << phase;
+    EXPECT_THAT(stores.experts.List(), IsEmpty());
+    // Whole profiles may stay: they are what the next attempt needs.
+    EXPECT_EQ(stores.Keys("").size(), corpora.size() + stores.profiles.List().size()) << phase;
+    RunContext again;
+    EXPECT_OK(BuildExpert(*model_, request_, {}, stores.all(), again)) << phase;
+  }
+  EXPECT_GT(cancelled, 0);
+  EXPECT_THAT(cancelled_in, testing::IsSupersetOf({"profile", "write", "evaluate"}));
+}
+
+TEST_F(BuildExpertTest, MakesOneExpertOfIdenticalRequestsAtOnce) {
+  std::vector<std::thread> threads;
+  std::vector<std::string> prefixes(4);
+  for (std::string& prefix : prefixes) {
+    threads.emplace_back([this, &prefix] {
+      RunContext context;
+      const auto expert = BuildExpert(*model_, request_, {}, stores_.all(), context);
+      EXPECT_OK(expert);
+      if (expert.ok()) prefix = expert->prefix;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(prefixes, testing::Each(prefixes[0]));
+  EXPECT_THAT(stores_.profiles.List(), SizeIs(2));
+  EXPECT_DOUBLE_EQ(stores_.metrics.expert_cache_hits.Value(), 3);
+  for (const std::string& key : stores_.Keys("experts/")) {
+    EXPECT_TRUE(key.starts_with(prefixes[0])) << key;
+  }
+}
+
+TEST_F(BuildExpertTest, IsFoundOnceItHasBeenMade) {
+  EXPECT_THAT(FindExpert(*model_, request_, stores_.all()),
+              IsOkAndHolds(testing::Eq(std::nullopt)));
+  RunContext context;
+  ASSERT_OK_AND_ASSIGN(const StoredExpert made,
+                       BuildExpert(*model_, request_, {}, stores_.all(), context));
+  ASSERT_OK_AND_ASSIGN(const auto found, FindExpert(*model_, request_, stores_.all()));
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->id, made.id);
+  EXPECT_EQ(found->manifest_json, made.manifest_json);
+  ExpertRequest other = request_;
+  other.budget = Budget(NeuronRatio{0.5});
+  EXPECT_FALSE((*FindExpert(*model_, other, stores_.all())).has_value());
+}
+
+TEST_F(BuildExpertTest, LeavesNothingWhenTheTextIsNotWhatItsDigestSays) {
+  for (const std::string& key : stores_.Keys("")) {
+    ASSERT_OK_AND_ASSIGN(std::string bytes, stores_.blobs.Read(key, 0, 1 << 20));
+    const size_t at = bytes.find("english");
+    if (at == std::string::npos) continue;
+    bytes[at] = 'E';
+    ASSERT_OK(stores_.blobs.Delete(key));
+    ASSERT_OK_AND_ASSIGN(auto writer, stores_.blobs.Create(key));
+    ASSERT_OK(writer->Append(bytes));
+    ASSERT_OK(writer->Commit());
+  }
+  RunContext context;
+  EXPECT_THAT(BuildExpert(*model_, request_, {}, stores_.all(), context),
+              StatusIs(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(stores_.Keys("experts/"), IsEmpty());
+  EXPECT_THAT(stores_.profiles.List(), SizeIs(testing::Le(1U)));
+}
+
+TEST_F(BuildExpertTest, CountsProfilesThatAreThereAlready) {
+  const std::vector<CorpusInfo> corpora =
+      stores_.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration});
+  RunContext context;
+  ASSERT_OK_AND_ASSIGN(const BuiltProfiles first,
+                       BuildProfiles(*model_, {corpora[0]}, 512, stores_.all(), context));
+  EXPECT_EQ(first.cached, 0);
+  ASSERT_OK_AND_ASSIGN(const BuiltProfiles second,
+                       BuildProfiles(*model_, corpora, 512, stores_.all(), context));
+  EXPECT_EQ(second.cached, 1);
+  ASSERT_THAT(second.profiles, SizeIs(2));
+  EXPECT_EQ(second.profiles[0].content, first.profiles[0].content);
+  ASSERT_OK_AND_ASSIGN(const BuiltProfiles shorter,
+                       BuildProfiles(*model_, corpora, 8, stores_.all(), context));
+  EXPECT_EQ(shorter.cached, 0);  // another profile
+  EXPECT_GT(shorter.profiles[0].dropped_tokens, 0);
+}
+
+}  // namespace
+}  // namespace secateur

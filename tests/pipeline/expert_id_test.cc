@@ -1,0 +1,81 @@
+// The id of an expert is that of its resolved request, however it was asked for.
+#include "server/pipeline/resolved_request.h"
+
+#include <set>
+
+#include "tests/pipeline/fixture.h"
+
+namespace secateur {
+namespace {
+
+class ExpertIdTest : public testing::Test {
+ protected:
+  std::string IdOf(const ExpertRequest& request, int64_t width = 96,
+                   const std::string& base = "base") {
+    const auto sources = ResolveSources(request, stores_.corpora);
+    EXPECT_OK(sources);
+    return ExpertIdOf(ResolveRequest(request, *sources, width, Sha256Of(base)));
+  }
+
+  TestStores stores_;
+  const CorpusInfo a_ = stores_.Add({{"language", "en"}, {"domain", "law"}}, 40, "a");
+  const CorpusInfo b_ = stores_.Add({{"language", "en"}}, 3, "b");
+  const CorpusInfo c_ = stores_.Add({{"domain", "law"}}, 3, "c");
+  const ExpertRequest request_ =
+      RequestFor({{"domain", {"law"}, 1}, {"language", {"en"}, 1}}, RelevanceSource::kCompose);
+};
+
+TEST_F(ExpertIdTest, IsTheSameForRequestsThatComeToTheSame) {
+  const std::string id = IdOf(request_);
+  EXPECT_EQ(id.size(), 41U);
+  EXPECT_EQ(id[0], 'e');
+  EXPECT_EQ(IdOf(request_), id);
+  ExpertRequest same = request_;
+  same.budget = Budget(Width{96});  // the width is what counts
+  same.alignment = 8;
+  EXPECT_EQ(IdOf(same), id);
+  same.select[0].weight = same.select[1].weight = 7;  // equal shares
+  EXPECT_EQ(IdOf(same), id);
+  stores_.Add({{"language", "de"}}, 3, "another label");
+  stores_.Add({{"language", "en"}}, 3, "held out", CorpusPurpose::kEvaluation);
+  EXPECT_EQ(IdOf(request_), id);
+  // AUTO that comes to the cell is the cell.
+  ExpertRequest cell = request_, automatic = request_;
+  cell.source = RelevanceSource::kCell;
+  automatic.source = RelevanceSource::kAuto;
+  EXPECT_EQ(IdOf(automatic), IdOf(cell));
+  automatic.select[0].weight = 5;  // no weights in a cell
+  EXPECT_EQ(IdOf(automatic), IdOf(cell));
+}
+
+TEST_F(ExpertIdTest, ChangesWithAllThatDecidesTheBytes) {
+  std::set<std::string> ids = {IdOf(request_)};
+  const auto expect_new = [&ids](const std::string& id) { EXPECT_TRUE(ids.insert(id).second); };
+  expect_new(IdOf(request_, 64));
+  expect_new(IdOf(request_, 96, "another base"));
+  ExpertRequest other = request_;
+  other.source = RelevanceSource::kCell;
+  expect_new(IdOf(other));
+  other = request_;
+  other.rule = Rule::kCusPrun;
+  expect_new(IdOf(other));
+  other = request_;
+  other.select[0].weight = 2;
+  expect_new(IdOf(other));
+  other = request_;
+  other.max_document_tokens = 256;
+  expect_new(IdOf(other));
+  other = request_;
+  other.evaluation_corpora = {a_.id()};
+  expect_new(IdOf(other));
+  other = request_;
+  other.select.pop_back();
+  expect_new(IdOf(other));
+  stores_.Add({{"language", "en"}}, 1, "a new corpus under a label");
+  expect_new(IdOf(request_));
+  ASSERT_OK(stores_.corpora.UpdateLabels(c_.id(), {{"domain", "art"}}, std::nullopt));
+  expect_new(IdOf(request_));
+}
+
+}  // namespace
+}  // namespace secateur
