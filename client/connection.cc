@@ -25,12 +25,11 @@ constexpr const char* kSafeOperationMethods[] = {"GetOperation", "ListOperations
 std::string RetryConfig() {
   std::vector<std::string> names;
   for (const char* method : kSafeMethods) {
-    names.push_back(
-        absl::StrCat(R"({"service":"secateur.v1.Secateur","method":")", method, "\"}"));
+    names.push_back(absl::StrCat(R"({"service":"secateur.v1.Secateur","method":")", method, "\"}"));
   }
   for (const char* method : kSafeOperationMethods) {
-    names.push_back(absl::StrCat(R"({"service":"google.longrunning.Operations","method":")", method,
-                                 "\"}"));
+    names.push_back(
+        absl::StrCat(R"({"service":"google.longrunning.Operations","method":")", method, "\"}"));
   }
   return absl::StrCat(R"({"methodConfig":[{"name":[)", absl::StrJoin(names, ","),
                       R"(],"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.2s",)"

@@ -107,10 +107,10 @@ class Waiter {
   }
 
   absl::Status GiveUp(const absl::Status& broken) const {
-    return absl::UnavailableError(absl::StrCat(
-        "no word of ", name_, " from ", connection_.options.address, " for ",
-        absl::FormatDuration(options_.patience), " (", std::string(broken.message()),
-        "); it may be going on there: attach again by its name"));
+    return absl::UnavailableError(
+        absl::StrCat("no word of ", name_, " from ", connection_.options.address, " for ",
+                     absl::FormatDuration(options_.patience), " (", std::string(broken.message()),
+                     "); it may be going on there: attach again by its name"));
   }
 
   const ClientConnection& connection_;

@@ -86,8 +86,8 @@ absl::StatusOr<bool> HasExpertFile(const std::string& folder, const v1::ExpertFi
   const auto kind = std::filesystem::symlink_status(path, error);
   if (!std::filesystem::exists(kind)) return false;
   const auto other = [&path](const std::string& how) {
-    return absl::AlreadyExistsError(absl::StrCat(path, " exists and ", how,
-                                                 "; move it away or choose another folder"));
+    return absl::AlreadyExistsError(
+        absl::StrCat(path, " exists and ", how, "; move it away or choose another folder"));
   };
   if (!std::filesystem::is_regular_file(kind)) return other("is not a regular file");
   std::ifstream in(path, std::ios::binary);
@@ -109,8 +109,8 @@ absl::StatusOr<bool> HasExpertFile(const std::string& folder, const v1::ExpertFi
 
 PartialFile::PartialFile(std::string folder, const v1::ExpertFile& file)
     : folder_(std::move(folder)),
-      path_(Join(folder_, absl::StrCat(".", file.name(), ".", file.sha256().substr(0, 12),
-                                       ".partial"))),
+      path_(Join(folder_,
+                 absl::StrCat(".", file.name(), ".", file.sha256().substr(0, 12), ".partial"))),
       file_(file),
       digest_(NewSha256()) {}
 
@@ -141,7 +141,7 @@ absl::Status PartialFile::OpenAndLock() {
 }
 
 absl::Status PartialFile::ReadPresentBytes() {
-  struct stat info {};
+  struct stat info{};
   if (fstat(fd_, &info) != 0) return SystemError("read", path_);
   if (info.st_size > file_.size_bytes() && ftruncate(fd_, 0) != 0) {
     return SystemError("truncate", path_);

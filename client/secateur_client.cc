@@ -159,9 +159,8 @@ absl::Status SecateurClient::DownloadExpertFile(const std::string& expert,
 absl::Status SecateurClient::DownloadExpert(const v1::Expert& expert, const std::string& folder,
                                             const ExpertProgress& progress) const {
   std::vector<v1::ExpertFile> files(expert.files().begin(), expert.files().end());
-  std::stable_partition(files.begin(), files.end(), [](const v1::ExpertFile& file) {
-    return file.name() != "secateur.json";
-  });
+  std::stable_partition(files.begin(), files.end(),
+                        [](const v1::ExpertFile& file) { return file.name() != "secateur.json"; });
   for (const v1::ExpertFile& file : files) {
     absl::Status status = DownloadExpertFile(expert.name(), file, folder, progress);
     if (!status.ok()) return status;

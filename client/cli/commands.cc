@@ -5,7 +5,8 @@ namespace secateur::cli {
 CLI::App* AddGroup(CLI::App& program, const std::string& name, const std::string& what) {
   CLI::App* group = program.add_subcommand(name, what);
   group->require_subcommand(1);
-  group->footer("secateur " + name + " COMMAND --help shows the options and examples of a command.");
+  group->footer("secateur " + name +
+                " COMMAND --help shows the options and examples of a command.");
   return group;
 }
 

@@ -26,10 +26,10 @@ CLI::App* AddGroup(CLI::App& program, const std::string& name, const std::string
 // A command of a group with `examples` for its --help. `run` gets a connected client and `options`,
 // whose fields the caller binds to options of the command that is returned.
 template <class Options>
-CLI::App* AddCommand(
-    CLI::App& group, const std::string& name, const std::string& what, const std::string& examples,
-    Context& context, const std::shared_ptr<Options>& options,
-    absl::Status (*run)(const SecateurClient&, const Options&, Context&)) {
+CLI::App* AddCommand(CLI::App& group, const std::string& name, const std::string& what,
+                     const std::string& examples, Context& context,
+                     const std::shared_ptr<Options>& options,
+                     absl::Status (*run)(const SecateurClient&, const Options&, Context&)) {
   CLI::App* command = group.add_subcommand(name, what);
   command->footer("Examples:\n" + examples);
   command->callback([&context, options, run] {

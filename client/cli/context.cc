@@ -31,14 +31,14 @@ absl::StatusOr<std::string> ResolveModel(const SecateurClient& client, const std
   if (!models.ok()) return models.status();
   if (models->size() == 1) return models->front().name();
   if (models->empty()) {
-    return absl::FailedPreconditionError("the server has no base model; secateurd takes them with "
-                                         "--model NAME=FOLDER");
+    return absl::FailedPreconditionError(
+        "the server has no base model; secateurd takes them with "
+        "--model NAME=FOLDER");
   }
   return absl::InvalidArgumentError(absl::StrCat(
       "the server has ", models->size(), " base models; say which with --model: ",
-      absl::StrJoin(*models, ", ", [](std::string* out, const v1::Model& model) {
-        out->append(model.name());
-      })));
+      absl::StrJoin(*models, ", ",
+                    [](std::string* out, const v1::Model& model) { out->append(model.name()); })));
 }
 
 absl::StatusOr<std::string> ResolveExpert(const SecateurClient& client, const std::string& name) {
@@ -58,8 +58,7 @@ absl::Status PrintJson(const google::protobuf::Message& message, Context& contex
   return absl::OkStatus();
 }
 
-absl::Status Print(const google::protobuf::Message& message, const Table& table,
-                   Context& context) {
+absl::Status Print(const google::protobuf::Message& message, const Table& table, Context& context) {
   if (context.json) return PrintJson(message, context);
   table.Print(context.out);
   return absl::OkStatus();

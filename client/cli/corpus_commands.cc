@@ -43,8 +43,7 @@ absl::Status CorpusList(const SecateurClient& client, const ListOptions& options
   return Print(all, CorpusTable(*corpora), context);
 }
 
-absl::Status CorpusGet(const SecateurClient& client, const NameOptions& options,
-                       Context& context) {
+absl::Status CorpusGet(const SecateurClient& client, const NameOptions& options, Context& context) {
   const auto corpus = client.GetCorpus(FullName("corpora", options.name));
   if (!corpus.ok()) return corpus.status();
   return Print(*corpus, CorpusTable({*corpus}), context);
@@ -115,10 +114,10 @@ void AddDelete(CLI::App& group, Context& context) {
 
 void AddLabel(CLI::App& group, Context& context) {
   const auto options = std::make_shared<LabelOptions>();
-  CLI::App* command = AddCommand(
-      group, "label", "Replace all labels of a corpus",
-      absl::StrCat("  secateur corpus label ", kExampleName, " --label language=ko"), context,
-      options, &CorpusLabel);
+  CLI::App* command =
+      AddCommand(group, "label", "Replace all labels of a corpus",
+                 absl::StrCat("  secateur corpus label ", kExampleName, " --label language=ko"),
+                 context, options, &CorpusLabel);
   command->add_option("CORPUS", options->name, "Name of the corpus")->required();
   AddRepeated(*command, "--label", options->labels, "KEY=VALUE of the new set")->required();
   command->add_option("--etag", options->etag, "Change it only if it still has this etag");
@@ -137,9 +136,9 @@ void AddCorpusCommands(CLI::App& program, Context& context) {
   list->add_option("--filter", list_options->filter,
                    "labels.KEY = \"VALUE\" and purpose = CALIBRATION, joined by AND");
   const auto get_options = std::make_shared<NameOptions>();
-  CLI::App* get = AddCommand(*group, "get", "One corpus",
-                             absl::StrCat("  secateur corpus get ", kExampleName), context,
-                             get_options, &CorpusGet);
+  CLI::App* get =
+      AddCommand(*group, "get", "One corpus", absl::StrCat("  secateur corpus get ", kExampleName),
+                 context, get_options, &CorpusGet);
   get->add_option("CORPUS", get_options->name, "Name of the corpus")->required();
   AddDelete(*group, context);
   AddLabel(*group, context);

@@ -25,12 +25,11 @@ struct Upload {
 absl::StatusOr<Upload> MakeUpload(const std::string& path,
                                   const std::map<std::string, std::string>& labels,
                                   const std::string& purpose, const UploadOptions& options) {
-  const auto purpose_number =
-      ParseEnum("purpose", purpose, *v1::CorpusPurpose_descriptor());
+  const auto purpose_number = ParseEnum("purpose", purpose, *v1::CorpusPurpose_descriptor());
   if (!purpose_number.ok()) return purpose_number.status();
   const bool is_text = options.format.empty() && absl::EndsWith(path, ".txt");
-  const auto format = ParseEnum("--format", is_text ? "text" : options.format,
-                                *v1::CorpusFormat_descriptor());
+  const auto format =
+      ParseEnum("--format", is_text ? "text" : options.format, *v1::CorpusFormat_descriptor());
   if (!format.ok()) return format.status();
   Upload upload;
   upload.path = path;
@@ -124,8 +123,7 @@ absl::Status UploadOne(const SecateurClient& client, const Upload& upload, Conte
 
 absl::Status CorpusUpload(const SecateurClient& client, const UploadOptions& options,
                           Context& context) {
-  const auto uploads =
-      options.manifest.empty() ? NamedUploads(options) : ListedUploads(options);
+  const auto uploads = options.manifest.empty() ? NamedUploads(options) : ListedUploads(options);
   if (!uploads.ok()) return uploads.status();
   for (const Upload& upload : *uploads) {
     if (absl::Status status = UploadOne(client, upload, context); !status.ok()) return status;

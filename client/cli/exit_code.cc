@@ -39,10 +39,9 @@ ExitCode FromStatusCode(absl::StatusCode code) {
 
 // The command that lists resources of a type: "secateur.dev/Corpus" to "corpus".
 std::string ListCommand(const std::string& resource_type) {
-  for (const auto& [type, group] : {std::pair("secateur.dev/Model", "model"),
-                                    std::pair("secateur.dev/Corpus", "corpus"),
-                                    std::pair("secateur.dev/Profile", "profile"),
-                                    std::pair("secateur.dev/Expert", "expert")}) {
+  for (const auto& [type, group] :
+       {std::pair("secateur.dev/Model", "model"), std::pair("secateur.dev/Corpus", "corpus"),
+        std::pair("secateur.dev/Profile", "profile"), std::pair("secateur.dev/Expert", "expert")}) {
     if (resource_type == type) return absl::StrCat("secateur ", group, " list");
   }
   return "";

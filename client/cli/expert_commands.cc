@@ -105,8 +105,7 @@ absl::StatusOr<v1::Expert> FindExpert(const SecateurClient& client, const std::s
   return client.GetExpert(*full_name);
 }
 
-absl::Status ExpertGet(const SecateurClient& client, const NameOptions& options,
-                       Context& context) {
+absl::Status ExpertGet(const SecateurClient& client, const NameOptions& options, Context& context) {
   const auto expert = FindExpert(client, options.name);
   if (!expert.ok()) return expert.status();
   return ShowExpert(*expert, context);
@@ -202,9 +201,9 @@ void AddExpertCommands(CLI::App& program, Context& context) {
   AddPlan(*group, context);
   AddCreate(*group, context);
   const auto options = std::make_shared<ModelOptions>();
-  CLI::App* list = AddCommand(*group, "list", "The experts of a base model",
-                              "  secateur expert list --model smollm2", context, options,
-                              &ExpertList);
+  CLI::App* list =
+      AddCommand(*group, "list", "The experts of a base model",
+                 "  secateur expert list --model smollm2", context, options, &ExpertList);
   AddModelOption(*list, options->model);
   AddNamed(*group, context, "get", "One expert, with its sizes, quality and files", &ExpertGet);
   AddNamed(*group, context, "delete", "Delete an expert from the server", &ExpertDelete);

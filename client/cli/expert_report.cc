@@ -42,8 +42,8 @@ void PrintPlanSource(const v1::Plan& plan, std::ostream& out) {
   Table table({});
   table.AddRow({"source", absl::StrCat(FormatEnum(*v1::Source_descriptor(), plan.source()), ": ",
                                        plan.source_reason())});
-  std::string text = absl::StrCat(plan.document_count(), " documents in ", plan.corpora_size(),
-                                  " corpora");
+  std::string text =
+      absl::StrCat(plan.document_count(), " documents in ", plan.corpora_size(), " corpora");
   if (plan.shared_corpus_count() > 0) {
     absl::StrAppend(&text, ", ", plan.shared_corpus_count(), " of them in several dimensions");
   }
@@ -119,9 +119,9 @@ std::string FormatBudget(const v1::Budget& budget) {
     case v1::Budget::kNeuronRatio:
       return "remove " + FormatShare(budget.neuron_ratio());
     case v1::Budget::kParameterReduction:
-      return absl::StrCat(
-          "remove ", FormatShare(budget.parameter_reduction().value()), " of ",
-          budget.parameter_reduction().base() == v1::BLOCKS ? "the layers'" : "all", " parameters");
+      return absl::StrCat("remove ", FormatShare(budget.parameter_reduction().value()), " of ",
+                          budget.parameter_reduction().base() == v1::BLOCKS ? "the layers'" : "all",
+                          " parameters");
     case v1::Budget::kMaxParameters:
       return absl::StrCat("at most ", Count(budget.max_parameters()), " parameters");
     case v1::Budget::kMaxBytes:

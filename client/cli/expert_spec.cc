@@ -35,9 +35,9 @@ v1::DimensionSelection& DimensionOf(v1::ExpertSpec& spec, const std::string& key
 }
 
 absl::Status AddSelection(const SpecOptions& options, v1::ExpertSpec& spec) {
-  for (const auto& [key, values] : {std::pair("language", &options.languages),
-                                    std::pair("domain", &options.domains),
-                                    std::pair("task", &options.tasks)}) {
+  for (const auto& [key, values] :
+       {std::pair("language", &options.languages), std::pair("domain", &options.domains),
+        std::pair("task", &options.tasks)}) {
     for (const std::string& value : *values) DimensionOf(spec, key).add_values(value);
   }
   for (const std::string& text : options.select) {
@@ -56,9 +56,9 @@ absl::Status AddWeights(const SpecOptions& options, v1::ExpertSpec& spec) {
   const auto weights = ParseLabels("--weight", options.weights);
   if (!weights.ok()) return weights.status();
   for (const auto& [key, text] : *weights) {
-    const auto dimension =
-        std::find_if(spec.mutable_select()->begin(), spec.mutable_select()->end(),
-                     [&name = key](const v1::DimensionSelection& one) { return one.key() == name; });
+    const auto dimension = std::find_if(
+        spec.mutable_select()->begin(), spec.mutable_select()->end(),
+        [&name = key](const v1::DimensionSelection& one) { return one.key() == name; });
     if (dimension == spec.mutable_select()->end()) {
       return absl::InvalidArgumentError(
           absl::StrCat("--weight: no dimension \"", key, "\" is selected"));
@@ -105,7 +105,8 @@ absl::Status AddShares(const SpecOptions& options, std::vector<v1::Budget>& budg
   const auto base = ParseEnum("--of", options.of, *v1::ParameterBase_descriptor());
   if (!base.ok()) return base.status();
   if (*base != 0 && options.remove_parameters.empty()) {
-    return absl::InvalidArgumentError("--of says what --remove-parameters is a share of; give both");
+    return absl::InvalidArgumentError(
+        "--of says what --remove-parameters is a share of; give both");
   }
   absl::Status status = AddBudgets(
       "--remove", options.remove, ParseShare,

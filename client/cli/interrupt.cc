@@ -34,7 +34,7 @@ InterruptScope::InterruptScope() {
     } while (count < 0 && errno == EINTR);
     if (count == 1) source_.request_stop();
   });
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = OnInterrupt;
   action.sa_flags = static_cast<int>(SA_RESTART | SA_RESETHAND);
   sigemptyset(&action.sa_mask);

@@ -20,7 +20,7 @@ class InterruptScope {
  private:
   std::stop_source source_;
   int read_end_ = -1;
-  struct sigaction before_ {};
+  struct sigaction before_{};
   std::thread listener_;
 };
 

@@ -11,13 +11,10 @@ namespace {
 
 using google::longrunning::Operation;
 
-struct ListOptions {
-  std::string filter;
-};
+struct NoOptions {};
 
-absl::Status OperationList(const SecateurClient& client, const ListOptions& options,
-                           Context& context) {
-  const auto operations = client.ListOperations(options.filter);
+absl::Status OperationList(const SecateurClient& client, const NoOptions&, Context& context) {
+  const auto operations = client.ListOperations();
   if (!operations.ok()) return operations.status();
   google::longrunning::ListOperationsResponse all;
   all.mutable_operations()->Add(operations->begin(), operations->end());
@@ -85,10 +82,8 @@ void AddNamed(CLI::App& group, Context& context, const std::string& name, const 
 
 void AddOperationCommands(CLI::App& program, Context& context) {
   CLI::App* group = AddGroup(program, "operation", "Long work: profiles and experts being made");
-  const auto options = std::make_shared<ListOptions>();
-  CLI::App* list = AddCommand(*group, "list", "The operations the server knows",
-                              "  secateur operation list", context, options, &OperationList);
-  list->add_option("--filter", options->filter, "Passed to the server as it is");
+  AddCommand(*group, "list", "The operations the server knows", "  secateur operation list",
+             context, std::make_shared<NoOptions>(), &OperationList);
   AddNamed(*group, context, "get", "An operation as it is now", &OperationGet);
   AddNamed(*group, context, "wait", "Wait until it is done and show it", &OperationWait);
   AddNamed(*group, context, "watch", "Print each change until it is done", &OperationWatch);

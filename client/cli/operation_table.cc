@@ -21,7 +21,10 @@ std::string FormatDetail(const Operation& operation, const v1::OperationMetadata
   return FormatProgress(metadata);
 }
 
+std::string OrDash(const std::string& text) { return text.empty() ? "-" : text; }
+
 std::string FormatStart(const v1::OperationMetadata& metadata) {
+  if (!metadata.has_create_time()) return "-";
   const absl::Time time = absl::FromUnixSeconds(metadata.create_time().seconds());
   return absl::FormatTime("%Y-%m-%d %H:%M:%S", time, absl::LocalTimeZone());
 }
@@ -32,8 +35,8 @@ Table OperationTable(const std::vector<Operation>& operations) {
   Table table({"OPERATION", "METHOD", "TARGET", "STATE", "ACCEPTED", "DETAIL"});
   for (const Operation& operation : operations) {
     const v1::OperationMetadata metadata = MetadataOf(operation);
-    table.AddRow({operation.name(), metadata.method(), metadata.target(), FormatState(metadata),
-                  FormatStart(metadata), FormatDetail(operation, metadata)});
+    table.AddRow({operation.name(), OrDash(metadata.method()), OrDash(metadata.target()),
+                  FormatState(metadata), FormatStart(metadata), FormatDetail(operation, metadata)});
   }
   return table;
 }

@@ -20,8 +20,7 @@ absl::Status Refuse(const std::string& what, const std::string& text, const std:
 // The number at the start of `text`; what follows it goes to `rest` without spaces around it.
 bool ParseNumber(const std::string& text, double& value, std::string& rest) {
   const char* const end = text.data() + text.size();
-  const auto [stop, error] =
-      std::from_chars(text.data(), end, value, std::chars_format::fixed);
+  const auto [stop, error] = std::from_chars(text.data(), end, value, std::chars_format::fixed);
   rest = std::string(absl::StripAsciiWhitespace(std::string(stop, end)));
   return error == std::errc() && std::isfinite(value);
 }
@@ -54,16 +53,24 @@ absl::StatusOr<double> ParseShare(const std::string& what, const std::string& te
 }
 
 absl::StatusOr<int64_t> ParseCount(const std::string& what, const std::string& text) {
-  return ParseScaled(what, text,
-                     {{"", 1}, {"k", 1e3}, {"K", 1e3}, {"M", 1e6}, {"B", 1e9}, {"G", 1e9},
-                      {"T", 1e12}},
-                     "a count: write 250000, 100M or 1.5B");
+  return ParseScaled(
+      what, text,
+      {{"", 1}, {"k", 1e3}, {"K", 1e3}, {"M", 1e6}, {"B", 1e9}, {"G", 1e9}, {"T", 1e12}},
+      "a count: write 250000, 100M or 1.5B");
 }
 
 absl::StatusOr<int64_t> ParseBytes(const std::string& what, const std::string& text) {
   return ParseScaled(what, text,
-                     {{"", 1}, {"B", 1}, {"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9},
-                      {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30},
+                     {{"", 1},
+                      {"B", 1},
+                      {"kB", 1e3},
+                      {"KB", 1e3},
+                      {"MB", 1e6},
+                      {"GB", 1e9},
+                      {"TB", 1e12},
+                      {"KiB", 0x1p10},
+                      {"MiB", 0x1p20},
+                      {"GiB", 0x1p30},
                       {"TiB", 0x1p40}},
                      "a number of bytes: write 250000000, 250MiB or 1.5GB");
 }

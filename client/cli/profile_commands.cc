@@ -125,9 +125,9 @@ void AddProfileCommands(CLI::App& program, Context& context) {
 void AddDimensionCommands(CLI::App& program, Context& context) {
   CLI::App* group = AddGroup(program, "dimension", "Labels and what is known about them");
   const auto options = std::make_shared<ModelOptions>();
-  CLI::App* list = AddCommand(*group, "list", "Every label, with its corpora and profiles",
-                              "  secateur dimension list --model smollm2", context, options,
-                              &DimensionList);
+  CLI::App* list =
+      AddCommand(*group, "list", "Every label, with its corpora and profiles",
+                 "  secateur dimension list --model smollm2", context, options, &DimensionList);
   AddModelOption(*list, options->model);
 }
 

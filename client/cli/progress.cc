@@ -41,8 +41,7 @@ std::string FormatRate(const v1::OperationProgress& progress) {
 
 double ShareDone(const v1::OperationProgress& progress) {
   if (progress.total() <= 0) return -1;
-  const double share =
-      static_cast<double>(progress.done()) / static_cast<double>(progress.total());
+  const double share = static_cast<double>(progress.done()) / static_cast<double>(progress.total());
   return std::clamp(share, 0.0, 1.0);
 }
 

@@ -2,11 +2,10 @@
 
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
-
 #include "client/cli/commands.h"
 #include "client/cli/context.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/format.h"
 
 namespace secateur::cli {
 namespace {
@@ -23,8 +22,9 @@ void AddGlobalOptions(CLI::App& program, Context& context) {
       .add_option("--server", context.client.address,
                   "Address of the server, HOST:PORT (default localhost:8470)")
       ->envname("SECATEUR_SERVER");
-  program.add_option("--ca", context.client.ca_file,
-                     "PEM file of the authority that signed the server's certificate; turns TLS on");
+  program.add_option(
+      "--ca", context.client.ca_file,
+      "PEM file of the authority that signed the server's certificate; turns TLS on");
   program.add_option("--cert", context.client.cert_file, "PEM file of the client's certificate");
   program.add_option("--key", context.client.key_file, "PEM file of the client's key");
   program.add_option("--token-file", context.token_file, "File that holds a bearer token");
@@ -34,6 +34,16 @@ void AddGlobalOptions(CLI::App& program, Context& context) {
           "table (default), or json: the answer as the API's own JSON")
       ->check(CLI::IsMember({"table", "json"}));
   program.set_version_flag("--version", "secateur " SECATEUR_VERSION);
+}
+
+// CLI11 says of `secateur expert prune` only that a command is missing.
+int ShowUsageError(const CLI::App& program, const CLI::ParseError& error, std::ostream& out,
+                   std::ostream& err) {
+  const std::vector<std::string> unknown = program.remaining(/*recurse=*/true);
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && !unknown.empty()) {
+    err << "secateur: unknown command or option: " << Printable(unknown.front()) << "\n";
+  }
+  return program.exit(error, out, err) == 0 ? kOk : kUsage;
 }
 
 int Finish(Context& context) {
@@ -65,7 +75,7 @@ int RunCli(const std::vector<std::string>& args, std::istream& in, std::ostream&
     // CLI11 takes them from the back.
     program.parse(std::vector<std::string>(args.rbegin(), args.rend()));
   } catch (const CLI::ParseError& error) {
-    return program.exit(error, out, err) == 0 ? kOk : kUsage;
+    return ShowUsageError(program, error, out, err);
   }
   return Finish(context);
 }

@@ -10,8 +10,8 @@
 namespace secateur::cli {
 
 // Waits until the operation is done, with a progress bar on a terminal. Errors: as
-// OperationHandle::Wait; and CANCELLED with exit code 130 after Ctrl-C, with a message that says how
-// to attach again.
+// OperationHandle::Wait; and CANCELLED with exit code 130 after Ctrl-C, with a message that says
+// how to attach again.
 absl::StatusOr<google::longrunning::Operation> WaitWithBar(const OperationHandle& operation,
                                                            const Context& context);
 // The same with a callback of the caller's instead of the bar.

@@ -1,7 +1,11 @@
 #include "server/model/layers.h"
 
+#include <algorithm>
+#include <optional>
+
 #include <ATen/ATen.h>
 
+#include "server/model/cpu_attention.h"
 #include "server/model/cpu_kernels.h"
 
 namespace secateur {
@@ -37,6 +41,60 @@ at::Tensor Heads(const at::Tensor& x, int64_t begin, int64_t end, int64_t head_d
       .unsqueeze(0);
 }
 
+// One tensor over the rows of several that lie behind one another; undefined where they do not.
+at::Tensor JoinRows(const std::vector<at::Tensor>& parts) {
+  std::vector<int64_t> shape;
+  const at::Tensor* before = nullptr;
+  for (const at::Tensor& part : parts) {
+    if (!part.defined() || !part.is_contiguous()) return {};
+    if (before == nullptr) {
+      shape = part.sizes().vec();
+    } else {
+      if (!part.is_alias_of(*before) || part.dim() != before->dim() ||
+          part.storage_offset() != before->storage_offset() + before->numel() ||
+          part.sizes().slice(1) != before->sizes().slice(1)) {
+        return {};
+      }
+      shape.front() += part.size(0);
+    }
+    before = &part;
+  }
+  return parts.front().as_strided(shape, parts.front().strides());
+}
+
+cpu::HeadRows ToKernel(const at::Tensor& heads) {
+  return {.data = heads.const_data_ptr<float>(), .stride = heads.stride(0)};
+}
+
+// The kernel copies the keys and values of a whole head; past this, libtorch's blocks are better.
+bool FitsScratch(const cpu::AttentionShape& shape, const std::vector<int64_t>& offsets) {
+  constexpr int64_t kMostBytes = int64_t{16} << 20;
+  int64_t longest = 0;
+  for (size_t i = 0; i + 1 < offsets.size(); ++i) {
+    longest = std::max(longest, offsets[i + 1] - offsets[i]);
+  }
+  return cpu::AttentionScratchBytes(shape, longest) <= kMostBytes;
+}
+
+// Rows begin..end of `out` by libtorch's attention.
+void AttendSequence(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                    int64_t begin, int64_t end, const cpu::AttentionShape& shape,
+                    at::Tensor& out) {
+  const int64_t length = end - begin;
+  std::optional<at::Tensor> mask;
+  if (shape.window > 0 && length > shape.window) {
+    mask = WindowMask(length, shape.window, query.device());
+  }
+  const at::Tensor attended = at::scaled_dot_product_attention(
+      Heads(query, begin, end, shape.head_dim), Heads(key, begin, end, shape.head_dim),
+      Heads(value, begin, end, shape.head_dim), mask, /*dropout_p=*/0.0,
+      /*is_causal=*/!mask.has_value(), shape.scale,
+      /*enable_gqa=*/shape.kv_heads != shape.heads);
+  out.narrow(0, begin, length)
+      .unflatten(1, {-1, shape.head_dim})
+      .copy_(attended.squeeze(0).transpose(0, 1));
+}
+
 }  // namespace
 
 void Normalize(const at::Tensor& x, const NormSpec& norm, at::Tensor& y) {
@@ -65,6 +123,28 @@ void Project(const at::Tensor& x, const LinearWeights& linear, at::Tensor& out) 
     at::addmm_out(out, linear.bias, x, linear.weight.t());
   } else {
     at::mm_out(out, x, linear.weight.t());
+  }
+}
+
+void ProjectTogether(const at::Tensor& x, std::span<const LinearWeights* const> linears,
+                     at::Tensor& out) {
+  std::vector<at::Tensor> weights;
+  std::vector<at::Tensor> biases;
+  for (const LinearWeights* linear : linears) {
+    weights.push_back(linear->weight);
+    biases.push_back(linear->bias);
+  }
+  const LinearWeights joined = {JoinRows(weights), JoinRows(biases)};
+  if (joined.weight.defined() && joined.bias.defined() == biases.front().defined()) {
+    Project(x, joined, out);
+    return;
+  }
+  int64_t column = 0;
+  for (const LinearWeights* linear : linears) {
+    const int64_t width = linear->weight.size(0);
+    at::Tensor columns = out.narrow(1, column, width);
+    Project(x, *linear, columns);
+    column += width;
   }
 }
 
@@ -107,22 +187,18 @@ void NormAndRotate(at::Tensor& x, int64_t head_dim, const NormSpec& norm,
 void Attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
             const std::vector<int64_t>& offsets, const ModelConfig& config, int64_t window,
             at::Tensor& out) {
-  const int64_t head_dim = config.head_dim;
+  const cpu::AttentionShape shape = {.heads = config.num_heads,
+                                     .kv_heads = config.num_kv_heads,
+                                     .head_dim = config.head_dim,
+                                     .window = window,
+                                     .scale = static_cast<float>(config.attention_scale)};
+  if (Fused(query) && FitsScratch(shape, offsets)) {
+    cpu::CausalAttention(ToKernel(query), ToKernel(key), ToKernel(value), offsets, shape,
+                         out.mutable_data_ptr<float>());
+    return;
+  }
   for (size_t i = 0; i + 1 < offsets.size(); ++i) {
-    const int64_t begin = offsets[i];
-    const int64_t end = offsets[i + 1];
-    std::optional<at::Tensor> mask;
-    if (window > 0 && end - begin > window) {
-      mask = WindowMask(end - begin, window, query.device());
-    }
-    const at::Tensor attended = at::scaled_dot_product_attention(
-        Heads(query, begin, end, head_dim), Heads(key, begin, end, head_dim),
-        Heads(value, begin, end, head_dim), mask, /*dropout_p=*/0.0,
-        /*is_causal=*/!mask.has_value(), config.attention_scale,
-        /*enable_gqa=*/config.num_kv_heads != config.num_heads);
-    out.narrow(0, begin, end - begin)
-        .unflatten(1, {-1, head_dim})
-        .copy_(attended.squeeze(0).transpose(0, 1));
+    AttendSequence(query, key, value, offsets[i], offsets[i + 1], shape, out);
   }
 }
 

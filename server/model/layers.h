@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -32,6 +33,11 @@ void AddNormalized(const at::Tensor& x, const at::Tensor& delta, const NormSpec&
 
 // out = x weight^T + bias. `out` may be columns of a wider tensor.
 void Project(const at::Tensor& x, const LinearWeights& linear, at::Tensor& out);
+
+// The same for several weights: out holds their columns behind one another. One product where the
+// weights lie behind one another in memory, as LoadLayer leaves query, key and value.
+void ProjectTogether(const at::Tensor& x, std::span<const LinearWeights* const> linears,
+                     at::Tensor& out);
 
 // gate = activation(gate) * up * kept; an undefined `kept` is all ones.
 void Gate(at::Tensor& gate, const at::Tensor& up, const at::Tensor& kept, Activation activation);

@@ -131,14 +131,12 @@ at::Tensor LayerRunner::State::Attention(int64_t layer, const LayerWeights& weig
   const int64_t query_width = config.num_heads * config.head_dim;
   const int64_t kv_width = config.num_kv_heads * config.head_dim;
   const bool local = config.sliding[static_cast<size_t>(layer)];
-  const at::Tensor projected =
-      buffers.projected.Get(tokens, query_width + 2 * kv_width, options);
+  at::Tensor projected = buffers.projected.Get(tokens, query_width + 2 * kv_width, options);
+  const LinearWeights* const linears[] = {&weights.query, &weights.key, &weights.value};
+  ProjectTogether(x, linears, projected);
   at::Tensor query = projected.narrow(1, 0, query_width);
   at::Tensor key = projected.narrow(1, query_width, kv_width);
-  at::Tensor value = projected.narrow(1, query_width + kv_width, kv_width);
-  Project(x, weights.query, query);
-  Project(x, weights.key, key);
-  Project(x, weights.value, value);
+  const at::Tensor value = projected.narrow(1, query_width + kv_width, kv_width);
   const RotaryTables& tables = local ? local_rotary : rotary;
   NormAndRotate(query, config.head_dim, Norm(weights.query_norm), positions, tables);
   NormAndRotate(key, config.head_dim, Norm(weights.key_norm), positions, tables);

@@ -116,15 +116,33 @@ class LayerLoader {
   }
 
   // Undefined where the model has no such tensor.
-  at::Tensor Load(TensorRole role) const {
-    const auto info = infos_.find(role);
-    if (info == infos_.end()) return {};
-    at::Tensor target = at::empty(info->second->shape, options_);
-    Fill(folder_.tensors().tensors().at(info->second->name), target);
-    return target;
-  }
+  at::Tensor Load(TensorRole role) const { return LoadBehindOneAnother({role}).front(); }
   LinearWeights Load(TensorRole weight, TensorRole bias) const {
     return {Load(weight), Load(bias)};
+  }
+
+  // Tensors that differ in their rows only, in one piece of memory: their product with the same
+  // input can be one product (layers.h, ProjectTogether).
+  std::vector<at::Tensor> LoadBehindOneAnother(const std::vector<TensorRole>& roles) const {
+    std::vector<const TensorInfo*> infos;
+    int64_t rows = 0;
+    for (const TensorRole role : roles) {
+      const auto info = infos_.find(role);
+      if (info == infos_.end()) return std::vector<at::Tensor>(roles.size());
+      infos.push_back(info->second);
+      rows += info->second->shape.front();
+    }
+    std::vector<int64_t> shape = infos.front()->shape;
+    shape.front() = rows;
+    const at::Tensor memory = at::empty(shape, options_);
+    std::vector<at::Tensor> tensors;
+    int64_t row = 0;
+    for (const TensorInfo* info : infos) {
+      tensors.push_back(memory.narrow(0, row, info->shape.front()));
+      Fill(folder_.tensors().tensors().at(info->name), tensors.back());
+      row += info->shape.front();
+    }
+    return tensors;
   }
 
  private:
@@ -195,6 +213,9 @@ absl::StatusOr<LayerWeights> LoadLayer(const ModelFolder& folder, int64_t layer,
   return GuardTorch([&] {
     using Role = TensorRole;
     const LayerLoader loader(folder, layer, device);
+    const auto weights = loader.LoadBehindOneAnother({Role::kQuery, Role::kKey, Role::kValue});
+    const auto biases =
+        loader.LoadBehindOneAnother({Role::kQueryBias, Role::kKeyBias, Role::kValueBias});
     return LayerWeights{
         .input_norm = loader.Load(Role::kInputNorm),
         .post_attention_norm = loader.Load(Role::kPostAttentionNorm),
@@ -202,9 +223,9 @@ absl::StatusOr<LayerWeights> LoadLayer(const ModelFolder& folder, int64_t layer,
         .post_ffn_norm = loader.Load(Role::kPostFfnNorm),
         .query_norm = loader.Load(Role::kQueryNorm),
         .key_norm = loader.Load(Role::kKeyNorm),
-        .query = loader.Load(Role::kQuery, Role::kQueryBias),
-        .key = loader.Load(Role::kKey, Role::kKeyBias),
-        .value = loader.Load(Role::kValue, Role::kValueBias),
+        .query = {weights[0], biases[0]},
+        .key = {weights[1], biases[1]},
+        .value = {weights[2], biases[2]},
         .output = loader.Load(Role::kOutput, Role::kOutputBias),
         .gate = loader.Load(Role::kGate, Role::kGateBias),
         .up = loader.Load(Role::kUp, Role::kUpBias),

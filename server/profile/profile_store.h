@@ -46,6 +46,7 @@ class ProfileStore {
   std::vector<ProfileInfo> List() const;  // sorted by id
   // NOT_FOUND when there is none or its bytes turned out corrupt (then it is gone: make it again).
   absl::StatusOr<Profile> Read(const std::string& id) const;
+  // Returns what Find gives afterwards. INVALID_ARGUMENT for a profile without documents.
   absl::StatusOr<ProfileInfo> Put(const ProfileKey& key, const Profile& profile);
   absl::Status Delete(const std::string& id);  // OK also when there is none
 

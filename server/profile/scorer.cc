@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -79,13 +80,32 @@ std::vector<TokenSums> SumInOnePass(const at::Tensor& neurons, const std::vector
   return sums;
 }
 
-TokenSums SumOneDocument(const at::Tensor& neurons, const at::Tensor& weights) {
+// [4, channels]: the sums of one document in the order of TokenSums.
+at::Tensor StackedSums(const at::Tensor& neurons, const at::Tensor& weights) {
   const at::Tensor wide = Widen(neurons);
   const at::Tensor squares = wide.square();
-  return {.weighted = ToVector((squares * weights.to(wide.scalar_type()).unsqueeze(1)).sum(0)),
-          .squared = ToVector(squares.sum(0)),
-          .plain = ToVector(wide.sum(0)),
-          .peak = ToVector(wide.abs().amax(0))};
+  return at::stack({(squares * weights.to(wide.scalar_type()).unsqueeze(1)).sum(0), squares.sum(0),
+                    wide.sum(0), wide.abs().amax(0)});
+}
+
+std::vector<TokenSums> SumByOperators(const at::Tensor& neurons, const std::vector<double>& weights,
+                                      std::span<const int64_t> offsets) {
+  const at::Tensor factors = at::tensor(weights, at::kDouble).to(neurons.device());
+  std::vector<at::Tensor> stacked;
+  for (size_t i = 0; i + 1 < offsets.size(); ++i) {
+    stacked.push_back(StackedSums(neurons.slice(0, offsets[i], offsets[i + 1]),
+                                  factors.slice(0, offsets[i], offsets[i + 1])));
+  }
+  // One copy off the device for all documents.
+  const std::vector<double> values = ToVector(at::stack(stacked));
+  const double* next = values.data();
+  const auto take = [&next, channels = neurons.size(1)] {
+    const double* first = std::exchange(next, next + channels);
+    return std::vector<double>(first, next);
+  };
+  std::vector<TokenSums> sums(stacked.size());
+  for (TokenSums& document : sums) document = {take(), take(), take(), take()};
+  return sums;
 }
 
 }  // namespace
@@ -123,13 +143,7 @@ std::vector<double> TokenWeights(const FfnActivation& activation, bool post_norm
 std::vector<TokenSums> SumDocuments(const at::Tensor& neurons, const std::vector<double>& weights,
                                     std::span<const int64_t> offsets) {
   if (FitsKernel(neurons)) return SumInOnePass(neurons, weights, offsets);
-  const at::Tensor factors = at::tensor(weights, at::kDouble).to(neurons.device());
-  std::vector<TokenSums> sums;
-  for (size_t i = 0; i + 1 < offsets.size(); ++i) {
-    sums.push_back(SumOneDocument(neurons.slice(0, offsets[i], offsets[i + 1]),
-                                  factors.slice(0, offsets[i], offsets[i + 1])));
-  }
-  return sums;
+  return SumByOperators(neurons, weights, offsets);
 }
 
 NeuronScores ScoreDocument(const NeuronNorms& norms, const TokenSums& sums, int64_t tokens) {

@@ -14,11 +14,11 @@ using testing::Not;
 using testing::StartsWith;
 
 const std::vector<std::vector<std::string>> kCommands = {
-    {"model", "list"},       {"corpus", "upload"},   {"corpus", "list"},     {"corpus", "get"},
-    {"corpus", "delete"},    {"corpus", "label"},    {"profile", "create"},  {"profile", "list"},
-    {"dimension", "list"},   {"expert", "plan"},     {"expert", "create"},   {"expert", "list"},
-    {"expert", "get"},       {"expert", "download"}, {"expert", "delete"},   {"operation", "list"},
-    {"operation", "get"},    {"operation", "wait"},  {"operation", "watch"}, {"operation", "cancel"}};
+    {"model", "list"},     {"corpus", "upload"},   {"corpus", "list"},     {"corpus", "get"},
+    {"corpus", "delete"},  {"corpus", "label"},    {"profile", "create"},  {"profile", "list"},
+    {"dimension", "list"}, {"expert", "plan"},     {"expert", "create"},   {"expert", "list"},
+    {"expert", "get"},     {"expert", "download"}, {"expert", "delete"},   {"operation", "list"},
+    {"operation", "get"},  {"operation", "wait"},  {"operation", "watch"}, {"operation", "cancel"}};
 
 TEST_F(CliTest, ShowsHelpWithExamplesForEveryCommand) {
   for (std::vector<std::string> args : kCommands) {
@@ -40,7 +40,8 @@ TEST_F(CliTest, ShowsItsVersionAndItsExitCodes) {
 TEST_F(CliTest, SaysWhatIsWrongWithItsUsage) {
   const std::vector<std::pair<std::vector<std::string>, const char*>> cases = {
       {{}, "subcommand is required"},
-      {{"prune"}, "prune"},
+      {{"prune"}, "unknown command or option: prune"},
+      {{"expert", "prune"}, "unknown command or option: prune"},
       {{"expert"}, "subcommand is required"},
       {{"expert", "get"}, "EXPERT is required"},
       {{"model", "list", "--colour"}, "--colour"},
@@ -59,7 +60,8 @@ TEST_F(CliTest, SaysWhatIsWrongWithItsUsage) {
       {{"expert", "plan", "--select", "ko", "--remove", "35%"}, "KEY=VALUE"},
       {{"expert", "plan", "--language", "ko", "--of", "blocks", "--remove", "1%"}, "give both"},
       {{"expert", "plan", "--language", "ko", "--weight", "task=2", "--remove", "1%"}, "\"task\""},
-      {{"expert", "plan", "--language", "ko", "--weight", "language=0", "--remove", "1%"}, "above 0"},
+      {{"expert", "plan", "--language", "ko", "--weight", "language=0", "--remove", "1%"},
+       "above 0"},
       {{"expert", "plan", "--language", "ko", "--rule", "magic", "--remove", "1%"}, "cus-prun"},
       {{"expert", "plan", "--language", "ko", "--max-bytes", "1M"}, "250MiB"},
       {{"expert", "create", "--language", "ko", "--remove", "1%", "--width", "64"}, "2 sizes"},
@@ -176,7 +178,8 @@ TEST_F(CliTest, ListsModelsAsATableAndAsJson) {
   const auto response = Parsed<v1::ListModelsResponse>();
   ASSERT_EQ(response.models_size(), 3);
   EXPECT_EQ(response.models(0).SerializeAsString(), model.SerializeAsString());
-  EXPECT_THAT(out_, AllOf(HasSubstr("\"parameterCount\": \"134515008\""), Not(HasSubstr("digest"))));
+  EXPECT_THAT(out_,
+              AllOf(HasSubstr("\"parameterCount\": \"134515008\""), Not(HasSubstr("digest"))));
 }
 
 TEST_F(CliTest, TakesTheOnlyModelAndAsksWhenThereAreMore) {

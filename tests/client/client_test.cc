@@ -22,7 +22,8 @@ using testing::Pair;
 template <class Item>
 std::vector<Item> Named(const std::string& prefix, int count) {
   std::vector<Item> items(static_cast<size_t>(count));
-  for (int i = 0; i < count; ++i) items[static_cast<size_t>(i)].set_name(prefix + std::to_string(i));
+  for (int i = 0; i < count; ++i)
+    items[static_cast<size_t>(i)].set_name(prefix + std::to_string(i));
   return items;
 }
 
@@ -207,8 +208,7 @@ const BadOptions kBadOptions[] = {
     {"AuthorityThatIsNotThere",
      [](ClientOptions& o, const TempDir& dir) { o.ca_file = dir.Join("none.pem"); },
      absl::StatusCode::kNotFound, "none.pem"},
-    {"AuthorityThatIsAFolder",
-     [](ClientOptions& o, const TempDir& dir) { o.ca_file = dir.path(); },
+    {"AuthorityThatIsAFolder", [](ClientOptions& o, const TempDir& dir) { o.ca_file = dir.path(); },
      absl::StatusCode::kNotFound, "ca_file"},
     {"AuthorityThatIsNoPem",
      [](ClientOptions& o, const TempDir& dir) { o.ca_file = dir.Write("ca.pem", "hello"); },

@@ -224,7 +224,8 @@ TEST_F(Download, OfAnExpertBringsItsManifestLast) {
     return Serve(FileOf(request.file(), bytes), bytes, 1)(request, writer);
   };
   ASSERT_OK(server_.Client().DownloadExpert(expert, dir_.Join("new/folder")));
-  for (const auto& [name, bytes] : contents) EXPECT_EQ(Read(dir_.Join("new/folder/" + name)), bytes);
+  for (const auto& [name, bytes] : contents)
+    EXPECT_EQ(Read(dir_.Join("new/folder/" + name)), bytes);
   EXPECT_EQ(server_.secateur.downloads.size(), 3u);
   EXPECT_EQ(server_.secateur.downloads.back().file(), "secateur.json");
   EXPECT_EQ(server_.secateur.downloads.back().name(), kExpert);

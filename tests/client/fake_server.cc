@@ -7,68 +7,9 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "tests/client/fake_lists.h"
 
 namespace secateur {
-namespace {
-
-// The item called `name`, or NOT_FOUND.
-template <class Item>
-grpc::Status Find(const std::vector<Item>& items, const std::string& name, Item* found) {
-  const auto item = std::find_if(items.begin(), items.end(),
-                                 [&](const Item& one) { return one.name() == name; });
-  if (item == items.end()) return {grpc::StatusCode::NOT_FOUND, "no " + name};
-  *found = *item;
-  return grpc::Status::OK;
-}
-
-// Adds one page of `items` to the response; the token is the index of the next item.
-template <class Item, class Request, class Response>
-grpc::Status Page(const std::vector<Item>& items, size_t page, const Request& request,
-                  google::protobuf::RepeatedPtrField<Item>& out, Response& response) {
-  const size_t begin = request.page_token().empty() ? 0 : std::stoul(request.page_token());
-  const size_t end = std::min(items.size(), begin + page);
-  out.Add(items.begin() + static_cast<std::ptrdiff_t>(begin),
-          items.begin() + static_cast<std::ptrdiff_t>(end));
-  if (end < items.size()) response.set_next_page_token(std::to_string(end));
-  return grpc::Status::OK;
-}
-
-}  // namespace
-
-grpc::Status FakeOperations::GetOperation(grpc::ServerContext*,
-                                          const google::longrunning::GetOperationRequest* request,
-                                          Operation* operation) {
-  return Find(known, request->name(), operation);
-}
-
-grpc::Status FakeOperations::ListOperations(
-    grpc::ServerContext*, const google::longrunning::ListOperationsRequest* request,
-    google::longrunning::ListOperationsResponse* response) {
-  listed = request->name();
-  return Page(known, 2, *request, *response->mutable_operations(), *response);
-}
-
-grpc::Status FakeOperations::WaitOperation(grpc::ServerContext*,
-                                           const google::longrunning::WaitOperationRequest*,
-                                           Operation* operation) {
-  if (wait_answers.empty()) return {grpc::StatusCode::UNIMPLEMENTED, "no WaitOperation"};
-  *operation = wait_answers[std::min(wait_calls++, wait_answers.size() - 1)];
-  return grpc::Status::OK;
-}
-
-grpc::Status FakeOperations::CancelOperation(
-    grpc::ServerContext*, const google::longrunning::CancelOperationRequest* request,
-    google::protobuf::Empty*) {
-  cancelled = request->name();
-  return grpc::Status::OK;
-}
-
-grpc::Status FakeOperations::DeleteOperation(
-    grpc::ServerContext*, const google::longrunning::DeleteOperationRequest* request,
-    google::protobuf::Empty*) {
-  deleted = request->name();
-  return grpc::Status::OK;
-}
 
 grpc::Status FakeSecateur::Refuse() {
   if (refusals == 0) return grpc::Status::OK;
@@ -84,14 +25,14 @@ grpc::Status FakeSecateur::GetModel(grpc::ServerContext* context,
     last_metadata[std::string(key.data(), key.size())] = std::string(value.data(), value.size());
   }
   if (grpc::Status status = Refuse(); !status.ok()) return status;
-  return Find(models, request->name(), model);
+  return FindByName(models, request->name(), model);
 }
 
 grpc::Status FakeSecateur::ListModels(grpc::ServerContext*, const v1::ListModelsRequest* request,
                                       v1::ListModelsResponse* response) {
   ++list_calls;
   if (grpc::Status status = Refuse(); !status.ok()) return status;
-  return Page(models, page, *request, *response->mutable_models(), *response);
+  return AddPage(models, page, *request, *response->mutable_models(), *response);
 }
 
 grpc::Status FakeSecateur::UploadCorpus(grpc::ServerContext*,
@@ -134,13 +75,13 @@ grpc::Status FakeSecateur::CreateCorpus(grpc::ServerContext*,
 
 grpc::Status FakeSecateur::GetCorpus(grpc::ServerContext*, const v1::GetCorpusRequest* request,
                                      v1::Corpus* corpus) {
-  return Find(corpora, request->name(), corpus);
+  return FindByName(corpora, request->name(), corpus);
 }
 
 grpc::Status FakeSecateur::ListCorpora(grpc::ServerContext*, const v1::ListCorporaRequest* request,
                                        v1::ListCorporaResponse* response) {
   filter = request->filter();
-  return Page(corpora, page, *request, *response->mutable_corpora(), *response);
+  return AddPage(corpora, page, *request, *response->mutable_corpora(), *response);
 }
 
 grpc::Status FakeSecateur::UpdateCorpus(grpc::ServerContext*,
@@ -168,14 +109,14 @@ grpc::Status FakeSecateur::CreateProfile(grpc::ServerContext*,
 
 grpc::Status FakeSecateur::GetProfile(grpc::ServerContext*, const v1::GetProfileRequest* request,
                                       v1::Profile* profile) {
-  return Find(profiles, request->name(), profile);
+  return FindByName(profiles, request->name(), profile);
 }
 
 grpc::Status FakeSecateur::ListProfiles(grpc::ServerContext*,
                                         const v1::ListProfilesRequest* request,
                                         v1::ListProfilesResponse* response) {
   parent = request->parent();
-  return Page(profiles, page, *request, *response->mutable_profiles(), *response);
+  return AddPage(profiles, page, *request, *response->mutable_profiles(), *response);
 }
 
 grpc::Status FakeSecateur::DeleteProfile(grpc::ServerContext*,
@@ -189,7 +130,7 @@ grpc::Status FakeSecateur::ListDimensions(grpc::ServerContext*,
                                           const v1::ListDimensionsRequest* request,
                                           v1::ListDimensionsResponse* response) {
   parent = request->parent();
-  return Page(dimensions, page, *request, *response->mutable_dimensions(), *response);
+  return AddPage(dimensions, page, *request, *response->mutable_dimensions(), *response);
 }
 
 grpc::Status FakeSecateur::PlanExpert(grpc::ServerContext*, const v1::PlanExpertRequest* request,
@@ -209,13 +150,13 @@ grpc::Status FakeSecateur::CreateExpert(grpc::ServerContext*,
 
 grpc::Status FakeSecateur::GetExpert(grpc::ServerContext*, const v1::GetExpertRequest* request,
                                      v1::Expert* expert) {
-  return Find(experts, request->name(), expert);
+  return FindByName(experts, request->name(), expert);
 }
 
 grpc::Status FakeSecateur::ListExperts(grpc::ServerContext*, const v1::ListExpertsRequest* request,
                                        v1::ListExpertsResponse* response) {
   parent = request->parent();
-  return Page(experts, page, *request, *response->mutable_experts(), *response);
+  return AddPage(experts, page, *request, *response->mutable_experts(), *response);
 }
 
 grpc::Status FakeSecateur::DeleteExpert(grpc::ServerContext*,
@@ -261,54 +202,14 @@ SecateurClient FakeServer::Client() const {
   return SecateurClient::Connect(options).value();
 }
 
-Operation RunningOperation(const std::string& name, const std::string& phase, double share) {
-  v1::OperationMetadata metadata;
-  metadata.set_method("CreateExpert");
-  metadata.set_target("models/smollm2");
-  metadata.set_state(v1::OperationMetadata::RUNNING);
-  metadata.mutable_progress()->set_phase(phase);
-  metadata.mutable_progress()->set_done(static_cast<int64_t>(share * 2000));
-  metadata.mutable_progress()->set_total(2000);
-  metadata.mutable_progress()->set_unit("tokens");
-  Operation operation;
-  operation.set_name(name);
-  operation.mutable_metadata()->PackFrom(metadata);
-  return operation;
-}
-
-Operation SucceededOperation(const std::string& name, const google::protobuf::Message& response) {
-  v1::OperationMetadata metadata;
-  metadata.set_state(v1::OperationMetadata::SUCCEEDED);
-  Operation operation;
-  operation.set_name(name);
-  operation.set_done(true);
-  operation.mutable_metadata()->PackFrom(metadata);
-  operation.mutable_response()->PackFrom(response);
-  return operation;
-}
-
-Operation FailedOperation(const std::string& name, grpc::StatusCode code,
-                          const std::string& message) {
-  v1::OperationMetadata metadata;
-  metadata.set_state(code == grpc::StatusCode::CANCELLED ? v1::OperationMetadata::CANCELLED
-                                                         : v1::OperationMetadata::FAILED);
-  Operation operation;
-  operation.set_name(name);
-  operation.set_done(true);
-  operation.mutable_metadata()->PackFrom(metadata);
-  operation.mutable_error()->set_code(code);
-  operation.mutable_error()->set_message(message);
-  return operation;
-}
-
 v1::ExpertFile FileOf(const std::string& name, const std::string& bytes) {
   unsigned char digest[SHA256_DIGEST_LENGTH];
   SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), digest);
   v1::ExpertFile file;
   file.set_name(name);
   file.set_size_bytes(static_cast<int64_t>(bytes.size()));
-  file.set_sha256(absl::BytesToHexString(
-      std::string(reinterpret_cast<const char*>(digest), sizeof(digest))));
+  file.set_sha256(
+      absl::BytesToHexString(std::string(reinterpret_cast<const char*>(digest), sizeof(digest))));
   return file;
 }
 

@@ -1,6 +1,6 @@
 // A server for client tests, in process, on a port of its own. It answers from what the test put
-// into it and remembers what it was asked. Tests set it up before they call; the streams are scripts
-// that the test writes. Thread-safe as far as one client at a time needs.
+// into it and remembers what it was asked. Tests set it up before they call; the streams are
+// scripts that the test writes. Thread-safe as far as one client at a time needs.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -57,10 +57,10 @@ class FakeSecateur final : public v1::Secateur::Service {
   std::vector<v1::Dimension> dimensions;
   std::vector<v1::Expert> experts;
   v1::PlanExpertResponse plan;
-  Operation started;        // what CreateProfile, CreateExpert and CreateCorpus return
-  size_t page = 2;          // items of a list's page
-  grpc::Status refusal;     // unless OK, what unary calls return...
-  int refusals = -1;        // ...this many times; -1: always
+  Operation started;     // what CreateProfile, CreateExpert and CreateCorpus return
+  size_t page = 2;       // items of a list's page
+  grpc::Status refusal;  // unless OK, what unary calls return...
+  int refusals = -1;     // ...this many times; -1: always
   std::function<grpc::Status(int call, grpc::ServerContext&, WatchWriter&)> watch;
   std::function<grpc::Status(const v1::DownloadExpertFileRequest&, DownloadWriter&)> download;
 
@@ -131,8 +131,8 @@ class FakeSecateur final : public v1::Secateur::Service {
 
 class FakeServer {
  public:
-  explicit FakeServer(std::shared_ptr<grpc::ServerCredentials> credentials =
-                          grpc::InsecureServerCredentials());
+  explicit FakeServer(
+      std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials());
   ~FakeServer();
 
   FakeSecateur secateur;

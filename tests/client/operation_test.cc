@@ -144,7 +144,8 @@ TEST_F(Waiting, SaysSoWhenTheServerCanNeitherWatchNorWait) {
 }
 
 TEST_F(Waiting, StopsWhenAskedAndLeavesTheOperationAlone) {
-  server_.secateur.watch = [](int, grpc::ServerContext& context, FakeSecateur::WatchWriter& writer) {
+  server_.secateur.watch = [](int, grpc::ServerContext& context,
+                              FakeSecateur::WatchWriter& writer) {
     Send(writer, RunningOperation(kName, "profile", 0.5));
     while (!context.IsCancelled()) std::this_thread::yield();
     return grpc::Status::CANCELLED;
@@ -176,19 +177,17 @@ TEST_F(Waiting, StopsInAPauseToo) {
 TEST_F(Waiting, RefusesAResultOfAnotherType) {
   v1::Corpus corpus;
   server_.secateur.started = SucceededOperation(kName, corpus);
-  EXPECT_THAT(server_.Client().CreateExpert({})->WaitForResult(),
-              StatusIs(absl::StatusCode::kInternal,
-                       testing::AllOf(HasSubstr("secateur.v1.Corpus"),
-                                      HasSubstr("secateur.v1.Expert"))));
+  EXPECT_THAT(
+      server_.Client().CreateExpert({})->WaitForResult(),
+      StatusIs(absl::StatusCode::kInternal,
+               testing::AllOf(HasSubstr("secateur.v1.Corpus"), HasSubstr("secateur.v1.Expert"))));
 }
 
 TEST_F(Waiting, RefusesAResultThatIsNone) {
   server_.secateur.started.set_done(true);
-  EXPECT_THAT(Start().WaitForResult(),
-              StatusIs(absl::StatusCode::kInternal, HasSubstr("neither")));
+  EXPECT_THAT(Start().WaitForResult(), StatusIs(absl::StatusCode::kInternal, HasSubstr("neither")));
   server_.secateur.started.mutable_error()->set_message("an error with code OK");
-  EXPECT_THAT(Start().WaitForResult(),
-              StatusIs(absl::StatusCode::kInternal, HasSubstr("neither")));
+  EXPECT_THAT(Start().WaitForResult(), StatusIs(absl::StatusCode::kInternal, HasSubstr("neither")));
 }
 
 TEST_F(Waiting, CanBeTakenUpByName) {

@@ -63,9 +63,13 @@ void ExpectRich(const absl::Status& status) {
   EXPECT_EQ(details.retry_after, absl::Milliseconds(2500));
 }
 
-TEST(Status, OfACallKeepsCodeMessageAndEveryDetail) { ExpectRich(FromGrpcStatus(AsGrpc(RichStatus()))); }
+TEST(Status, OfACallKeepsCodeMessageAndEveryDetail) {
+  ExpectRich(FromGrpcStatus(AsGrpc(RichStatus())));
+}
 
-TEST(Status, OfAnOperationKeepsCodeMessageAndEveryDetail) { ExpectRich(FromRpcStatus(RichStatus())); }
+TEST(Status, OfAnOperationKeepsCodeMessageAndEveryDetail) {
+  ExpectRich(FromRpcStatus(RichStatus()));
+}
 
 TEST(Status, KeepsEveryCodeThatAbseilKnows) {
   for (int code = 0; code <= 16; ++code) {

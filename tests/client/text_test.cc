@@ -19,9 +19,9 @@ using testing::HasSubstr;
 using testing::Pair;
 
 TEST(ParseShare, TakesPercentAndFractions) {
-  const std::pair<const char*, double> cases[] = {{"35%", 0.35},  {"0.35", 0.35}, {"0", 0},
-                                                  {"1", 1},       {"100%", 1},    {"12.5 %", 0.125},
-                                                  {".5", 0.5},    {"0%", 0}};
+  const std::pair<const char*, double> cases[] = {{"35%", 0.35}, {"0.35", 0.35}, {"0", 0},
+                                                  {"1", 1},      {"100%", 1},    {"12.5 %", 0.125},
+                                                  {".5", 0.5},   {"0%", 0}};
   for (const auto& [text, share] : cases) {
     const auto parsed = ParseShare("--remove", text);
     ASSERT_OK(parsed) << text;
@@ -41,9 +41,9 @@ TEST(ParseShare, RefusesEverythingElseAndSaysWhatItTakes) {
 
 TEST(ParseCount, TakesUnitsOfAThousand) {
   const std::pair<const char*, int64_t> cases[] = {
-      {"1", 1},           {"250000", 250'000},        {"100M", 100'000'000},
-      {"1.5B", 1'500'000'000}, {"2 k", 2000},         {"7K", 7000},
-      {"3G", 3'000'000'000},   {"1T", 1'000'000'000'000}, {"0.5k", 500}};
+      {"1", 1},      {"250000", 250'000}, {"100M", 100'000'000}, {"1.5B", 1'500'000'000},
+      {"2 k", 2000}, {"7K", 7000},        {"3G", 3'000'000'000}, {"1T", 1'000'000'000'000},
+      {"0.5k", 500}};
   for (const auto& [text, count] : cases) {
     EXPECT_THAT(ParseCount("--max-parameters", text), IsOkAndHolds(count)) << text;
   }
@@ -59,10 +59,16 @@ TEST(ParseCount, RefusesEverythingElse) {
 }
 
 TEST(ParseBytes, TellsBinaryFromDecimalUnits) {
-  const std::pair<const char*, int64_t> cases[] = {
-      {"1", 1},         {"512B", 512},       {"250MiB", 250 << 20}, {"250MB", 250'000'000},
-      {"1.5GB", 1'500'000'000}, {"1 GiB", 1 << 30}, {"2kB", 2000},  {"2KB", 2000},
-      {"2KiB", 2048},   {"1TiB", int64_t{1} << 40}};
+  const std::pair<const char*, int64_t> cases[] = {{"1", 1},
+                                                   {"512B", 512},
+                                                   {"250MiB", 250 << 20},
+                                                   {"250MB", 250'000'000},
+                                                   {"1.5GB", 1'500'000'000},
+                                                   {"1 GiB", 1 << 30},
+                                                   {"2kB", 2000},
+                                                   {"2KB", 2000},
+                                                   {"2KiB", 2048},
+                                                   {"1TiB", int64_t{1} << 40}};
   for (const auto& [text, bytes] : cases) {
     EXPECT_THAT(ParseBytes("--max-bytes", text), IsOkAndHolds(bytes)) << text;
   }
@@ -80,7 +86,8 @@ TEST(ParseKeyValue, SplitsAtTheFirstSign) {
   EXPECT_THAT(ParseKeyValue("--label", "a=b=c"), IsOkAndHolds(Pair("a", "b=c")));
   for (const char* text : {"", "language", "=ko", "language="}) {
     EXPECT_THAT(ParseKeyValue("--label", text),
-                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--label"))) << text;
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--label")))
+        << text;
   }
 }
 
@@ -105,12 +112,15 @@ TEST(ParseEnum, TakesNamesWithEitherDashAndInAnyCase) {
 
 TEST(Format, GivesThreeDigits) {
   const std::pair<double, const char*> counts[] = {
-      {0, "0"},          {999, "999"},          {1000, "1.00k"},   {134'515'008, "135M"},
-      {9'994, "9.99k"},  {9'996, "10.0k"},      {999'499, "999k"}, {999'501, "1.00M"},
+      {0, "0"},          {999, "999"},     {1000, "1.00k"},   {134'515'008, "135M"},
+      {9'994, "9.99k"},  {9'996, "10.0k"}, {999'499, "999k"}, {999'501, "1.00M"},
       {7.3e10, "73.0B"}, {2.5e15, "2500T"}};
   for (const auto& [value, text] : counts) EXPECT_EQ(FormatCount(value), text);
-  const std::pair<double, const char*> bytes[] = {
-      {0, "0 B"}, {512, "512 B"}, {1024, "1.00 KiB"}, {102'865'305, "98.1 MiB"}, {0x1p40, "1.00 TiB"}};
+  const std::pair<double, const char*> bytes[] = {{0, "0 B"},
+                                                  {512, "512 B"},
+                                                  {1024, "1.00 KiB"},
+                                                  {102'865'305, "98.1 MiB"},
+                                                  {0x1p40, "1.00 TiB"}};
   for (const auto& [value, text] : bytes) EXPECT_EQ(FormatBytes(value), text);
   EXPECT_EQ(FormatShare(0.3541), "35.4%");
   EXPECT_EQ(FormatShare(0), "0.0%");
@@ -125,7 +135,9 @@ TEST(Format, GivesTimeInTwoUnits) {
 
 TEST(Format, ShowsControlCharactersAsQuestionMarks) {
   EXPECT_EQ(Printable("a\x1b[31mb\n\x7f"), "a?[31mb??");
-  EXPECT_EQ(Printable("\xc2\x9b" "31m"), "?31m");
+  EXPECT_EQ(Printable("\xc2\x9b"
+                      "31m"),
+            "?31m");
   EXPECT_EQ(Printable("한국어 é"), "한국어 é");
   EXPECT_EQ(Printable("\xc2"), "\xc2");
 }
@@ -161,8 +173,7 @@ TEST(Progress, ShowsWhatIsKnown) {
   v1::OperationMetadata metadata = Progress("profile", 420, 1000, "tokens");
   metadata.mutable_progress()->set_tokens_per_second(612);
   metadata.mutable_progress()->mutable_eta()->set_seconds(125);
-  EXPECT_EQ(FormatProgress(metadata),
-            "profile  42%  420 of 1.00k tokens  612 tokens/s  ETA 2m 5s");
+  EXPECT_EQ(FormatProgress(metadata), "profile  42%  420 of 1.00k tokens  612 tokens/s  ETA 2m 5s");
   EXPECT_EQ(FormatProgress(Progress("write", 3 << 20, 0, "bytes")), "write  3.00 MiB");
   metadata = Progress("write", 1 << 20, 4 << 20, "bytes");
   metadata.mutable_progress()->set_rate(2 << 20);
@@ -178,7 +189,9 @@ TEST(Progress, StaysWithinItsBar) {
   EXPECT_DOUBLE_EQ(ShareDone(Progress("p", 50, 10, "tokens").progress()), 1);
   EXPECT_DOUBLE_EQ(ShareDone(Progress("p", -5, 10, "tokens").progress()), 0);
   std::ostringstream err;
-  { ProgressBar(err, true).Show(0.5, std::string(500, 'x')); }
+  {
+    ProgressBar(err, true).Show(0.5, std::string(500, 'x'));
+  }
   EXPECT_THAT(err.str(), HasSubstr("[######......] "));
   EXPECT_LT(err.str().size(), 100u);
 }

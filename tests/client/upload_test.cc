@@ -43,8 +43,8 @@ v1::UploadCorpusMetadata Metadata() {
 }
 
 TEST(Upload, SendsTheMetadataAndThenEveryByteInChunksOfAtMostOneMebibyte) {
-  for (const size_t size : {size_t{0}, size_t{1}, size_t{1} << 20, (size_t{1} << 20) + 1,
-                            size_t{3'000'000}}) {
+  for (const size_t size :
+       {size_t{0}, size_t{1}, size_t{1} << 20, (size_t{1} << 20) + 1, size_t{3'000'000}}) {
     FakeServer server;
     const std::string text = Text(size);
     ASSERT_OK_AND_ASSIGN(const v1::UploadCorpusResponse response,
@@ -88,25 +88,25 @@ TEST(Upload, EndsEarlyWhenTheServerKnowsTheDigest) {
 TEST(Upload, ReturnsTheServersRefusalAndStopsReading) {
   FakeServer server;
   server.secateur.refusal = grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "line 3: no text");
-  EXPECT_THAT(server.Client().UploadCorpus(
-                  Metadata(),
-                  [](char* buffer, size_t capacity) -> absl::StatusOr<size_t> {
-                    std::memset(buffer, 'x', capacity);
-                    return capacity;
-                  }),
-              StatusIs(absl::StatusCode::kInvalidArgument, "line 3: no text"));
+  EXPECT_THAT(
+      server.Client().UploadCorpus(Metadata(),
+                                   [](char* buffer, size_t capacity) -> absl::StatusOr<size_t> {
+                                     std::memset(buffer, 'x', capacity);
+                                     return capacity;
+                                   }),
+      StatusIs(absl::StatusCode::kInvalidArgument, "line 3: no text"));
 }
 
 TEST(Upload, IsCancelledWhenTheSourceFails) {
   FakeServer server;
   int calls = 0;
-  EXPECT_THAT(server.Client().UploadCorpus(
-                  Metadata(),
-                  [&](char* buffer, size_t) -> absl::StatusOr<size_t> {
-                    if (++calls == 2) return absl::NotFoundError("the disk is gone");
-                    *buffer = 'x';
-                    return 1;
-                  }),
+  EXPECT_THAT(server.Client().UploadCorpus(Metadata(),
+                                           [&](char* buffer, size_t) -> absl::StatusOr<size_t> {
+                                             if (++calls == 2)
+                                               return absl::NotFoundError("the disk is gone");
+                                             *buffer = 'x';
+                                             return 1;
+                                           }),
               StatusIs(absl::StatusCode::kNotFound, "the disk is gone"));
   server.Stop();  // waits for the handler
   EXPECT_FALSE(server.secateur.upload_finished);

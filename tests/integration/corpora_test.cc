@@ -34,7 +34,9 @@ std::vector<v1::Corpus> ListAll(LiveServer& live, const std::string& filter, int
   do {
     v1::ListCorporaResponse response;
     EXPECT_RPC_OK(live.Call(&Stub::ListCorpora, request, &response));
-    if (page_size > 0) EXPECT_LE(response.corpora_size(), page_size);
+    if (page_size > 0) {
+      EXPECT_LE(response.corpora_size(), page_size);
+    }
     all.insert(all.end(), response.corpora().begin(), response.corpora().end());
     request.set_page_token(response.next_page_token());
   } while (!request.page_token().empty());
@@ -64,7 +66,8 @@ TEST(Corpora, AreNotPublishedWithoutFinish) {
       live.Upload({Metadata({{"language", "en"}}), Data(JsonLines(3, "law"), false)}, &response),
       IsError(grpc::INVALID_ARGUMENT, "INVALID_ARGUMENT"));
   EXPECT_THAT(ListAll(live, ""), IsEmpty());
-  EXPECT_THAT(FilesOf(live.store()), IsEmpty());
+  EXPECT_THAT(live.Stored(), IsEmpty());
+  EXPECT_TRUE(live.HasNoTemporaryFiles());
 }
 
 TEST(Corpora, RefuseAStreamThatDoesNotBeginWithMetadataOrHasItTwice) {
@@ -182,7 +185,7 @@ TEST(Corpora, WithProfilesAreDeletedOnlyByForce) {
   v1::ListProfilesResponse response;
   ASSERT_RPC_OK(live.Call(&Stub::ListProfiles, profiles, &response));
   EXPECT_THAT(response.profiles(), IsEmpty());
-  EXPECT_THAT(FilesOf(live.store()), IsEmpty());
+  EXPECT_THAT(live.Stored(), IsEmpty());
 }
 
 TEST(Corpora, AreReadFromFilesThatTheOperatorAllows) {

@@ -39,7 +39,7 @@ TEST(PlanExpert, AnswersForSeveralSizesAndStoresNothing) {
   EXPECT_THAT(missing, IsError(grpc::FAILED_PRECONDITION, "PROFILE_MISSING"));
   EXPECT_TRUE(ErrorOf(missing).precondition);
   live.ProfileAll();
-  const auto before = FilesOf(live.store());
+  const auto before = live.Stored();
   request.mutable_spec()->clear_budget();
   for (const double ratio : {0.0, 0.25, 0.5, 0.75}) request.add_budgets()->set_neuron_ratio(ratio);
   request.add_budgets()->set_width(32);
@@ -60,7 +60,7 @@ TEST(PlanExpert, AnswersForSeveralSizesAndStoresNothing) {
   }
   EXPECT_EQ(response.plans(3).mask_digest(), response.plans(4).mask_digest());
   EXPECT_EQ(response.plans(3).expert(), response.plans(4).expert());
-  EXPECT_EQ(FilesOf(live.store()), before);
+  EXPECT_EQ(live.Stored(), before);
 }
 
 TEST(PlanExpert, NamesTheFieldThatCannotBe) {
@@ -188,13 +188,13 @@ TEST(CreateExpert, OnlyChecksWhenAskedTo) {
   EXPECT_THAT(live.Create(request, &operation),
               IsError(grpc::FAILED_PRECONDITION, "PROFILE_MISSING"));
   live.ProfileAll();
-  const auto before = FilesOf(live.store());
+  const auto before = live.Stored();
   ASSERT_RPC_OK(live.Create(request, &operation));
   ASSERT_TRUE(operation.done());
   const auto expert = ResponseOf<v1::Expert>(operation);
   EXPECT_EQ(expert.size().width(), 96);
   EXPECT_THAT(expert.files(), IsEmpty());
-  EXPECT_EQ(FilesOf(live.store()), before);
+  EXPECT_EQ(live.Stored(), before);
   v1::Expert got;
   EXPECT_THAT(GetExpert(live, expert.name(), &got), IsError(grpc::NOT_FOUND, "NOT_FOUND"));
   request.set_validate_only(false);
@@ -252,7 +252,9 @@ TEST(CreateExpert, CopiesToAnOutputThatTheOperatorAllows) {
   for (const auto& [name, digest] : DigestsOf(expert)) expected["expert/" + name] = digest;
   EXPECT_EQ(digests, expected);  // no temporary file, no folder beside it
   for (const auto& entry : std::filesystem::recursive_directory_iterator(out.path())) {
-    if (entry.is_directory()) EXPECT_EQ(entry.path().filename(), "expert");
+    if (entry.is_directory()) {
+      EXPECT_EQ(entry.path().filename(), "expert");
+    }
   }
   EXPECT_EQ(live.Make(request).name(), expert.name());  // the same again is there already
   v1::CreateExpertRequest other = LawRequest(0.5);

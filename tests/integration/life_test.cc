@@ -30,13 +30,19 @@ TEST(Health, FollowsTheStore) {
   EXPECT_EQ(live.Health("unknown.Service"), -1);
   EXPECT_THAT(live.Http("/readyz"), HasSubstr(" 200 "));
   EXPECT_THAT(live.Http("/startupz"), HasSubstr(" 200 "));
-  std::filesystem::rename(live.store(), live.store() + "-away");
+  // A store that cannot be written to: its folder for temporary files is a file.
+  const std::string temporary = live.store() + "/.tmp";
+  EXPECT_TRUE(Eventually([&] {
+    std::error_code ignored;
+    std::filesystem::remove_all(temporary, ignored);
+    return static_cast<bool>(std::ofstream(temporary));
+  }));
   for (const char* service : kServices) {
     EXPECT_TRUE(Eventually([&] { return live.Health(service) == kNotServing; })) << service;
   }
   EXPECT_THAT(live.Http("/readyz"), AllOf(HasSubstr(" 503 "), HasSubstr("store")));
   EXPECT_THAT(live.Http("/livez"), HasSubstr(" 200 "));
-  std::filesystem::rename(live.store() + "-away", live.store());
+  std::filesystem::remove(temporary);
   EXPECT_TRUE(Eventually([&] { return live.Health() == kServing; }));
 }
 
@@ -85,23 +91,24 @@ TEST(Drain, EndsWhatDoesNotFinishInTime) {
   v1::CreateProfileRequest request;
   request.set_parent("models/tiny");
   request.set_filter("*");
-  lro::Operation running, queued;
-  ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, request, &running));
-  ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, request, &queued));
-  std::vector<lro::Operation> seen[2];
-  std::thread first([&] { seen[0] = live.Watch(running.name()); });
-  std::thread second([&] { seen[1] = live.Watch(queued.name()); });
-  // Both watchers are attached before the drain: their first message has been counted then.
-  ASSERT_TRUE(Eventually([&] {
-    return MetadataOf(live.GetOperation(running.name())).progress().done() > 0;
-  }));
+  grpc::ClientContext contexts[2];
+  std::unique_ptr<grpc::ClientReader<v1::WatchOperationResponse>> readers[2];
+  v1::WatchOperationResponse now;
+  for (int i = 0; i < 2; ++i) {  // one runs, one waits
+    lro::Operation operation;
+    ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, request, &operation));
+    v1::WatchOperationRequest watch;
+    watch.set_name(operation.name());
+    readers[i] = live.stub().WatchOperation(&contexts[i], watch);
+    ASSERT_TRUE(readers[i]->Read(&now));
+  }
   live.server().DrainAndStop();
-  first.join();
-  second.join();
-  for (const std::vector<lro::Operation>& watched : seen) {
-    if (watched.empty()) continue;  // attached too late
-    EXPECT_EQ(MetadataOf(watched.back()).state(), v1::OperationMetadata::FAILED);
-    EXPECT_EQ(ErrorOf(watched.back().error()).reason, "DRAINING");
+  for (const auto& reader : readers) {
+    while (reader->Read(&now)) {}
+    EXPECT_RPC_OK(reader->Finish());
+    EXPECT_EQ(MetadataOf(now.operation()).state(), v1::OperationMetadata::FAILED);
+    EXPECT_THAT(ErrorOf(now.operation().error()).reason, "DRAINING");
+    EXPECT_TRUE(ErrorOf(now.operation().error()).retry);
   }
 }
 

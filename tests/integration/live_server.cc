@@ -76,7 +76,7 @@ LiveServer::LiveServer(std::function<void(ServerOptions&)> change) {
   std::filesystem::create_directory(model);
   EXPECT_OK(WriteTinyModel(FindTinyModel("llama_gqa"), model));
   options_.models = {{"tiny", model}};
-  options_.store = "file:" + store();
+  options_.store = "file:" + dir_.Join("store");
   options_.listen = "127.0.0.1:0";
   options_.metrics = "127.0.0.1:0";
   options_.threads = 1;
@@ -109,6 +109,16 @@ void LiveServer::Restart() {
   server_->DrainAndStop();
   server_.reset();
   Start();
+}
+
+std::map<std::string, std::string> LiveServer::Stored() const {
+  std::map<std::string, std::string> files = FilesOf(store());
+  std::erase_if(files, [](const auto& file) { return file.first.starts_with(".tmp/"); });
+  return files;
+}
+
+bool LiveServer::HasNoTemporaryFiles() const {
+  return Eventually([this] { return FilesOf(store()).size() == Stored().size(); });
 }
 
 grpc::Status LiveServer::Upload(const std::vector<v1::UploadCorpusRequest>& messages,
@@ -289,13 +299,14 @@ void UploadLawCorpora(LiveServer& live) {
 
 std::map<std::string, std::string> FilesOf(const std::string& folder) {
   std::map<std::string, std::string> files;
-  if (!std::filesystem::exists(folder)) return files;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
-    if (!entry.is_regular_file()) continue;
-    std::ifstream in(entry.path(), std::ios::binary);
+  std::error_code error;
+  std::filesystem::recursive_directory_iterator entry(folder, error), end;
+  for (; !error && entry != end; entry.increment(error)) {
+    std::ifstream in(entry->path(), std::ios::binary);
+    if (!in || !entry->is_regular_file(error)) continue;
     std::stringstream bytes;
     bytes << in.rdbuf();
-    files[std::filesystem::relative(entry.path(), folder).string()] = bytes.str();
+    files[entry->path().lexically_relative(folder).string()] = bytes.str();
   }
   return files;
 }

@@ -70,7 +70,12 @@ class LiveServer {
   lro::Operations::Stub& operations() { return *operations_; }
   std::shared_ptr<grpc::Channel> channel() { return channel_; }
   const TempDir& dir() const { return dir_; }
-  std::string store() const { return dir_.Join("store"); }
+  // The folder in which all of the server's objects lie.
+  std::string store() const { return dir_.Join("store/tenants/default"); }
+  // What is stored; temporary files come and go.
+  std::map<std::string, std::string> Stored() const;
+  // True once no temporary file is left.
+  bool HasNoTemporaryFiles() const;
 
   // Calls `Method` of the service once.
   template <class Request, class Response>
@@ -134,7 +139,7 @@ v1::CreateExpertRequest LawRequest(double neuron_ratio = 0.25);
 // The corpora it needs: language=en twice, domain=law twice, the cell among them.
 void UploadLawCorpora(LiveServer& live);
 
-// Every file below `folder`, by its path within.
+// Every file below `folder` by its path within, except those that vanish meanwhile.
 std::map<std::string, std::string> FilesOf(const std::string& folder);
 
 }  // namespace secateur

@@ -149,16 +149,17 @@ TEST(CancelOperation, LeavesNoExpertBehind) {
   request.mutable_spec()->add_evaluation_corpora(
       live.Upload({{"language", "en"}}, JsonLines(kLong, "held out"), v1::EVALUATION).name());
   live.ProfileAll();
-  const auto before = FilesOf(live.store());
+  const auto before = live.Stored();
   lro::Operation operation;
   ASSERT_RPC_OK(live.Create(request, &operation));
   ASSERT_TRUE(Eventually([&] {  // the weights are written, the evaluation takes long
     return MetadataOf(live.GetOperation(operation.name())).progress().phase() == "evaluate";
   }));
-  EXPECT_GT(FilesOf(live.store()).size(), before.size());
+  EXPECT_GT(live.Stored().size(), before.size());
   ASSERT_RPC_OK(live.Cancel(operation.name()));
   EXPECT_EQ(live.Wait(operation).error().code(), grpc::CANCELLED);
-  EXPECT_EQ(FilesOf(live.store()), before);
+  EXPECT_EQ(live.Stored(), before);
+  EXPECT_TRUE(live.HasNoTemporaryFiles());
   v1::ListExpertsRequest list;
   list.set_parent("models/tiny");
   v1::ListExpertsResponse experts;

@@ -141,7 +141,8 @@ def load_and_generate(folder, width):
     logging.getLogger("transformers").addHandler(collect)
     warnings.simplefilter("error")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    # In float32: not every build of torch does bfloat16 on every processor.
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert model.config.intermediate_size == width
     batch = tokenizer("Two plus three is", return_tensors="pt")
     with torch.no_grad():

@@ -334,7 +334,9 @@ TEST_F(JobQueueTest, WritesEventsThatFoldToWhatItShows) {
   for (int i = 0; i < 20; ++i) {
     ids.push_back(Start(*queue, Request(i % 3 == 0 ? "Fail" : i % 3 == 1 ? "Block" : "Echo",
                                         std::to_string(i))));
-    if (i % 3 == 1) EXPECT_OK(queue->Cancel(ids.back()));
+    if (i % 3 == 1) {
+      EXPECT_OK(queue->Cancel(ids.back()));
+    }
   }
   for (const std::string& id : ids) WaitFor(*queue, id);
   ASSERT_OK_AND_ASSIGN(const auto stored, store_.Load());

@@ -71,8 +71,12 @@ TEST(TensorTable, MarksTheNeuronAxisOfExactlyTheTensorsThatHaveOne) {
     const std::vector<Axis> plain(info.shape.size(), Axis::kOther);
     EXPECT_EQ(info.axes, expected == marked.end() ? plain : expected->second) << info.name;
     for (size_t i = 0; i < info.axes.size(); ++i) {
-      if (info.axes[i] == Axis::kNeuron) EXPECT_EQ(info.shape[i], config.intermediate_size);
-      if (info.axes[i] == Axis::kVocabulary) EXPECT_EQ(info.shape[i], config.vocabulary_size);
+      if (info.axes[i] == Axis::kNeuron) {
+        EXPECT_EQ(info.shape[i], config.intermediate_size);
+      }
+      if (info.axes[i] == Axis::kVocabulary) {
+        EXPECT_EQ(info.shape[i], config.vocabulary_size);
+      }
     }
   }
 }

@@ -86,22 +86,18 @@ TEST(Protos, AreTheFourFilesOfTheContract) {
   std::vector<std::string> names;
   const Files files(ReadSet());
   for (const auto* file : files.ours()) names.push_back(file->name());
-  EXPECT_THAT(names, UnorderedElementsAre("secateur/v1/resources.proto",
-                                          "secateur/v1/operation.proto",
-                                          "secateur/v1/manifest.proto",
-                                          "secateur/v1/secateur.proto"));
-  EXPECT_THAT(files.resource_types(),
-              ElementsAre("secateur.dev/Model", "secateur.dev/Corpus", "secateur.dev/Profile",
-                          "secateur.dev/Expert"));
+  EXPECT_THAT(names,
+              UnorderedElementsAre("secateur/v1/resources.proto", "secateur/v1/operation.proto",
+                                   "secateur/v1/manifest.proto", "secateur/v1/secateur.proto"));
+  EXPECT_THAT(files.resource_types(), ElementsAre("secateur.dev/Model", "secateur.dev/Corpus",
+                                                  "secateur.dev/Profile", "secateur.dev/Expert"));
 }
 
 TEST(Protos, CommentEveryElementAndListTheErrorsOfEveryRpc) {
   EXPECT_THAT(Files(ReadSet()).Run(CheckComments), IsEmpty());
 }
 
-TEST(Protos, NameThingsByTheApiGuides) {
-  EXPECT_THAT(Files(ReadSet()).Run(CheckNames), IsEmpty());
-}
+TEST(Protos, NameThingsByTheApiGuides) { EXPECT_THAT(Files(ReadSet()).Run(CheckNames), IsEmpty()); }
 
 TEST(Protos, NumberFieldsWithoutGaps) {
   EXPECT_THAT(Files(ReadSet()).Run(CheckNumbers), IsEmpty());
@@ -204,7 +200,9 @@ const Breach kBreaches[] = {
      "secateur.v1.CorpusFormat has no value 2"},
     {"ResourceWithoutPattern",
      [](Editor& e) {
-       e.Message("Model").mutable_options()->MutableExtension(google::api::resource)
+       e.Message("Model")
+           .mutable_options()
+           ->MutableExtension(google::api::resource)
            ->clear_pattern();
      },
      "secateur.v1.Model has no pattern that ends in {model}"},
@@ -212,7 +210,9 @@ const Breach kBreaches[] = {
      "secateur.v1.Expert does not begin with its name"},
     {"ResourceWithoutPlural",
      [](Editor& e) {
-       e.Message("Corpus").mutable_options()->MutableExtension(google::api::resource)
+       e.Message("Corpus")
+           .mutable_options()
+           ->MutableExtension(google::api::resource)
            ->clear_plural();
      },
      "secateur.v1.Corpus lacks plural or singular"},
@@ -239,7 +239,8 @@ const Breach kBreaches[] = {
      "secateur.v1.ListModelsResponse needs next_page_token"},
     {"OperationWithoutResponseType",
      [](Editor& e) {
-       e.Method("CreateExpert").mutable_options()
+       e.Method("CreateExpert")
+           .mutable_options()
            ->MutableExtension(google::longrunning::operation_info)
            ->set_response_type("Experts");
      },

@@ -1,7 +1,6 @@
 #include "tests/proto/habits.h"
 
 #include <algorithm>
-#include <functional>
 #include <regex>
 #include <set>
 
@@ -13,47 +12,10 @@
 #include "google/api/field_behavior.pb.h"
 #include "google/api/resource.pb.h"
 #include "google/longrunning/operations.pb.h"
+#include "tests/proto/walk.h"
 
 namespace secateur {
 namespace {
-
-namespace pb = google::protobuf;
-
-// Every message of a file, nested ones too, but not the entries of maps.
-void ForEachMessage(const pb::Descriptor& message,
-                    const std::function<void(const pb::Descriptor&)>& visit) {
-  if (message.options().map_entry()) return;
-  visit(message);
-  for (int i = 0; i < message.nested_type_count(); ++i) {
-    ForEachMessage(*message.nested_type(i), visit);
-  }
-}
-void ForEachMessage(const pb::FileDescriptor& file,
-                    const std::function<void(const pb::Descriptor&)>& visit) {
-  for (int i = 0; i < file.message_type_count(); ++i) ForEachMessage(*file.message_type(i), visit);
-}
-
-void ForEachField(const pb::FileDescriptor& file,
-                  const std::function<void(const pb::FieldDescriptor&)>& visit) {
-  ForEachMessage(file, [&](const pb::Descriptor& message) {
-    for (int i = 0; i < message.field_count(); ++i) visit(*message.field(i));
-  });
-}
-
-void ForEachEnum(const pb::FileDescriptor& file,
-                 const std::function<void(const pb::EnumDescriptor&)>& visit) {
-  for (int i = 0; i < file.enum_type_count(); ++i) visit(*file.enum_type(i));
-  ForEachMessage(file, [&](const pb::Descriptor& message) {
-    for (int i = 0; i < message.enum_type_count(); ++i) visit(*message.enum_type(i));
-  });
-}
-
-void ForEachMethod(const pb::FileDescriptor& file,
-                   const std::function<void(const pb::MethodDescriptor&)>& visit) {
-  for (int i = 0; i < file.service_count(); ++i) {
-    for (int j = 0; j < file.service(i)->method_count(); ++j) visit(*file.service(i)->method(j));
-  }
-}
 
 template <class Element>
 std::string CommentOf(const Element& element) {
@@ -293,8 +255,7 @@ Complaints CheckFields(const pb::FileDescriptor& file,
     }
     if (!field.options().HasExtension(google::api::resource_reference)) return;
     const auto& reference = field.options().GetExtension(google::api::resource_reference);
-    const std::string& type =
-        reference.type().empty() ? reference.child_type() : reference.type();
+    const std::string& type = reference.type().empty() ? reference.child_type() : reference.type();
     if (known.count(type) == 0) {
       complaints.push_back(absl::StrCat(field.full_name(), " refers to ", type));
     }

@@ -14,8 +14,8 @@ using Complaints = std::vector<std::string>;
 // Every message, field, oneof, enum, enum value, service and RPC has a comment above it; that of an
 // RPC lists its errors; that of an optional number, flag or enum says its default.
 Complaints CheckComments(const google::protobuf::FileDescriptor& file);
-// CamelCase messages, lower_snake fields, UPPER_SNAKE enum values, zero values that are unspecified,
-// the package and the folder.
+// CamelCase messages, lower_snake fields, UPPER_SNAKE enum values, zero values that are
+// unspecified, the package and the folder.
 Complaints CheckNames(const google::protobuf::FileDescriptor& file);
 // Numbers from 1 (enums: 0) without gaps other than reserved ones.
 Complaints CheckNumbers(const google::protobuf::FileDescriptor& file);
