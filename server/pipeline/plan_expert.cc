@@ -77,7 +77,7 @@ absl::Status SigmaTooSmall(const RemovalOrder& order, double sigma, int64_t alig
                     "smaller than one step of %d neurons; the smallest sigma that removes one step "
                     "is %.6g",
                     sigma, alignment, SigmaForRemoved(order, alignment))),
-                "spec.budget.sigma"),
+                "spec.budget"),
       "BUDGET_NOT_REACHABLE");
 }
 
@@ -119,6 +119,13 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
   return composed;
 }
 
+absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const Budget& budget,
+                                   int64_t alignment) {
+  auto size = SolveWidth(model.config(), budget, alignment, StoredItemSize(model.folder()));
+  if (size.ok() || !absl::IsOutOfRange(size.status())) return size;
+  return WithReason(WithField(size.status(), "spec.budget"), "BUDGET_NOT_REACHABLE");
+}
+
 absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertRequest& request,
                                        const ComposedRequest& composed,
                                        const ExpertBudget& budget) {
@@ -127,8 +134,8 @@ absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertR
     ASSIGN_OR_RETURN(planned.size,
                      SizeForSigma(model, composed.order, sigma->value, request.alignment));
   } else {
-    ASSIGN_OR_RETURN(planned.size, SolveWidth(model.config(), std::get<Budget>(budget),
-                                              request.alignment, StoredItemSize(model.folder())));
+    ASSIGN_OR_RETURN(planned.size,
+                     SizeForBudget(model, std::get<Budget>(budget), request.alignment));
   }
   if (request.rule == Rule::kCusPrun) {
     planned.sigma = SigmaForRemoved(composed.order,

@@ -36,7 +36,11 @@ struct PlannedExpert {
   std::string expert_id;
 };
 
-// `budget` replaces the request's. OUT_OF_RANGE as SolveWidth; for sigma also when the strict sets
+// SolveWidth for this model; OUT_OF_RANGE comes with the field and the reason of the API.
+absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const Budget& budget,
+                                   int64_t alignment);
+
+// `budget` replaces the request's. OUT_OF_RANGE as SizeForBudget; for sigma also when the strict sets
 // are too small to remove one aligned step, naming the smallest sigma that would do.
 absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertRequest& request,
                                        const ComposedRequest& composed,

@@ -80,11 +80,17 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
   ASSIGN_OR_RETURN(const ComposedRequest composed,
                    ComposeRequest(*model, expert, std::move(sources), parts.stores));
   for (const auto& [asked, budget] : budgets) {
-    ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(*model, expert, composed, budget));
+    const auto planned = PlanSize(*model, expert, composed, budget);
+    if (!planned.ok()) {
+      if (request.budgets_size() == 0 || !absl::IsOutOfRange(planned.status())) {
+        return planned.status();
+      }
+      return WithField(planned.status(), StrCat("budgets[", response.plans_size(), "]"));
+    }
     v1::Plan& plan = *response.add_plans();
-    plan = ToProto(planned, composed, *model);
+    plan = ToProto(*planned, composed, *model);
     *plan.mutable_budget() = asked;
-    plan.set_expert_exists(parts.stores.experts.Find(planned.expert_id).has_value());
+    plan.set_expert_exists(parts.stores.experts.Find(planned->expert_id).has_value());
   }
   return absl::OkStatus();
 }
@@ -131,9 +137,7 @@ absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& re
   RETURN_IF_ERROR(OutputPath(parts, request.output_uri()).status());
   RETURN_IF_ERROR(ResolveSources(expert, parts.stores.corpora).status());
   if (const auto* budget = std::get_if<Budget>(&expert.budget)) {
-    RETURN_IF_ERROR(SolveWidth(model->config(), *budget, expert.alignment,
-                               StoredItemSize(model->folder()))
-                        .status());
+    RETURN_IF_ERROR(SizeForBudget(*model, *budget, expert.alignment).status());
   }
   std::optional<v1::Expert> done;
   if (request.validate_only()) {

@@ -1,6 +1,7 @@
 // How the fake server finds items by name and cuts lists into pages.
 #pragma once
 
+#include <google/protobuf/repeated_field.h>
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>

@@ -50,7 +50,7 @@ TEST(Drain, LetsRunningWorkFinishAndTakesNoOther) {
   LiveServer live([](ServerOptions& options) { options.workers = 1; });
   live.Upload({{"language", "en"}, {"domain", "law"}}, JsonLines(2, "law"));
   live.ProfileAll();
-  live.Upload({{"language", "de"}}, JsonLines(800, "long"));
+  live.Upload({{"language", "de"}}, JsonLines(200, "long"));
   EXPECT_TRUE(Eventually([&] { return live.Health() == kServing; }));
   v1::CreateProfileRequest request;
   request.set_parent("models/tiny");

@@ -84,9 +84,15 @@ TEST(TensorTable, MarksTheNeuronAxisOfExactlyTheTensorsThatHaveOne) {
 TEST(TensorTable, ShapesHeadsByTheirExplicitSize) {
   const ModelConfig config = Config("llama_head_dim");  // 4 heads of 24, hidden 64
   for (const TensorInfo& info : TensorTable(config)) {
-    if (info.role == TensorRole::kQuery) EXPECT_THAT(info.shape, ElementsAre(96, 64));
-    if (info.role == TensorRole::kKey) EXPECT_THAT(info.shape, ElementsAre(48, 64));
-    if (info.role == TensorRole::kOutput) EXPECT_THAT(info.shape, ElementsAre(64, 96));
+    if (info.role == TensorRole::kQuery) {
+      EXPECT_THAT(info.shape, ElementsAre(96, 64));
+    }
+    if (info.role == TensorRole::kKey) {
+      EXPECT_THAT(info.shape, ElementsAre(48, 64));
+    }
+    if (info.role == TensorRole::kOutput) {
+      EXPECT_THAT(info.shape, ElementsAre(64, 96));
+    }
   }
 }
 

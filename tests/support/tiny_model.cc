@@ -266,7 +266,8 @@ std::vector<TinyModel> TinyModels() {
       Variant("gemma3_pattern", Gemma3Config(),
               {{"layer_types", nullptr},
                {"sliding_window_pattern", 3},
-               {"rope_scaling", linear},
+               // Transformers 5 does not see the older key "type" here.
+               {"rope_scaling", {{"rope_type", "linear"}, {"factor", 4.0}}},
                {"tie_word_embeddings", false}}),
   };
 }
