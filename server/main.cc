@@ -58,7 +58,8 @@ int main(int argc, char** argv) {
     Wait();
     secateur::FlushLog();
     _exit(1);
-  }).detach();
+  })
+      .detach();
   (*server)->DrainAndStop();
   server->reset();
   secateur::FlushLog();

@@ -32,8 +32,8 @@ std::string CheckModel(const std::string& text) {
 std::string CheckAddress(const std::string& text) {
   const size_t colon = text.rfind(':');
   int port = -1;
-  if (colon != std::string::npos && colon > 0 &&
-      absl::SimpleAtoi(text.substr(colon + 1), &port) && port >= 0 && port <= 65535) {
+  if (colon != std::string::npos && colon > 0 && absl::SimpleAtoi(text.substr(colon + 1), &port) &&
+      port >= 0 && port <= 65535) {
     return {};
   }
   return "\"" + text + "\" is not HOST:PORT";
@@ -53,14 +53,21 @@ CommandLine ParseCommandLine(int argc, char** argv) {
   double drain_seconds = absl::ToDoubleSeconds(options.drain);
   app.set_version_flag("--version", std::string("secateurd ") + SECATEUR_VERSION);
   app.add_option("--model", models, "NAME=FOLDER of a Hugging Face model; may be repeated")
-      ->required()->check(CheckModel)->envname("SECATEUR_MODEL");
+      ->required()
+      ->check(CheckModel)
+      ->envname("SECATEUR_MODEL");
   app.add_option("--store", options.store, "where everything is kept: file:/folder")
-      ->required()->envname("SECATEUR_STORE");
+      ->required()
+      ->envname("SECATEUR_STORE");
   app.add_option("--listen", options.listen, "HOST:PORT of the service; port 0 takes a free one")
-      ->check(CheckAddress)->capture_default_str()->envname("SECATEUR_LISTEN");
+      ->check(CheckAddress)
+      ->capture_default_str()
+      ->envname("SECATEUR_LISTEN");
   app.add_option("--metrics", options.metrics,
                  "HOST:PORT of /metrics, /livez, /readyz, /startupz (plain HTTP)")
-      ->check(CheckAddress)->capture_default_str()->envname("SECATEUR_METRICS");
+      ->check(CheckAddress)
+      ->capture_default_str()
+      ->envname("SECATEUR_METRICS");
   app.add_flag("--insecure", options.insecure, "serve plain text beyond loopback")
       ->envname("SECATEUR_INSECURE");
   app.add_option("--tls-cert", options.tls_cert, "PEM file with the server's certificate chain")
@@ -77,27 +84,37 @@ CommandLine ParseCommandLine(int argc, char** argv) {
                  "file:/folder that output_uri may name; may be repeated")
       ->envname("SECATEUR_ALLOW_WRITE");
   app.add_option("--device", options.device, "auto, cpu or cuda:N")
-      ->capture_default_str()->envname("SECATEUR_DEVICE");
+      ->capture_default_str()
+      ->envname("SECATEUR_DEVICE");
   app.add_option("--threads", options.threads, "threads of arithmetic; 0: all processors")
-      ->check(CLI::Range(0, 1024))->capture_default_str()->envname("SECATEUR_THREADS");
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str()
+      ->envname("SECATEUR_THREADS");
   app.add_option("--workers", options.workers, "operations that run at once")
-      ->check(CLI::Range(1, 64))->capture_default_str()->envname("SECATEUR_WORKERS");
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str()
+      ->envname("SECATEUR_WORKERS");
   app.add_option("--max-queued-operations", options.max_queued_operations,
                  "operations that may wait; more are refused")
-      ->check(CLI::Range(1, 100000))->capture_default_str()
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str()
       ->envname("SECATEUR_MAX_QUEUED_OPERATIONS");
   app.add_option("--view-cache-bytes", options.view_cache_bytes,
                  "bytes of relevance views kept in memory")
-      ->check(CLI::NonNegativeNumber)->capture_default_str()->envname("SECATEUR_VIEW_CACHE_BYTES");
-  app.add_option("--drain-seconds", drain_seconds,
-                 "time that running work has after SIGTERM")
-      ->check(CLI::Range(0.0, 86400.0))->capture_default_str()->envname("SECATEUR_DRAIN_SECONDS");
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->envname("SECATEUR_VIEW_CACHE_BYTES");
+  app.add_option("--drain-seconds", drain_seconds, "time that running work has after SIGTERM")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str()
+      ->envname("SECATEUR_DRAIN_SECONDS");
   const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
                                                   {"info", LogLevel::kInfo},
                                                   {"warning", LogLevel::kWarning},
                                                   {"error", LogLevel::kError}};
   app.add_option("--log-level", options.log_level, "debug, info, warning or error")
-      ->transform(CLI::CheckedTransformer(levels))->envname("SECATEUR_LOG_LEVEL");
+      ->transform(CLI::CheckedTransformer(levels))
+      ->envname("SECATEUR_LOG_LEVEL");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -123,7 +140,8 @@ absl::Status CheckOptions(const ServerOptions& options) {
   const bool tls = !options.tls_cert.empty();
   if (!tls && !options.insecure && !IsLoopback(options.listen)) {
     return absl::InvalidArgumentError(
-        StrCat("--listen ", options.listen, " is reachable from other machines: give --tls-cert and "
+        StrCat("--listen ", options.listen,
+               " is reachable from other machines: give --tls-cert and "
                "--tls-key, or say --insecure to serve plain text there"));
   }
   return absl::OkStatus();

@@ -14,32 +14,32 @@ namespace secateur {
 
 struct ServerOptions {
   // What it serves.
-  std::vector<ModelSource> models;           // --model NAME=FOLDER, at least one
-  std::string store;                         // --store file:/folder
-  std::string listen = "127.0.0.1:8470";     // --listen HOST:PORT; port 0 takes a free one
-  std::string metrics = "127.0.0.1:8471";    // --metrics HOST:PORT; plain HTTP
+  std::vector<ModelSource> models;         // --model NAME=FOLDER, at least one
+  std::string store;                       // --store file:/folder
+  std::string listen = "127.0.0.1:8470";   // --listen HOST:PORT; port 0 takes a free one
+  std::string metrics = "127.0.0.1:8471";  // --metrics HOST:PORT; plain HTTP
 
   // Who may reach it, and what requests may touch.
-  bool insecure = false;                     // --insecure: plain text beyond loopback
-  std::string tls_cert, tls_key;             // --tls-cert, --tls-key: PEM files
-  std::string tls_client_ca;                 // --tls-client-ca: clients must show a certificate
-  std::vector<std::string> allow_read;       // --allow-read file:/folder; none: store only
-  std::vector<std::string> allow_write;      // --allow-write file:/folder; none: store only
+  bool insecure = false;                 // --insecure: plain text beyond loopback
+  std::string tls_cert, tls_key;         // --tls-cert, --tls-key: PEM files
+  std::string tls_client_ca;             // --tls-client-ca: clients must show a certificate
+  std::vector<std::string> allow_read;   // --allow-read file:/folder; none: store only
+  std::vector<std::string> allow_write;  // --allow-write file:/folder; none: store only
 
   // How it runs.
-  std::string device = "auto";               // --device auto|cpu|cuda:N
-  int threads = 0;                           // --threads of arithmetic; 0: all processors
-  int workers = 2;                           // --workers: operations that run at once
-  int64_t max_queued_operations = 64;        // --max-queued-operations
+  std::string device = "auto";                  // --device auto|cpu|cuda:N
+  int threads = 0;                              // --threads of arithmetic; 0: all processors
+  int workers = 2;                              // --workers: operations that run at once
+  int64_t max_queued_operations = 64;           // --max-queued-operations
   int64_t view_cache_bytes = int64_t{1} << 30;  // --view-cache-bytes: relevance kept in memory
-  absl::Duration drain = absl::Seconds(30);  // --drain-seconds: after SIGTERM, for running work
-  LogLevel log_level = LogLevel::kInfo;      // --log-level debug|info|warning|error
+  absl::Duration drain = absl::Seconds(30);     // --drain-seconds: after SIGTERM, for running work
+  LogLevel log_level = LogLevel::kInfo;         // --log-level debug|info|warning|error
 };
 
 // What the command line asks for: run the server, or print and leave.
 struct CommandLine {
   ServerOptions options;
-  bool exit = false;      // --help, --version, or bad usage
+  bool exit = false;  // --help, --version, or bad usage
   int exit_code = 0;
 };
 

@@ -121,9 +121,9 @@ void Server::Parts::BuildServices() {
   const Stores stores{*blobs, *corpora, *profiles, *experts, views, single_flight, metrics};
   const JobParts parts{models, stores, *readable, *writable};
   calls.emplace(kCallThreads, kMaxPendingCalls, metrics);
-  jobs.emplace(JobQueue::Options{.workers = options.workers,
-                                 .max_queued = options.max_queued_operations},
-               MakeFactories(parts), operations, Clock::System(), metrics);
+  jobs.emplace(
+      JobQueue::Options{.workers = options.workers, .max_queued = options.max_queued_operations},
+      MakeFactories(parts), operations, Clock::System(), metrics);
   service.emplace(ServiceParts{parts, *jobs, *calls});
   operations_service.emplace(*jobs, *calls);
 }

@@ -29,7 +29,7 @@ class Server {
   // everything stops. Call once.
   void DrainAndStop();
 
-  int port() const;          // of the service
+  int port() const;  // of the service
   int metrics_port() const;
 
  private:

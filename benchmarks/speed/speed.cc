@@ -1,5 +1,6 @@
-// The parts of `benchmarks/speed/run` that time the server's own code without RPC. Reads one command a
-// line, does it once, and prints one JSON object a line; the driver takes turns with the peers.
+// The parts of `benchmarks/speed/run` that time the server's own code without RPC. Reads one
+// command a line, does it once, and prints one JSON object a line; the driver takes turns with the
+// peers.
 //
 //   profile MODEL_FOLDER IDS_FILE   IDS_FILE: one document a line, token ids separated by spaces
 //   write MODEL_FOLDER OUT_FOLDER MAX_SHARD_BYTES WIDTH
@@ -93,9 +94,10 @@ absl::StatusOr<nlohmann::json> TimeWrite(const std::string& folder, const std::s
   ASSIGN_OR_RETURN(const auto store, LocalStore::Open(out));
   RunContext context;
   const Timer timer;
-  ASSIGN_OR_RETURN(const auto files,
-                   WriteWeights(*source, *store, "x/",
-                                {.max_shard_bytes = max_shard_bytes, .threads = kThreads}, context));
+  ASSIGN_OR_RETURN(
+      const auto files,
+      WriteWeights(*source, *store, "x/", {.max_shard_bytes = max_shard_bytes, .threads = kThreads},
+                   context));
   const double seconds = timer.seconds();
   int64_t bytes = 0;
   std::vector<std::string> names;

@@ -70,8 +70,8 @@ class CorpusStore {
   // FAILED_PRECONDITION for one of a newer format; both name it.
   absl::Status Load();
 
-  // `labels`, `purpose`, `display_name` of the corpus to be; the rest is filled in. A `digest` other
-  // than zero announces the content: Finish() refuses any other with INVALID_ARGUMENT.
+  // `labels`, `purpose`, `display_name` of the corpus to be; the rest is filled in. A `digest`
+  // other than zero announces the content: Finish() refuses any other with INVALID_ARGUMENT.
   // INVALID_ARGUMENT for bad labels or a display name that is too long or not UTF-8.
   absl::StatusOr<std::unique_ptr<CorpusUpload>> StartUpload(CorpusInfo info, CorpusFormat format);
 

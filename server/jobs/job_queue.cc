@@ -29,7 +29,8 @@ std::string IdFor(const OperationRequest& request) {
 
 absl::Status NotFound(const std::string& id) {
   return WithResource(
-      absl::NotFoundError(StrCat("operations/", id, " is not known: it was deleted, forgotten after "
+      absl::NotFoundError(StrCat("operations/", id,
+                                 " is not known: it was deleted, forgotten after "
                                  "it was done, or belongs to an earlier run of the server")),
       "google.longrunning.Operation", StrCat("operations/", id));
 }
@@ -44,11 +45,16 @@ absl::Status Draining() {
 
 std::string_view Name(OperationState state) {
   switch (state) {
-    case OperationState::kQueued: return "queued";
-    case OperationState::kRunning: return "running";
-    case OperationState::kSucceeded: return "succeeded";
-    case OperationState::kFailed: return "failed";
-    case OperationState::kCancelled: return "cancelled";
+    case OperationState::kQueued:
+      return "queued";
+    case OperationState::kRunning:
+      return "running";
+    case OperationState::kSucceeded:
+      return "succeeded";
+    case OperationState::kFailed:
+      return "failed";
+    case OperationState::kCancelled:
+      return "cancelled";
   }
   return "unknown";
 }
@@ -88,13 +94,12 @@ absl::StatusOr<Operation> JobQueue::Known(const std::string& id,
   const auto found = entries_.find(id);
   if (found == entries_.end()) return absl::NotFoundError("");
   if (found->second->operation.request.request != request.request) {
-    return WithField(
-        WithReason(absl::InvalidArgumentError(StrCat(
-                       "request_id \"", request.request_id, "\" was used for another ",
-                       request.method, " request (operations/", id,
-                       "): give each request an id of its own, or leave it empty")),
-                   "REQUEST_ID_REUSED"),
-        "request_id");
+    return WithField(WithReason(absl::InvalidArgumentError(StrCat(
+                                    "request_id \"", request.request_id, "\" was used for another ",
+                                    request.method, " request (operations/", id,
+                                    "): give each request an id of its own, or leave it empty")),
+                                "REQUEST_ID_REUSED"),
+                     "request_id");
   }
   return found->second->operation;
 }
@@ -126,13 +131,12 @@ absl::StatusOr<Operation> JobQueue::Submit(OperationRequest request) {
   }
   if (draining_) return Draining();
   if (static_cast<int64_t>(queue_.size()) >= options_.max_queued) {
-    return WithReason(
-        WithRetryAfter(absl::ResourceExhaustedError(
-                           StrCat("the queue is full (", options_.max_queued,
-                                  " operations wait): try again in a few seconds, or raise "
-                                  "--max-queued-operations")),
-                       options_.retry_after),
-        "QUEUE_FULL");
+    return WithReason(WithRetryAfter(absl::ResourceExhaustedError(StrCat(
+                                         "the queue is full (", options_.max_queued,
+                                         " operations wait): try again in a few seconds, or raise "
+                                         "--max-queued-operations")),
+                                     options_.retry_after),
+                      "QUEUE_FULL");
   }
   if (!factories_.contains(request.method)) {
     return absl::InternalError(StrCat("no factory makes jobs for ", request.method));

@@ -1,8 +1,9 @@
 // A bounded queue of jobs, the workers that run them, and the operations by which callers see them.
 //
-// Thread-safe. Callbacks run on the queue's threads or inside the call that registers them; they must
-// be quick and must not call back into the queue. Nothing grows without bound: `max_queued` jobs wait,
-// `max_operations` operations are remembered (the oldest finished one is forgotten first).
+// Thread-safe. Callbacks run on the queue's threads or inside the call that registers them; they
+// must be quick and must not call back into the queue. Nothing grows without bound: `max_queued`
+// jobs wait, `max_operations` operations are remembered (the oldest finished one is forgotten
+// first).
 #pragma once
 
 #include <cstdint>
@@ -33,8 +34,8 @@ using JobFactory = std::function<absl::StatusOr<Job>(const OperationRequest&)>;
 class JobQueue {
  public:
   struct Options {
-    int workers = 2;            // at least 1
-    int64_t max_queued = 64;    // more: RESOURCE_EXHAUSTED with a time to try again
+    int workers = 2;          // at least 1
+    int64_t max_queued = 64;  // more: RESOURCE_EXHAUSTED with a time to try again
     int64_t max_operations = 4096;
     absl::Duration retry_after = absl::Seconds(5);
   };
@@ -65,8 +66,8 @@ class JobQueue {
   // No call of the observer is running or follows when this returns. OK for a ticket already gone.
   void Unobserve(int64_t ticket);
 
-  // Refuses new work; returns when everything accepted is done or `timeout` has passed, then cancels
-  // the rest, which ends as FAILED with UNAVAILABLE, and waits for it to stop.
+  // Refuses new work; returns when everything accepted is done or `timeout` has passed, then
+  // cancels the rest, which ends as FAILED with UNAVAILABLE, and waits for it to stop.
   void Drain(absl::Duration timeout);
 
  private:

@@ -68,8 +68,8 @@ struct Operation {
   OperationProgress progress;
 };
 
-// The next step of the fold: what `event` makes of the operation. A terminal state beats every event
-// after it.
+// The next step of the fold: what `event` makes of the operation. A terminal state beats every
+// event after it.
 void Advance(const OperationEvent& event, Operation& operation);
 
 // The operation that a sequence of events makes. INTERNAL when it does not begin with kCreated.

@@ -62,8 +62,7 @@ absl::StatusOr<const Family*> ParseFamily(const Fields& fields) {
   const Family* family = FindFamily(model_type);
   if (family != nullptr) return family;
   const std::string supported = absl::StrJoin(
-      Families(), ", ",
-      [](std::string* out, const Family& row) { out->append(row.model_type); });
+      Families(), ", ", [](std::string* out, const Family& row) { out->append(row.model_type); });
   const std::string explanation = StrCat("supported are: ", supported);
   if (model_type.empty()) return fields.Invalid("model_type", explanation);
   return fields.Unimplemented("model_type", explanation);
@@ -77,30 +76,30 @@ absl::Status ParseHeads(const Fields& fields, const Family& family, ModelConfig&
   if (config.num_heads % config.num_kv_heads != 0) {
     return fields.Invalid("num_key_value_heads",
                           StrCat("it must divide num_attention_heads, ", config.num_heads,
-                                       config.num_kv_heads == kv_heads ? " (the default)" : ""));
+                                 config.num_kv_heads == kv_heads ? " (the default)" : ""));
   }
   ASSIGN_OR_RETURN(config.head_dim, fields.IntegerOr("head_dim", family.head_dim, 2, kMaxHeads));
   if (config.head_dim == 0) {
     if (config.hidden_size % config.num_heads != 0) {
-      return fields.Invalid("num_attention_heads",
-                            StrCat("without head_dim it must divide hidden_size, ",
-                                         config.hidden_size));
+      return fields.Invalid(
+          "num_attention_heads",
+          StrCat("without head_dim it must divide hidden_size, ", config.hidden_size));
     }
     config.head_dim = config.hidden_size / config.num_heads;
   }
   if (config.head_dim % 2 != 0) {
     return fields.Invalid("head_dim", StrCat("heads of an even size are needed to rotate "
-                                                   "them; this model's have ", config.head_dim));
+                                             "them; this model's have ",
+                                             config.head_dim));
   }
   if (config.num_heads * config.head_dim > kMaxWidth) {
-    return fields.Invalid("head_dim", StrCat("all ", config.num_heads,
-                                                   " heads together may have ", kMaxWidth,
-                                                   " channels"));
+    return fields.Invalid("head_dim", StrCat("all ", config.num_heads, " heads together may have ",
+                                             kMaxWidth, " channels"));
   }
   config.attention_scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
   if (family.query_pre_attn_scalar > 0.0) {
-    ASSIGN_OR_RETURN(const double scalar, fields.PositiveOr("query_pre_attn_scalar",
-                                                            family.query_pre_attn_scalar));
+    ASSIGN_OR_RETURN(const double scalar,
+                     fields.PositiveOr("query_pre_attn_scalar", family.query_pre_attn_scalar));
     config.attention_scale = 1.0 / std::sqrt(scalar);
   }
   return absl::OkStatus();
@@ -111,8 +110,8 @@ absl::Status ParseSizes(const Fields& fields, const Family& family, ModelConfig&
   ASSIGN_OR_RETURN(config.hidden_size, fields.Integer("hidden_size", 1, kMaxWidth));
   ASSIGN_OR_RETURN(config.intermediate_size, fields.Integer("intermediate_size", 1, kMaxWidth));
   ASSIGN_OR_RETURN(config.num_layers, fields.Integer("num_hidden_layers", 1, kMaxLayers));
-  ASSIGN_OR_RETURN(config.max_positions, fields.IntegerOr("max_position_embeddings",
-                                                          family.max_positions, 1, kMaxInt32));
+  ASSIGN_OR_RETURN(config.max_positions,
+                   fields.IntegerOr("max_position_embeddings", family.max_positions, 1, kMaxInt32));
   return ParseHeads(fields, family, config);
 }
 
@@ -147,14 +146,14 @@ absl::Status ParseLayerTypes(const Fields& fields, ModelConfig& config) {
   const auto& types = fields.Get("layer_types");
   if (!types.is_array() || types.size() != static_cast<size_t>(config.num_layers)) {
     return fields.Invalid("layer_types", StrCat("it must list the kind of each of the ",
-                                                      config.num_layers, " layers"));
+                                                config.num_layers, " layers"));
   }
   for (size_t layer = 0; layer < types.size(); ++layer) {
     const bool sliding = types[layer] == "sliding_attention";
     if (!sliding && types[layer] != "full_attention") {
-      return fields.Unimplemented(
-          "layer_types", StrCat("layer ", layer, " is neither \"full_attention\" nor "
-                                      "\"sliding_attention\""));
+      return fields.Unimplemented("layer_types", StrCat("layer ", layer,
+                                                        " is neither \"full_attention\" nor "
+                                                        "\"sliding_attention\""));
     }
     config.sliding[layer] = sliding;
   }
@@ -167,9 +166,9 @@ absl::Status ParseWindows(const Fields& fields, const Family& family, ModelConfi
   if (!fields.Get("layer_types").is_null()) {
     RETURN_IF_ERROR(ParseLayerTypes(fields, config));
   } else {
-    ASSIGN_OR_RETURN(const int64_t pattern,
-                     fields.IntegerOr("sliding_window_pattern", family.sliding_window_pattern, 1,
-                                      kMaxInt32));
+    ASSIGN_OR_RETURN(
+        const int64_t pattern,
+        fields.IntegerOr("sliding_window_pattern", family.sliding_window_pattern, 1, kMaxInt32));
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
       config.sliding[static_cast<size_t>(layer)] = (layer + 1) % pattern != 0;
     }

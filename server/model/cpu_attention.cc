@@ -261,8 +261,8 @@ SECATEUR_INLINE void RunTask(const Task& task, const Strides& strides, const Att
   PackValues<Isa>(task.value, strides.value, task.length, shape.head_dim, scratch.values);
   for (int64_t head = 0; head < shape.heads / shape.kv_heads; ++head) {
     for (int64_t t0 = 0; t0 < task.length; t0 += Isa::kRows) {
-      AttendRows<Isa>(task.query + head * shape.head_dim, task.out + head * shape.head_dim,
-                      strides, t0, task.length, shape, scratch);
+      AttendRows<Isa>(task.query + head * shape.head_dim, task.out + head * shape.head_dim, strides,
+                      t0, task.length, shape, scratch);
     }
   }
 }

@@ -21,11 +21,11 @@ struct HeadRows {
 };
 
 struct AttentionShape {
-  int64_t heads = 0;     // of queries; a multiple of kv_heads
+  int64_t heads = 0;  // of queries; a multiple of kv_heads
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  int64_t window = 0;    // positions a query sees, itself included; 0: all before it
-  float scale = 0.0F;    // of query times key
+  int64_t window = 0;  // positions a query sees, itself included; 0: all before it
+  float scale = 0.0F;  // of query times key
 };
 
 // Bytes that one thread needs for a sequence of `length`: grows with it.

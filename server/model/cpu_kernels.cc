@@ -72,8 +72,7 @@ void AddRow(const float* x, const float* delta, int64_t width, float* sum) {
 }
 
 SECATEUR_VECTORIZED
-void AddNormedRow(const float* x, const float* delta, const Norm& norm, int64_t width,
-                  float* sum) {
+void AddNormedRow(const float* x, const float* delta, const Norm& norm, int64_t width, float* sum) {
   const float scale = InverseRms(delta, width, norm.eps);
   const float* weight = norm.weight;
   const float offset = norm.offset;

@@ -35,10 +35,7 @@ at::Tensor WindowMask(int64_t length, int64_t window, const at::Device& device) 
 
 // Rows begin..end of x as [1, heads, length, head_dim].
 at::Tensor Heads(const at::Tensor& x, int64_t begin, int64_t end, int64_t head_dim) {
-  return x.narrow(0, begin, end - begin)
-      .unflatten(1, {-1, head_dim})
-      .transpose(0, 1)
-      .unsqueeze(0);
+  return x.narrow(0, begin, end - begin).unflatten(1, {-1, head_dim}).transpose(0, 1).unsqueeze(0);
 }
 
 // One tensor over the rows of several that lie behind one another; undefined where they do not.
@@ -78,8 +75,7 @@ bool FitsScratch(const cpu::AttentionShape& shape, const std::vector<int64_t>& o
 
 // Rows begin..end of `out` by libtorch's attention.
 void AttendSequence(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                    int64_t begin, int64_t end, const cpu::AttentionShape& shape,
-                    at::Tensor& out) {
+                    int64_t begin, int64_t end, const cpu::AttentionShape& shape, at::Tensor& out) {
   const int64_t length = end - begin;
   std::optional<at::Tensor> mask;
   if (shape.window > 0 && length > shape.window) {

@@ -20,9 +20,9 @@ absl::Status ParseLlama3(const Fields& fields, const Fields& top, int64_t max_po
   }
   const std::string_view key = "original_max_position_embeddings";
   // Transformers lets the key outside the object win.
-  ASSIGN_OR_RETURN(rope.original_max_positions,
-                   (top.Get(key).is_null() ? fields : top)
-                       .IntegerOr(key, max_positions, 1, kMaxPositions));
+  ASSIGN_OR_RETURN(
+      rope.original_max_positions,
+      (top.Get(key).is_null() ? fields : top).IntegerOr(key, max_positions, 1, kMaxPositions));
   return absl::OkStatus();
 }
 
@@ -93,8 +93,7 @@ absl::Status ParseRope(const Fields& fields, const Family& family, ModelConfig& 
                      fields.PositiveOr("rope_local_base_freq", family.local_rope_theta));
     return ParseByLayerType(fields, theta, local_theta, config);
   }
-  const std::string_view key =
-      Present(fields, "rope_scaling") ? "rope_scaling" : "rope_parameters";
+  const std::string_view key = Present(fields, "rope_scaling") ? "rope_scaling" : "rope_parameters";
   ASSIGN_OR_RETURN(config.rope, ParseAt(fields, key, fields, theta, config.max_positions));
   return absl::OkStatus();
 }

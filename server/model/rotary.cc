@@ -14,11 +14,10 @@ at::Tensor ScaleLlama3(const RopeConfig& rope, const at::Tensor& frequency) {
   const double short_wave = context / rope.high_freq_factor;
   const at::Tensor wave = 2.0 * std::numbers::pi / frequency;
   const at::Tensor slowed = at::where(wave > long_wave, frequency / rope.factor, frequency);
-  const at::Tensor blend = (context / wave - rope.low_freq_factor) /
-                           (rope.high_freq_factor - rope.low_freq_factor);
+  const at::Tensor blend =
+      (context / wave - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
   const at::Tensor blended = (1.0 - blend) * slowed / rope.factor + blend * slowed;
-  const at::Tensor between =
-      at::logical_not(wave < short_wave) * at::logical_not(wave > long_wave);
+  const at::Tensor between = at::logical_not(wave < short_wave) * at::logical_not(wave > long_wave);
   return at::where(between, blended, slowed);
 }
 
@@ -26,9 +25,12 @@ at::Tensor Frequencies(const RopeConfig& rope, int64_t head_dim) {
   const at::Tensor exponent = at::arange(0, head_dim, 2, at::kFloat) / head_dim;
   const at::Tensor frequency = 1.0 / at::pow(rope.theta, exponent);
   switch (rope.scaling) {
-    case RopeConfig::Scaling::kNone: return frequency;
-    case RopeConfig::Scaling::kLinear: return frequency / rope.factor;
-    case RopeConfig::Scaling::kLlama3: return ScaleLlama3(rope, frequency);
+    case RopeConfig::Scaling::kNone:
+      return frequency;
+    case RopeConfig::Scaling::kLinear:
+      return frequency / rope.factor;
+    case RopeConfig::Scaling::kLlama3:
+      return ScaleLlama3(rope, frequency);
   }
   return frequency;
 }

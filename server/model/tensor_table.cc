@@ -28,32 +28,50 @@ constexpr Extent kHidden = Extent::kHidden;
 constexpr Row kLayerRows[] = {
     {TensorRole::kInputNorm, "input_layernorm.weight", {kHidden, kNone}},
     {TensorRole::kQuery, "self_attn.q_proj.weight", {Extent::kQueryRows, kHidden}},
-    {TensorRole::kQueryBias, "self_attn.q_proj.bias", {Extent::kQueryRows, kNone},
+    {TensorRole::kQueryBias,
+     "self_attn.q_proj.bias",
+     {Extent::kQueryRows, kNone},
      &ModelConfig::attention_bias},
     {TensorRole::kKey, "self_attn.k_proj.weight", {Extent::kKvRows, kHidden}},
-    {TensorRole::kKeyBias, "self_attn.k_proj.bias", {Extent::kKvRows, kNone},
+    {TensorRole::kKeyBias,
+     "self_attn.k_proj.bias",
+     {Extent::kKvRows, kNone},
      &ModelConfig::attention_bias},
     {TensorRole::kValue, "self_attn.v_proj.weight", {Extent::kKvRows, kHidden}},
-    {TensorRole::kValueBias, "self_attn.v_proj.bias", {Extent::kKvRows, kNone},
+    {TensorRole::kValueBias,
+     "self_attn.v_proj.bias",
+     {Extent::kKvRows, kNone},
      &ModelConfig::attention_bias},
-    {TensorRole::kQueryNorm, "self_attn.q_norm.weight", {Extent::kHeadDim, kNone},
+    {TensorRole::kQueryNorm,
+     "self_attn.q_norm.weight",
+     {Extent::kHeadDim, kNone},
      &ModelConfig::qk_norm},
-    {TensorRole::kKeyNorm, "self_attn.k_norm.weight", {Extent::kHeadDim, kNone},
+    {TensorRole::kKeyNorm,
+     "self_attn.k_norm.weight",
+     {Extent::kHeadDim, kNone},
      &ModelConfig::qk_norm},
     {TensorRole::kOutput, "self_attn.o_proj.weight", {kHidden, Extent::kQueryRows}},
-    {TensorRole::kOutputBias, "self_attn.o_proj.bias", {kHidden, kNone},
+    {TensorRole::kOutputBias,
+     "self_attn.o_proj.bias",
+     {kHidden, kNone},
      &ModelConfig::attention_bias},
-    {TensorRole::kPostAttentionNorm, "post_attention_layernorm.weight", {kHidden, kNone},
+    {TensorRole::kPostAttentionNorm,
+     "post_attention_layernorm.weight",
+     {kHidden, kNone},
      &ModelConfig::post_norms},
     {TensorRole::kPreFfnNorm, "", {kHidden, kNone}},
     {TensorRole::kGate, "mlp.gate_proj.weight", {Extent::kNeurons, kHidden}},
-    {TensorRole::kGateBias, "mlp.gate_proj.bias", {Extent::kNeurons, kNone},
+    {TensorRole::kGateBias,
+     "mlp.gate_proj.bias",
+     {Extent::kNeurons, kNone},
      &ModelConfig::mlp_bias},
     {TensorRole::kUp, "mlp.up_proj.weight", {Extent::kNeurons, kHidden}},
     {TensorRole::kUpBias, "mlp.up_proj.bias", {Extent::kNeurons, kNone}, &ModelConfig::mlp_bias},
     {TensorRole::kDown, "mlp.down_proj.weight", {kHidden, Extent::kNeurons}},
     {TensorRole::kDownBias, "mlp.down_proj.bias", {kHidden, kNone}, &ModelConfig::mlp_bias},
-    {TensorRole::kPostFfnNorm, "post_feedforward_layernorm.weight", {kHidden, kNone},
+    {TensorRole::kPostFfnNorm,
+     "post_feedforward_layernorm.weight",
+     {kHidden, kNone},
      &ModelConfig::post_norms},
 };
 
@@ -64,13 +82,20 @@ constexpr Row kHeadRow = {TensorRole::kHead, "lm_head.weight", {Extent::kVocabul
 
 std::pair<int64_t, Axis> Measure(Extent extent, const ModelConfig& config) {
   switch (extent) {
-    case Extent::kNone: return {1, Axis::kOther};
-    case Extent::kHidden: return {config.hidden_size, Axis::kOther};
-    case Extent::kNeurons: return {config.intermediate_size, Axis::kNeuron};
-    case Extent::kQueryRows: return {config.num_heads * config.head_dim, Axis::kOther};
-    case Extent::kKvRows: return {config.num_kv_heads * config.head_dim, Axis::kOther};
-    case Extent::kHeadDim: return {config.head_dim, Axis::kOther};
-    case Extent::kVocabulary: return {config.vocabulary_size, Axis::kVocabulary};
+    case Extent::kNone:
+      return {1, Axis::kOther};
+    case Extent::kHidden:
+      return {config.hidden_size, Axis::kOther};
+    case Extent::kNeurons:
+      return {config.intermediate_size, Axis::kNeuron};
+    case Extent::kQueryRows:
+      return {config.num_heads * config.head_dim, Axis::kOther};
+    case Extent::kKvRows:
+      return {config.num_kv_heads * config.head_dim, Axis::kOther};
+    case Extent::kHeadDim:
+      return {config.head_dim, Axis::kOther};
+    case Extent::kVocabulary:
+      return {config.vocabulary_size, Axis::kVocabulary};
   }
   return {1, Axis::kOther};
 }
@@ -106,8 +131,7 @@ std::vector<TensorInfo> TensorTable(const ModelConfig& config) {
       if (row.exists != nullptr && !(config.*row.exists)) continue;
       const std::string_view own = family != nullptr ? family->pre_ffn_norm : "";
       const std::string_view name = row.name.empty() ? own : row.name;
-      table.push_back(
-          MakeInfo(row, StrCat("model.layers.", layer, ".", name), layer, config));
+      table.push_back(MakeInfo(row, StrCat("model.layers.", layer, ".", name), layer, config));
     }
   }
   table.push_back(MakeInfo(kFinalNormRow, std::string(kFinalNormRow.name), -1, config));

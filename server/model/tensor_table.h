@@ -12,16 +12,34 @@ namespace secateur {
 
 enum class Axis {
   kOther,
-  kNeuron,      // FFN neurons of `layer`
+  kNeuron,  // FFN neurons of `layer`
   kVocabulary,
 };
 
 enum class TensorRole {
-  kEmbedding, kFinalNorm, kHead,
-  kInputNorm, kPostAttentionNorm, kPreFfnNorm, kPostFfnNorm,
-  kQuery, kKey, kValue, kOutput, kQueryNorm, kKeyNorm,
-  kQueryBias, kKeyBias, kValueBias, kOutputBias,
-  kGate, kUp, kDown, kGateBias, kUpBias, kDownBias,
+  kEmbedding,
+  kFinalNorm,
+  kHead,
+  kInputNorm,
+  kPostAttentionNorm,
+  kPreFfnNorm,
+  kPostFfnNorm,
+  kQuery,
+  kKey,
+  kValue,
+  kOutput,
+  kQueryNorm,
+  kKeyNorm,
+  kQueryBias,
+  kKeyBias,
+  kValueBias,
+  kOutputBias,
+  kGate,
+  kUp,
+  kDown,
+  kGateBias,
+  kUpBias,
+  kDownBias,
 };
 
 struct TensorInfo {

@@ -71,8 +71,7 @@ absl::StatusOr<std::vector<double>> TokenNll(const ModelConfig& config, const Ou
       const int64_t count = std::min(chunk, total - begin);
       const auto device = hidden.device();
       at::Tensor block = logits.narrow(0, 0, count);
-      at::mm_out(block,
-                 hidden.index_select(0, IndexTensor(predictions.rows, begin, count, device)),
+      at::mm_out(block, hidden.index_select(0, IndexTensor(predictions.rows, begin, count, device)),
                  outer.head.t());
       const at::Tensor chosen =
           block.gather(1, IndexTensor(predictions.targets, begin, count, device).unsqueeze(1))

@@ -19,21 +19,21 @@ absl::Status CheckSequence(const ModelConfig& config, const PackedBatch& batch, 
   const int64_t begin = batch.offsets[index];
   const int64_t end = batch.offsets[index + 1];
   if (end <= begin || begin < 0 || end > batch.tokens()) {
-    return absl::InvalidArgumentError(
-        StrCat("sequence ", index, " is empty or outside the batch: tokens ", begin, " to ",
-                     end, " of ", batch.tokens()));
+    return absl::InvalidArgumentError(StrCat("sequence ", index,
+                                             " is empty or outside the batch: tokens ", begin,
+                                             " to ", end, " of ", batch.tokens()));
   }
   if (end - begin > config.max_positions) {
     return absl::InvalidArgumentError(StrCat("sequence ", index, " has ", end - begin,
-                                                   " tokens; the model has ",
-                                                   config.max_positions, " positions"));
+                                             " tokens; the model has ", config.max_positions,
+                                             " positions"));
   }
   for (int64_t token = begin; token < end; ++token) {
     const int32_t id = batch.ids[static_cast<size_t>(token)];
     if (id < 0 || id >= config.vocabulary_size) {
-      return absl::InvalidArgumentError(
-          StrCat("sequence ", index, " holds the token id ", id, " at position ",
-                       token - begin, "; the vocabulary has ", config.vocabulary_size));
+      return absl::InvalidArgumentError(StrCat("sequence ", index, " holds the token id ", id,
+                                               " at position ", token - begin,
+                                               "; the vocabulary has ", config.vocabulary_size));
     }
   }
   return absl::OkStatus();
@@ -42,9 +42,9 @@ absl::Status CheckSequence(const ModelConfig& config, const PackedBatch& batch, 
 absl::Status CheckBatch(const ModelConfig& config, const PackedBatch& batch) {
   const auto& offsets = batch.offsets;
   if (offsets.size() < 2 || offsets.front() != 0 || offsets.back() != batch.tokens()) {
-    return absl::InvalidArgumentError(StrCat(
-        "the offsets of a batch run from 0 to its ", batch.tokens(), " tokens, and there are ",
-        offsets.size(), " of them"));
+    return absl::InvalidArgumentError(StrCat("the offsets of a batch run from 0 to its ",
+                                             batch.tokens(), " tokens, and there are ",
+                                             offsets.size(), " of them"));
   }
   for (size_t i = 0; i + 1 < offsets.size(); ++i) {
     RETURN_IF_ERROR(CheckSequence(config, batch, i));
@@ -91,9 +91,8 @@ int64_t Bytes(const at::Tensor& tensor) {
 
 int64_t Bytes(const LayerWeights& layer) {
   int64_t bytes = 0;
-  for (const at::Tensor* norm : {&layer.input_norm, &layer.post_attention_norm,
-                                 &layer.pre_ffn_norm, &layer.post_ffn_norm, &layer.query_norm,
-                                 &layer.key_norm}) {
+  for (const at::Tensor* norm : {&layer.input_norm, &layer.post_attention_norm, &layer.pre_ffn_norm,
+                                 &layer.post_ffn_norm, &layer.query_norm, &layer.key_norm}) {
     bytes += Bytes(*norm);
   }
   for (const LinearWeights* linear : {&layer.query, &layer.key, &layer.value, &layer.output,
@@ -243,8 +242,8 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Load(
   const int64_t total =
       CountParameters(config) * static_cast<int64_t>(c10::elementSize(ComputeType(device)));
   const auto report = [&] {
-    context.Report({.phase = "load", .done = model->resident_bytes(), .total = total,
-                    .unit = "bytes"});
+    context.Report(
+        {.phase = "load", .done = model->resident_bytes(), .total = total, .unit = "bytes"});
     return context.CheckCancelled();
   };
   ASSIGN_OR_RETURN(model->outer_, LoadOuter(model->folder(), device));

@@ -70,8 +70,8 @@ class Transformer {
 };
 
 // Negative log-likelihoods in nats of each token given those before it, sequence by sequence (the
-// first token of a sequence has none): vocabulary rows are processed in bounded chunks of positions,
-// so that no [tokens, vocabulary] tensor exists.
+// first token of a sequence has none): vocabulary rows are processed in bounded chunks of
+// positions, so that no [tokens, vocabulary] tensor exists.
 absl::StatusOr<std::vector<double>> TokenNll(const ModelConfig& config, const OuterWeights& outer,
                                              const at::Tensor& hidden, const PackedBatch& batch);
 

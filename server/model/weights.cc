@@ -27,8 +27,7 @@ absl::StatusOr<nlohmann::ordered_json> ReadConfig(const std::string& folder) {
   ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
   if (file->bytes().size() > kMaxConfigBytes) {
     return absl::InvalidArgumentError(StrCat(path, " has ", file->bytes().size(),
-                                                   " bytes; at most ", kMaxConfigBytes,
-                                                   " are allowed"));
+                                             " bytes; at most ", kMaxConfigBytes, " are allowed"));
   }
   try {
     return nlohmann::ordered_json::parse(file->bytes());
@@ -47,14 +46,14 @@ bool IsFloat(DType dtype) {
 
 absl::Status CheckTensor(const TensorInfo& expected, const TensorView& found) {
   if (found.shape != expected.shape) {
-    return absl::InvalidArgumentError(
-        StrCat("tensor \"", expected.name, "\" has the shape ", ShapeText(found.shape),
-                     "; config.json asks for ", ShapeText(expected.shape)));
+    return absl::InvalidArgumentError(StrCat("tensor \"", expected.name, "\" has the shape ",
+                                             ShapeText(found.shape), "; config.json asks for ",
+                                             ShapeText(expected.shape)));
   }
   if (!IsFloat(found.dtype)) {
     return absl::UnimplementedError(StrCat("tensor \"", expected.name, "\" has the type ",
-                                                 DTypeName(found.dtype),
-                                                 "; supported are BF16, F16 and F32"));
+                                           DTypeName(found.dtype),
+                                           "; supported are BF16, F16 and F32"));
   }
   return absl::OkStatus();
 }
@@ -72,17 +71,17 @@ absl::Status CheckTensors(const ModelConfig& config, const std::vector<TensorInf
     expected.emplace(info.name, &info);
     const auto tensor = found.find(info.name);
     if (tensor == found.end()) {
-      return absl::InvalidArgumentError(
-          StrCat("tensor \"", info.name, "\" is missing; config.json asks for one of shape ",
-                       ShapeText(info.shape)));
+      return absl::InvalidArgumentError(StrCat("tensor \"", info.name,
+                                               "\" is missing; config.json asks for one of shape ",
+                                               ShapeText(info.shape)));
     }
     RETURN_IF_ERROR(CheckTensor(info, tensor->second));
   }
   for (const auto& [name, view] : found) {
     if (expected.contains(name) || IsRedundant(name, config)) continue;
-    return absl::InvalidArgumentError(StrCat(
-        "tensor \"", name, "\" of shape ", ShapeText(view.shape), " is unknown: a ",
-        config.model_type, " model with this config.json has no such tensor"));
+    return absl::InvalidArgumentError(
+        StrCat("tensor \"", name, "\" of shape ", ShapeText(view.shape), " is unknown: a ",
+               config.model_type, " model with this config.json has no such tensor"));
   }
   return absl::OkStatus();
 }
@@ -107,9 +106,8 @@ void Fill(const TensorView& source, at::Tensor target) {
 class LayerLoader {
  public:
   LayerLoader(const ModelFolder& folder, int64_t layer, const Device& device)
-      : folder_(folder), options_(at::TensorOptions()
-                                      .device(TorchDevice(device))
-                                      .dtype(ComputeType(device))) {
+      : folder_(folder),
+        options_(at::TensorOptions().device(TorchDevice(device)).dtype(ComputeType(device))) {
     for (const TensorInfo& info : folder.table()) {
       if (info.layer == layer) infos_.emplace(info.role, &info);
     }
@@ -165,8 +163,8 @@ absl::StatusOr<Device> Device::Parse(const std::string& text) {
   }
   if (index >= devices) {
     return absl::InvalidArgumentError(StrCat("device \"", text, "\" does not exist: there ",
-                                                   devices == 1 ? "is " : "are ", devices,
-                                                   " CUDA devices for this build"));
+                                             devices == 1 ? "is " : "are ", devices,
+                                             " CUDA devices for this build"));
   }
   return Device{StrCat("cuda:", index)};
 }
@@ -186,9 +184,9 @@ absl::StatusOr<std::shared_ptr<const ModelFolder>> ModelFolder::Open(const std::
   ASSIGN_OR_RETURN(SafetensorsFolder tensors, SafetensorsFolder::Open(folder));
   // The tensors are counted before the table is made: a hostile number of layers costs nothing.
   if (config->num_layers > static_cast<int64_t>(tensors.tensors().size())) {
-    return absl::InvalidArgumentError(StrCat(
-        folder, ": config.json: \"num_hidden_layers\" is ", config->num_layers, ": there are only ",
-        tensors.tensors().size(), " tensors"));
+    return absl::InvalidArgumentError(StrCat(folder, ": config.json: \"num_hidden_layers\" is ",
+                                             config->num_layers, ": there are only ",
+                                             tensors.tensors().size(), " tensors"));
   }
   std::vector<TensorInfo> table = TensorTable(*config);
   const absl::Status checked = CheckTensors(*config, table, tensors.tensors());
@@ -199,16 +197,17 @@ absl::StatusOr<std::shared_ptr<const ModelFolder>> ModelFolder::Open(const std::
                     : dtype == DType::kF16 ? "float16"
                                            : "bfloat16";
   }
-  return std::shared_ptr<const ModelFolder>(
-      new ModelFolder(folder, *std::move(config), std::move(json), std::move(table),
-                      std::move(tensors)));
+  return std::shared_ptr<const ModelFolder>(new ModelFolder(
+      folder, *std::move(config), std::move(json), std::move(table), std::move(tensors)));
 }
 
 absl::StatusOr<LayerWeights> LoadLayer(const ModelFolder& folder, int64_t layer,
                                        const Device& device) {
   if (layer < 0 || layer >= folder.config().num_layers) {
-    return absl::InvalidArgumentError(StrCat("layer ", layer, " does not exist: the model "
-                                                   "has ", folder.config().num_layers));
+    return absl::InvalidArgumentError(StrCat("layer ", layer,
+                                             " does not exist: the model "
+                                             "has ",
+                                             folder.config().num_layers));
   }
   return GuardTorch([&] {
     using Role = TensorRole;

@@ -30,9 +30,8 @@ constexpr int64_t kEvaluateTokens = 256;
 // One build: its inputs, and the manifest as it comes together.
 class ExpertBuilder {
  public:
-  ExpertBuilder(ResidentModel& model, const PlannedExpert& planned,
-                const ComposedRequest& composed, const BuildOptions& options, Stores stores,
-                RunContext& context)
+  ExpertBuilder(ResidentModel& model, const PlannedExpert& planned, const ComposedRequest& composed,
+                const BuildOptions& options, Stores stores, RunContext& context)
       : model_(model),
         planned_(planned),
         composed_(composed),
@@ -254,8 +253,7 @@ absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertReque
   context.Report({"compose", 0, 1, "masks"});
   ASSIGN_OR_RETURN(const ComposedRequest composed,
                    ComposeRequest(model, request, std::move(sources), stores));
-  ASSIGN_OR_RETURN(const PlannedExpert planned,
-                   PlanSize(model, request, composed, request.budget));
+  ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));
   ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(planned.expert_id, context));
   std::optional<StoredExpert> expert = stores.experts.Find(planned.expert_id);
   if (expert && !options.refresh) {

@@ -22,11 +22,10 @@ struct BuildOptions {
 // The expert of this request if it has been made: nothing is computed but its id. Absent also when
 // a profile is missing.
 absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& model,
-                                                       const ExpertRequest& request,
-                                                       Stores stores);
+                                                       const ExpertRequest& request, Stores stores);
 
-// Makes what is missing and publishes. Errors as PlanExpert and the operation errors of CreateExpert in
-// the API. A cancelled or failed build leaves nothing behind.
+// Makes what is missing and publishes. Errors as PlanExpert and the operation errors of
+// CreateExpert in the API. A cancelled or failed build leaves nothing behind.
 absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertRequest& request,
                                          const BuildOptions& options, Stores stores,
                                          RunContext& context);

@@ -22,7 +22,8 @@ class TokenProgress {
   void Add(const TokenBlock& block) {
     tokens_ += static_cast<int64_t>(block.ids.size());
     for (const int64_t bytes : block.text_bytes) bytes_ += bytes;
-    const double ratio = bytes_ > 0 ? static_cast<double>(tokens_) / static_cast<double>(bytes_) : 1;
+    const double ratio =
+        bytes_ > 0 ? static_cast<double>(tokens_) / static_cast<double>(bytes_) : 1;
     const auto estimate = static_cast<int64_t>(ratio * static_cast<double>(total_bytes_));
     context_.Report({"profile", tokens_, std::max(estimate, tokens_), "tokens"});
   }

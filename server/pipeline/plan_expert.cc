@@ -87,7 +87,8 @@ absl::StatusOr<Size> SizeForSigma(const ResidentModel& model, const RemovalOrder
   const std::vector<int64_t> counts = IrrelevantCounts(order, sigma);
   const int64_t m = model.config().intermediate_size;
   const int64_t removable = *std::min_element(counts.begin(), counts.end());
-  const int64_t width = std::max((m - removable + alignment - 1) / alignment, int64_t{1}) * alignment;
+  const int64_t width =
+      std::max((m - removable + alignment - 1) / alignment, int64_t{1}) * alignment;
   if (width >= m) return SigmaTooSmall(order, sigma, alignment);
   return SizeAtWidth(model.config(), width, StoredItemSize(model.folder()));
 }
@@ -138,8 +139,8 @@ absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertR
                      SizeForBudget(model, std::get<Budget>(budget), request.alignment));
   }
   if (request.rule == Rule::kCusPrun) {
-    planned.sigma = SigmaForRemoved(composed.order,
-                                    model.config().intermediate_size - planned.size.width);
+    planned.sigma =
+        SigmaForRemoved(composed.order, model.config().intermediate_size - planned.size.width);
     planned.irrelevant_counts = IrrelevantCounts(composed.order, planned.sigma);
   }
   planned.mask = SelectUniform(composed.order, planned.size.width, kComposeThreads);

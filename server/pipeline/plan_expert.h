@@ -40,11 +40,10 @@ struct PlannedExpert {
 absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const Budget& budget,
                                    int64_t alignment);
 
-// `budget` replaces the request's. OUT_OF_RANGE as SizeForBudget; for sigma also when the strict sets
-// are too small to remove one aligned step, naming the smallest sigma that would do.
+// `budget` replaces the request's. OUT_OF_RANGE as SizeForBudget; for sigma also when the strict
+// sets are too small to remove one aligned step, naming the smallest sigma that would do.
 absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertRequest& request,
-                                       const ComposedRequest& composed,
-                                       const ExpertBudget& budget);
+                                       const ComposedRequest& composed, const ExpertBudget& budget);
 
 // The model's own size.
 Size BaseSize(const ResidentModel& model);

@@ -61,9 +61,9 @@ ResidentModel::ResidentModel(std::string name, std::unique_ptr<Transformer> tran
       transformer_(std::move(transformer)),
       tokenizer_(std::move(tokenizer)),
       tokenizer_digest_(tokenizer_digest),
-      digest_(std::async(std::launch::async,
-                         [this] { return DigestOfFolder(folder(), digest_context_); })
-                  .share()) {}
+      digest_(std::async(std::launch::async, [this] {
+                return DigestOfFolder(folder(), digest_context_);
+              }).share()) {}
 
 ResidentModel::~ResidentModel() {
   digest_context_.Cancel();
@@ -78,9 +78,9 @@ absl::StatusOr<std::shared_ptr<ResidentModel>> ResidentModel::Load(
   ASSIGN_OR_RETURN(std::unique_ptr<Transformer> transformer,
                    Transformer::Load(std::move(folder), device, context));
   RETURN_IF_ERROR(WarmUp(*transformer, context));
-  return std::shared_ptr<ResidentModel>(
-      new ResidentModel(std::move(name), std::move(transformer), std::move(tokenizer),
-                        Sha256Of(tokenizer_file->bytes())));
+  return std::shared_ptr<ResidentModel>(new ResidentModel(std::move(name), std::move(transformer),
+                                                          std::move(tokenizer),
+                                                          Sha256Of(tokenizer_file->bytes())));
 }
 
 std::string ResidentModel::compute_type() const {
@@ -164,9 +164,10 @@ absl::StatusOr<std::shared_ptr<ResidentModel>> ResidentModels::Get(const std::st
   if (found == models_.end()) {
     std::vector<std::string> names;
     for (const auto& [known, state] : models_) names.push_back(known);
-    return WithResource(absl::NotFoundError(StrCat("models/", name, " is not served here; there is: ",
-                                                   absl::StrJoin(names, ", "))),
-                        "secateur.dev/Model", StrCat("models/", name));
+    return WithResource(
+        absl::NotFoundError(
+            StrCat("models/", name, " is not served here; there is: ", absl::StrJoin(names, ", "))),
+        "secateur.dev/Model", StrCat("models/", name));
   }
   if (!failure_.ok()) return failure_;
   if (found->second.model == nullptr) {

@@ -68,7 +68,8 @@ class ResidentModels {
   explicit ResidentModels(Metrics& metrics) : metrics_(metrics) {}
   ~ResidentModels();
 
-  // Checks every folder (config, tensors, tokenizer) before it returns, then loads in the background.
+  // Checks every folder (config, tensors, tokenizer) before it returns, then loads in the
+  // background.
   absl::Status Start(const std::vector<ModelSource>& sources, const Device& device);
   // Waits for the loading to end; OK when all are ready.
   absl::Status WaitUntilReady();

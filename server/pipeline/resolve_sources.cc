@@ -42,13 +42,13 @@ absl::Status NoCorpus(const std::string& key, const std::string& value,
                       const std::vector<CorpusInfo>& corpora) {
   const std::vector<std::string> nearest = NearestValues(key, value, corpora);
   return WithReason(
-      WithField(absl::FailedPreconditionError(StrCat(
-                    "no calibration corpus carries ", key, "=", value, "; ",
-                    nearest.empty() ? StrCat("none carries a ", key, " label at all")
-                                    : StrCat("known values of ", key, ": ",
-                                             absl::StrJoin(nearest, ", ")),
-                    ": upload one with UploadCorpus, or choose a known value")),
-                "spec.select"),
+      WithField(
+          absl::FailedPreconditionError(StrCat(
+              "no calibration corpus carries ", key, "=", value, "; ",
+              nearest.empty() ? StrCat("none carries a ", key, " label at all")
+                              : StrCat("known values of ", key, ": ", absl::StrJoin(nearest, ", ")),
+              ": upload one with UploadCorpus, or choose a known value")),
+          "spec.select"),
       "NO_CORPUS_FOR_LABEL");
 }
 
@@ -59,13 +59,12 @@ absl::StatusOr<std::vector<ResolvedView>> DimensionViews(const ExpertRequest& re
   std::vector<ResolvedView> views;
   for (const Selection& selection : request.select) {
     for (const std::string& value : selection.values) {
-      ResolvedView view{.corpora = {},
-                        .weight = selection.weight / weight_sum /
-                                  static_cast<double>(selection.values.size())};
-      std::copy_if(corpora.begin(), corpora.end(), std::back_inserter(view.corpora),
-                   [&](const CorpusInfo& corpus) {
-                     return Carries(corpus, {selection.key, {value}, 1});
-                   });
+      ResolvedView view{
+          .corpora = {},
+          .weight = selection.weight / weight_sum / static_cast<double>(selection.values.size())};
+      std::copy_if(
+          corpora.begin(), corpora.end(), std::back_inserter(view.corpora),
+          [&](const CorpusInfo& corpus) { return Carries(corpus, {selection.key, {value}, 1}); });
       if (view.corpora.empty()) return NoCorpus(selection.key, value, corpora);
       views.push_back(std::move(view));
     }
@@ -125,9 +124,9 @@ absl::StatusOr<ResolvedSources> ResolveSources(const ExpertRequest& request,
       break;
     case RelevanceSource::kAuto:
       resolved.cell = cell_documents >= kCellDocuments;
-      resolved.reason = absl::StrFormat(
-          "%d documents carry all selected labels, which is %s %d", cell_documents,
-          resolved.cell ? "at least" : "fewer than", kCellDocuments);
+      resolved.reason =
+          absl::StrFormat("%d documents carry all selected labels, which is %s %d", cell_documents,
+                          resolved.cell ? "at least" : "fewer than", kCellDocuments);
       break;
   }
   if (resolved.cell) {

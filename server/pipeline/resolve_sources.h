@@ -16,16 +16,16 @@ struct ResolvedView {
 };
 
 struct ResolvedSources {
-  bool cell = false;                 // CELL, else COMPOSE
-  std::string reason;                // in words
-  std::vector<ResolvedView> views;   // CELL: one; COMPOSE: one for each value of each dimension
-  std::vector<CorpusInfo> corpora;   // of all views, each once, sorted by digest
-  int64_t shared_corpora = 0;        // how many are in more than one view
-  int64_t documents = 0;             // of `corpora`
+  bool cell = false;                // CELL, else COMPOSE
+  std::string reason;               // in words
+  std::vector<ResolvedView> views;  // CELL: one; COMPOSE: one for each value of each dimension
+  std::vector<CorpusInfo> corpora;  // of all views, each once, sorted by digest
+  int64_t shared_corpora = 0;       // how many are in more than one view
+  int64_t documents = 0;            // of `corpora`
 };
 
-// FAILED_PRECONDITION when no calibration corpus carries a label (the message lists the nearest known
-// values) or, for CELL, all labels.
+// FAILED_PRECONDITION when no calibration corpus carries a label (the message lists the nearest
+// known values) or, for CELL, all labels.
 absl::StatusOr<ResolvedSources> ResolveSources(const ExpertRequest& request,
                                                const CorpusStore& corpora);
 

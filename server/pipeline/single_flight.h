@@ -18,8 +18,8 @@ class SingleFlight {
   class Hold {
    public:
     Hold(SingleFlight* owner, std::string key) : owner_(owner), key_(std::move(key)) {}
-    Hold(Hold&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)),
-                                  key_(std::move(other.key_)) {}
+    Hold(Hold&& other) noexcept
+        : owner_(std::exchange(other.owner_, nullptr)), key_(std::move(other.key_)) {}
     Hold& operator=(Hold&&) = delete;
     ~Hold();
 

@@ -12,8 +12,7 @@ std::shared_ptr<const RelevanceView> ViewCache::Find(const std::string& key) {
   return found->second->view;
 }
 
-std::shared_ptr<const RelevanceView> ViewCache::Insert(const std::string& key,
-                                                       RelevanceView view) {
+std::shared_ptr<const RelevanceView> ViewCache::Insert(const std::string& key, RelevanceView view) {
   auto shared = std::make_shared<const RelevanceView>(std::move(view));
   MutexLock lock(mutex_);
   if (shared->bytes() > max_bytes_ || by_key_.contains(key)) return shared;

@@ -1,5 +1,5 @@
-// Relevance views by the digest of what they were merged from, least recently used ones dropped past
-// a limit of bytes. Thread-safe; views are immutable and live as long as somebody holds them.
+// Relevance views by the digest of what they were merged from, least recently used ones dropped
+// past a limit of bytes. Thread-safe; views are immutable and live as long as somebody holds them.
 #pragma once
 
 #include <cstdint>

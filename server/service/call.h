@@ -1,6 +1,6 @@
 // What every handler shares: gRPC's threads hand the work to a pool and go on; the work's Status
-// becomes the call's, is counted, timed and logged. A handler is four steps: check, delegate, convert,
-// count; this file does the last and the first half of the first (unknown fields).
+// becomes the call's, is counted, timed and logged. A handler is four steps: check, delegate,
+// convert, count; this file does the last and the first half of the first (unknown fields).
 #pragma once
 
 #include <atomic>

@@ -15,13 +15,17 @@ namespace {
 
 v1::OperationMetadata::State StateOf(const Operation& operation) {
   switch (operation.state) {
-    case OperationState::kQueued: return v1::OperationMetadata::QUEUED;
+    case OperationState::kQueued:
+      return v1::OperationMetadata::QUEUED;
     case OperationState::kRunning:
       return operation.cancel_requested ? v1::OperationMetadata::CANCELLING
                                         : v1::OperationMetadata::RUNNING;
-    case OperationState::kSucceeded: return v1::OperationMetadata::SUCCEEDED;
-    case OperationState::kFailed: return v1::OperationMetadata::FAILED;
-    case OperationState::kCancelled: return v1::OperationMetadata::CANCELLED;
+    case OperationState::kSucceeded:
+      return v1::OperationMetadata::SUCCEEDED;
+    case OperationState::kFailed:
+      return v1::OperationMetadata::FAILED;
+    case OperationState::kCancelled:
+      return v1::OperationMetadata::CANCELLED;
   }
   return v1::OperationMetadata::STATE_UNSPECIFIED;
 }

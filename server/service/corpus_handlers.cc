@@ -23,16 +23,17 @@ absl::StatusOr<std::optional<int64_t>> GenerationOf(const std::string& etag) {
   if (etag.empty()) return std::nullopt;
   int64_t generation = 0;
   if (absl::SimpleAtoi(etag, &generation)) return generation;
-  return WithField(absl::AbortedError(StrCat("etag \"", etag.substr(0, 64),
-                                             "\" is not one of this server: read the corpus again")),
-                   "etag");
+  return WithField(
+      absl::AbortedError(StrCat("etag \"", etag.substr(0, 64),
+                                "\" is not one of this server: read the corpus again")),
+      "etag");
 }
 
 absl::StatusOr<std::vector<std::string>> PathsOf(const JobParts& parts,
                                                  const v1::CreateCorpusRequest& request) {
   if (request.uris_size() < 1 || request.uris_size() > 256) {
-    return WithField(absl::InvalidArgumentError(StrCat("uris: ", request.uris_size(),
-                                                       " given; 1 to 256 are possible")),
+    return WithField(absl::InvalidArgumentError(
+                         StrCat("uris: ", request.uris_size(), " given; 1 to 256 are possible")),
                      "uris");
   }
   std::vector<std::string> paths;
@@ -81,16 +82,17 @@ absl::Status Delete(const ServiceParts& parts, const v1::DeleteCorpusRequest& re
   ASSIGN_OR_RETURN(const CorpusInfo corpus, parts.stores.corpora.Get(id));
   ASSIGN_OR_RETURN(const auto generation, GenerationOf(request.etag()));
   if (generation && *generation != corpus.generation) {
-    return WithField(absl::AbortedError(StrCat("etag \"", request.etag(), "\" is not the present one, \"",
-                                               EtagOf(corpus), "\": read the corpus again")),
-                     "etag");
+    return WithField(
+        absl::AbortedError(StrCat("etag \"", request.etag(), "\" is not the present one, \"",
+                                  EtagOf(corpus), "\": read the corpus again")),
+        "etag");
   }
   const std::vector<ProfileInfo> profiles = ProfilesOfCorpus(parts, corpus);
   if (!profiles.empty() && !request.force()) {
-    return WithField(absl::FailedPreconditionError(
-                         StrCat(request.name(), " has ", profiles.size(),
-                                " profiles: set force to delete them as well")),
-                     "force");
+    return WithField(
+        absl::FailedPreconditionError(StrCat(request.name(), " has ", profiles.size(),
+                                             " profiles: set force to delete them as well")),
+        "force");
   }
   for (const ProfileInfo& profile : profiles) {
     RETURN_IF_ERROR(parts.stores.profiles.Delete(profile.id()));
@@ -115,62 +117,68 @@ absl::StatusOr<Job> MakeCorpusJob(const JobParts& parts, const OperationRequest&
 SecateurService::Reactor* SecateurService::CreateCorpus(Context* context,
                                                         const v1::CreateCorpusRequest* request,
                                                         google::longrunning::Operation* response) {
-  return parts_.calls.Unary(context, "CreateCorpus", *request, [this, request, response]() -> absl::Status {
-    RETURN_IF_ERROR(CheckRequestId(request->request_id()));
-    RETURN_IF_ERROR(CorpusFromProto(request->corpus()).status());
-    ASSIGN_OR_RETURN(const std::vector<std::string> paths, PathsOf(parts_, *request));
-    for (const std::string& path : paths) RETURN_IF_ERROR(MappedFile::Open(path).status());
-    ASSIGN_OR_RETURN(*response, Submit(parts_.jobs, "CreateCorpus", "corpora",
-                                       request->request_id(), *request));
-    return absl::OkStatus();
-  });
+  return parts_.calls.Unary(
+      context, "CreateCorpus", *request, [this, request, response]() -> absl::Status {
+        RETURN_IF_ERROR(CheckRequestId(request->request_id()));
+        RETURN_IF_ERROR(CorpusFromProto(request->corpus()).status());
+        ASSIGN_OR_RETURN(const std::vector<std::string> paths, PathsOf(parts_, *request));
+        for (const std::string& path : paths) RETURN_IF_ERROR(MappedFile::Open(path).status());
+        ASSIGN_OR_RETURN(*response, Submit(parts_.jobs, "CreateCorpus", "corpora",
+                                           request->request_id(), *request));
+        return absl::OkStatus();
+      });
 }
 
 SecateurService::Reactor* SecateurService::GetCorpus(Context* context,
                                                      const v1::GetCorpusRequest* request,
                                                      v1::Corpus* response) {
-  return parts_.calls.Unary(context, "GetCorpus", *request, [this, request, response]() -> absl::Status {
-    ASSIGN_OR_RETURN(const std::string id, ParseCorpusName(request->name(), "name"));
-    ASSIGN_OR_RETURN(const CorpusInfo corpus, parts_.stores.corpora.Get(id));
-    *response = ToProto(corpus);
-    return absl::OkStatus();
-  });
+  return parts_.calls.Unary(
+      context, "GetCorpus", *request, [this, request, response]() -> absl::Status {
+        ASSIGN_OR_RETURN(const std::string id, ParseCorpusName(request->name(), "name"));
+        ASSIGN_OR_RETURN(const CorpusInfo corpus, parts_.stores.corpora.Get(id));
+        *response = ToProto(corpus);
+        return absl::OkStatus();
+      });
 }
 
 SecateurService::Reactor* SecateurService::ListCorpora(Context* context,
                                                        const v1::ListCorporaRequest* request,
                                                        v1::ListCorporaResponse* response) {
-  return parts_.calls.Unary(context, "ListCorpora", *request, [this, request, response]() -> absl::Status {
-    ASSIGN_OR_RETURN(const CorpusFilter filter, ParseCorpusFilter(request->filter(), "filter"));
-    ASSIGN_OR_RETURN(const auto page,
-                     Paginate(parts_.stores.corpora.List(filter), request->page_size(),
-                              request->page_token(),
-                              [](const CorpusInfo& corpus) { return corpus.id(); }));
-    for (const CorpusInfo& corpus : page.items) *response->add_corpora() = ToProto(corpus);
-    response->set_next_page_token(page.next_page_token);
-    return absl::OkStatus();
-  });
+  return parts_.calls.Unary(
+      context, "ListCorpora", *request, [this, request, response]() -> absl::Status {
+        ASSIGN_OR_RETURN(const CorpusFilter filter, ParseCorpusFilter(request->filter(), "filter"));
+        ASSIGN_OR_RETURN(
+            const auto page,
+            Paginate(parts_.stores.corpora.List(filter), request->page_size(),
+                     request->page_token(), [](const CorpusInfo& corpus) { return corpus.id(); }));
+        for (const CorpusInfo& corpus : page.items) *response->add_corpora() = ToProto(corpus);
+        response->set_next_page_token(page.next_page_token);
+        return absl::OkStatus();
+      });
 }
 
 SecateurService::Reactor* SecateurService::UpdateCorpus(Context* context,
                                                         const v1::UpdateCorpusRequest* request,
                                                         v1::Corpus* response) {
-  return parts_.calls.Unary(context, "UpdateCorpus", *request, [this, request, response]() -> absl::Status {
-    for (const std::string& path : request->update_mask().paths()) {
-      if (path != "labels") {
-        return WithField(absl::InvalidArgumentError(StrCat("update_mask names \"", path.substr(0, 64),
-                                                           "\"; only labels can change")),
-                         "update_mask");
-      }
-    }
-    ASSIGN_OR_RETURN(const std::string id, ParseCorpusName(request->corpus().name(), "corpus.name"));
-    ASSIGN_OR_RETURN(const CorpusInfo wanted, CorpusFromProto(request->corpus()));
-    ASSIGN_OR_RETURN(const auto generation, GenerationOf(request->corpus().etag()));
-    ASSIGN_OR_RETURN(const CorpusInfo corpus,
-                     parts_.stores.corpora.UpdateLabels(id, wanted.labels, generation));
-    *response = ToProto(corpus);
-    return absl::OkStatus();
-  });
+  return parts_.calls.Unary(
+      context, "UpdateCorpus", *request, [this, request, response]() -> absl::Status {
+        for (const std::string& path : request->update_mask().paths()) {
+          if (path != "labels") {
+            return WithField(
+                absl::InvalidArgumentError(StrCat("update_mask names \"", path.substr(0, 64),
+                                                  "\"; only labels can change")),
+                "update_mask");
+          }
+        }
+        ASSIGN_OR_RETURN(const std::string id,
+                         ParseCorpusName(request->corpus().name(), "corpus.name"));
+        ASSIGN_OR_RETURN(const CorpusInfo wanted, CorpusFromProto(request->corpus()));
+        ASSIGN_OR_RETURN(const auto generation, GenerationOf(request->corpus().etag()));
+        ASSIGN_OR_RETURN(const CorpusInfo corpus,
+                         parts_.stores.corpora.UpdateLabels(id, wanted.labels, generation));
+        *response = ToProto(corpus);
+        return absl::OkStatus();
+      });
 }
 
 SecateurService::Reactor* SecateurService::DeleteCorpus(Context* context,

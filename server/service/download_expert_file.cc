@@ -1,5 +1,5 @@
-// DownloadExpertFile: a server stream. One chunk at a time is read, and the next when gRPC has taken
-// it: a slow client holds one chunk of memory.
+// DownloadExpertFile: a server stream. One chunk at a time is read, and the next when gRPC has
+// taken it: a slow client holds one chunk of memory.
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -35,7 +35,8 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadExpert
     const bool posted = parts_.calls.Post([this, step = std::move(step)] {
       message_.Clear();
       const absl::Status status = step();
-      if (!status.ok() || message_.payload_case() == v1::DownloadExpertFileResponse::PAYLOAD_NOT_SET) {
+      if (!status.ok() ||
+          message_.payload_case() == v1::DownloadExpertFileResponse::PAYLOAD_NOT_SET) {
         return End(status);
       }
       StartWrite(&message_);
@@ -83,12 +84,13 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadExpert
 
   // Known only when the file was read from its beginning.
   absl::Status CheckDigest() {
-    if (request_->offset() != 0 || digest_.Finish().Hex() == file_.sha256()) return absl::OkStatus();
+    if (request_->offset() != 0 || digest_.Finish().Hex() == file_.sha256())
+      return absl::OkStatus();
     parts_.stores.metrics.CountCorruptObject("expert_file");
-    return WithResource(
-        absl::DataLossError(StrCat(file_.name(), " of ", request_->name(),
-                                   " does not match its digest: delete the expert and make it again")),
-        "secateur.dev/Expert", request_->name());
+    return WithResource(absl::DataLossError(StrCat(
+                            file_.name(), " of ", request_->name(),
+                            " does not match its digest: delete the expert and make it again")),
+                        "secateur.dev/Expert", request_->name());
   }
 
   void End(const absl::Status& status) {

@@ -25,21 +25,22 @@ absl::StatusOr<std::shared_ptr<ResidentModel>> ModelOf(const JobParts& parts,
 // Handlers do not wait for the digest of a model that has only just been loaded.
 absl::Status CheckDigestKnown(const ResidentModel& model) {
   if (model.DigestIfKnown()) return absl::OkStatus();
-  return WithReason(WithRetryAfter(absl::UnavailableError(StrCat(
-                                       "the digest of models/", model.name(),
-                                       " is still being computed: try again")),
-                                   absl::Seconds(1)),
-                    "STARTING");
+  return WithReason(
+      WithRetryAfter(absl::UnavailableError(StrCat("the digest of models/", model.name(),
+                                                   " is still being computed: try again")),
+                     absl::Seconds(1)),
+      "STARTING");
 }
 
 absl::Status CheckEvaluationCorpora(const JobParts& parts, const ExpertRequest& request) {
   for (const std::string& id : request.evaluation_corpora) {
     ASSIGN_OR_RETURN(const CorpusInfo corpus, parts.stores.corpora.Get(id));
     if (corpus.purpose != CorpusPurpose::kEvaluation) {
-      return WithField(absl::FailedPreconditionError(
-                           StrCat(CorpusName(id), " is a CALIBRATION corpus: what an expert is made "
-                                  "from cannot measure it")),
-                       "spec.evaluation_corpora");
+      return WithField(
+          absl::FailedPreconditionError(StrCat(CorpusName(id),
+                                               " is a CALIBRATION corpus: what an expert is made "
+                                               "from cannot measure it")),
+          "spec.evaluation_corpora");
     }
   }
   return absl::OkStatus();
@@ -66,12 +67,12 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
   if (request.budgets_size() > 32) {
     return WithField(absl::InvalidArgumentError("budgets: at most 32"), "budgets");
   }
-  ASSIGN_OR_RETURN(const ExpertRequest expert, CheckedRequest(parts, *model, request.spec(),
-                                                              request.budgets_size() == 0));
+  ASSIGN_OR_RETURN(const ExpertRequest expert,
+                   CheckedRequest(parts, *model, request.spec(), request.budgets_size() == 0));
   std::vector<std::pair<v1::Budget, ExpertBudget>> budgets;
   for (int i = 0; i < request.budgets_size(); ++i) {
-    ASSIGN_OR_RETURN(const ExpertBudget budget, BudgetFromProto(request.budgets(i), expert.rule,
-                                                                StrCat("budgets[", i, "]")));
+    ASSIGN_OR_RETURN(const ExpertBudget budget,
+                     BudgetFromProto(request.budgets(i), expert.rule, StrCat("budgets[", i, "]")));
     budgets.emplace_back(request.budgets(i), budget);
   }
   if (budgets.empty()) budgets.emplace_back(request.spec().budget(), expert.budget);
@@ -180,8 +181,9 @@ absl::StatusOr<Job> MakeExpertJob(const JobParts& parts, const OperationRequest&
 SecateurService::Reactor* SecateurService::PlanExpert(Context* context,
                                                       const v1::PlanExpertRequest* request,
                                                       v1::PlanExpertResponse* response) {
-  return parts_.calls.Unary(context, "PlanExpert", *request,
-                            [this, request, response] { return Plan(parts_, *request, *response); });
+  return parts_.calls.Unary(context, "PlanExpert", *request, [this, request, response] {
+    return Plan(parts_, *request, *response);
+  });
 }
 
 SecateurService::Reactor* SecateurService::CreateExpert(Context* context,
@@ -195,31 +197,34 @@ SecateurService::Reactor* SecateurService::CreateExpert(Context* context,
 SecateurService::Reactor* SecateurService::GetExpert(Context* context,
                                                      const v1::GetExpertRequest* request,
                                                      v1::Expert* response) {
-  return parts_.calls.Unary(context, "GetExpert", *request, [this, request, response]() -> absl::Status {
-    ASSIGN_OR_RETURN(const FoundExpert found, FindExpertByName(parts_, request->name()));
-    *response = found.proto;
-    return absl::OkStatus();
-  });
+  return parts_.calls.Unary(
+      context, "GetExpert", *request, [this, request, response]() -> absl::Status {
+        ASSIGN_OR_RETURN(const FoundExpert found, FindExpertByName(parts_, request->name()));
+        *response = found.proto;
+        return absl::OkStatus();
+      });
 }
 
 SecateurService::Reactor* SecateurService::ListExperts(Context* context,
                                                        const v1::ListExpertsRequest* request,
                                                        v1::ListExpertsResponse* response) {
-  return parts_.calls.Unary(context, "ListExperts", *request, [this, request, response]() -> absl::Status {
-    ASSIGN_OR_RETURN(const std::string model, ParseModelName(request->parent(), "parent"));
-    RETURN_IF_ERROR(CheckModelExists(parts_.models, model));
-    std::vector<v1::Expert> experts;
-    for (const StoredExpert& stored : parts_.stores.experts.List()) {
-      const auto expert = ToProto(stored, parts_.stores.blobs.uri());
-      if (expert.ok() && expert->name() == ExpertName(model, stored.id)) experts.push_back(*expert);
-    }
-    ASSIGN_OR_RETURN(const auto page,
-                     Paginate(std::move(experts), request->page_size(), request->page_token(),
-                              [](const v1::Expert& expert) { return expert.name(); }));
-    for (const v1::Expert& expert : page.items) *response->add_experts() = expert;
-    response->set_next_page_token(page.next_page_token);
-    return absl::OkStatus();
-  });
+  return parts_.calls.Unary(
+      context, "ListExperts", *request, [this, request, response]() -> absl::Status {
+        ASSIGN_OR_RETURN(const std::string model, ParseModelName(request->parent(), "parent"));
+        RETURN_IF_ERROR(CheckModelExists(parts_.models, model));
+        std::vector<v1::Expert> experts;
+        for (const StoredExpert& stored : parts_.stores.experts.List()) {
+          const auto expert = ToProto(stored, parts_.stores.blobs.uri());
+          if (expert.ok() && expert->name() == ExpertName(model, stored.id))
+            experts.push_back(*expert);
+        }
+        ASSIGN_OR_RETURN(const auto page,
+                         Paginate(std::move(experts), request->page_size(), request->page_token(),
+                                  [](const v1::Expert& expert) { return expert.name(); }));
+        for (const v1::Expert& expert : page.items) *response->add_experts() = expert;
+        response->set_next_page_token(page.next_page_token);
+        return absl::OkStatus();
+      });
 }
 
 SecateurService::Reactor* SecateurService::DeleteExpert(Context* context,

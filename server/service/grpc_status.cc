@@ -9,8 +9,9 @@ namespace {
 
 using Code = absl::StatusCode;
 
-// A status travels in HTTP/2 headers, whose default limit is 8 KiB in all: the message itself, where
-// other than ASCII takes three bytes for one, and in base64 up to three copies of it in the details.
+// A status travels in HTTP/2 headers, whose default limit is 8 KiB in all: the message itself,
+// where other than ASCII takes three bytes for one, and in base64 up to three copies of it in the
+// details.
 constexpr size_t kMaxMessage = 1024;
 constexpr absl::Duration kRetryDelay = absl::Seconds(1);
 

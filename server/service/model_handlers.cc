@@ -50,10 +50,11 @@ absl::StatusOr<std::vector<std::string>> CorporaOf(const JobParts& parts,
     ASSIGN_OR_RETURN(const std::string id, ParseCorpusName(request.corpora(i), field));
     ASSIGN_OR_RETURN(const CorpusInfo corpus, parts.stores.corpora.Get(id));
     if (corpus.purpose == CorpusPurpose::kEvaluation) {
-      return WithField(absl::FailedPreconditionError(
-                           StrCat(request.corpora(i), " is an EVALUATION corpus, which is held out "
-                                  "and never profiled")),
-                       field);
+      return WithField(
+          absl::FailedPreconditionError(StrCat(request.corpora(i),
+                                               " is an EVALUATION corpus, which is held out "
+                                               "and never profiled")),
+          field);
     }
     ids.push_back(id);
   }
@@ -63,8 +64,8 @@ absl::StatusOr<std::vector<std::string>> CorporaOf(const JobParts& parts,
     filter.purpose = CorpusPurpose::kCalibration;
     for (const CorpusInfo& corpus : parts.stores.corpora.List(filter)) ids.push_back(corpus.id());
     if (ids.empty()) {
-      return WithField(absl::FailedPreconditionError(StrCat("filter ", request.filter(),
-                                                            " matches no calibration corpus")),
+      return WithField(absl::FailedPreconditionError(
+                           StrCat("filter ", request.filter(), " matches no calibration corpus")),
                        "filter");
     }
   }
@@ -110,48 +111,51 @@ std::vector<v1::Dimension> DimensionsOf(const std::vector<CorpusInfo>& corpora,
 SecateurService::Reactor* SecateurService::GetModel(Context* context,
                                                     const v1::GetModelRequest* request,
                                                     v1::Model* response) {
-  return parts_.calls.Unary(context, "GetModel", *request, [this, request, response]() -> absl::Status {
-    ASSIGN_OR_RETURN(const std::string name, ParseModelName(request->name(), "name"));
-    RETURN_IF_ERROR(CheckModelExists(parts_.models, name));
-    for (const ResidentModels::State& state : parts_.models.List()) {
-      if (state.name == name) *response = ToProto(state);
-    }
-    return absl::OkStatus();
-  });
+  return parts_.calls.Unary(
+      context, "GetModel", *request, [this, request, response]() -> absl::Status {
+        ASSIGN_OR_RETURN(const std::string name, ParseModelName(request->name(), "name"));
+        RETURN_IF_ERROR(CheckModelExists(parts_.models, name));
+        for (const ResidentModels::State& state : parts_.models.List()) {
+          if (state.name == name) *response = ToProto(state);
+        }
+        return absl::OkStatus();
+      });
 }
 
 SecateurService::Reactor* SecateurService::ListModels(Context* context,
                                                       const v1::ListModelsRequest* request,
                                                       v1::ListModelsResponse* response) {
-  return parts_.calls.Unary(context, "ListModels", *request, [this, request, response]() -> absl::Status {
-    ASSIGN_OR_RETURN(auto page,
-                     Paginate(parts_.models.List(), request->page_size(), request->page_token(),
-                              [](const ResidentModels::State& state) { return state.name; }));
-    for (const auto& state : page.items) *response->add_models() = ToProto(state);
-    response->set_next_page_token(page.next_page_token);
-    return absl::OkStatus();
-  });
+  return parts_.calls.Unary(
+      context, "ListModels", *request, [this, request, response]() -> absl::Status {
+        ASSIGN_OR_RETURN(auto page,
+                         Paginate(parts_.models.List(), request->page_size(), request->page_token(),
+                                  [](const ResidentModels::State& state) { return state.name; }));
+        for (const auto& state : page.items) *response->add_models() = ToProto(state);
+        response->set_next_page_token(page.next_page_token);
+        return absl::OkStatus();
+      });
 }
 
 SecateurService::Reactor* SecateurService::CreateProfile(Context* context,
                                                          const v1::CreateProfileRequest* request,
                                                          google::longrunning::Operation* response) {
-  return parts_.calls.Unary(context, "CreateProfile", *request, [this, request, response]() -> absl::Status {
-    RETURN_IF_ERROR(CheckRequestId(request->request_id()));
-    ASSIGN_OR_RETURN(const std::string name, ParseModelName(request->parent(), "parent"));
-    ASSIGN_OR_RETURN(const auto model, parts_.models.Get(name));
-    ASSIGN_OR_RETURN(const std::vector<std::string> ids, CorporaOf(parts_, *request));
-    const int64_t tokens = request->max_document_tokens();
-    if (tokens != 0 && (tokens < 2 || tokens > model->config().max_positions)) {
-      return WithField(absl::InvalidArgumentError(StrCat("max_document_tokens: ", tokens,
-                                                         " is not 2 to ",
-                                                         model->config().max_positions)),
-                       "max_document_tokens");
-    }
-    ASSIGN_OR_RETURN(*response, Submit(parts_.jobs, "CreateProfile", request->parent(),
-                                       request->request_id(), *request));
-    return absl::OkStatus();
-  });
+  return parts_.calls.Unary(
+      context, "CreateProfile", *request, [this, request, response]() -> absl::Status {
+        RETURN_IF_ERROR(CheckRequestId(request->request_id()));
+        ASSIGN_OR_RETURN(const std::string name, ParseModelName(request->parent(), "parent"));
+        ASSIGN_OR_RETURN(const auto model, parts_.models.Get(name));
+        ASSIGN_OR_RETURN(const std::vector<std::string> ids, CorporaOf(parts_, *request));
+        const int64_t tokens = request->max_document_tokens();
+        if (tokens != 0 && (tokens < 2 || tokens > model->config().max_positions)) {
+          return WithField(
+              absl::InvalidArgumentError(StrCat("max_document_tokens: ", tokens, " is not 2 to ",
+                                                model->config().max_positions)),
+              "max_document_tokens");
+        }
+        ASSIGN_OR_RETURN(*response, Submit(parts_.jobs, "CreateProfile", request->parent(),
+                                           request->request_id(), *request));
+        return absl::OkStatus();
+      });
 }
 
 absl::StatusOr<Job> MakeProfileJob(const JobParts& parts, const OperationRequest& operation) {
@@ -181,25 +185,27 @@ absl::StatusOr<Job> MakeProfileJob(const JobParts& parts, const OperationRequest
 SecateurService::Reactor* SecateurService::GetProfile(Context* context,
                                                       const v1::GetProfileRequest* request,
                                                       v1::Profile* response) {
-  return parts_.calls.Unary(context, "GetProfile", *request, [this, request, response]() -> absl::Status {
-    ASSIGN_OR_RETURN(const ProfileInfo profile, FindProfile(parts_, request->name()));
-    *response = ToProto(profile);
-    return absl::OkStatus();
-  });
+  return parts_.calls.Unary(
+      context, "GetProfile", *request, [this, request, response]() -> absl::Status {
+        ASSIGN_OR_RETURN(const ProfileInfo profile, FindProfile(parts_, request->name()));
+        *response = ToProto(profile);
+        return absl::OkStatus();
+      });
 }
 
 SecateurService::Reactor* SecateurService::ListProfiles(Context* context,
                                                         const v1::ListProfilesRequest* request,
                                                         v1::ListProfilesResponse* response) {
-  return parts_.calls.Unary(context, "ListProfiles", *request, [this, request, response]() -> absl::Status {
-    ASSIGN_OR_RETURN(std::vector<ProfileInfo> profiles, ProfilesOf(parts_, request->parent()));
-    ASSIGN_OR_RETURN(const auto page,
-                     Paginate(std::move(profiles), request->page_size(), request->page_token(),
-                              [](const ProfileInfo& profile) { return profile.id(); }));
-    for (const ProfileInfo& profile : page.items) *response->add_profiles() = ToProto(profile);
-    response->set_next_page_token(page.next_page_token);
-    return absl::OkStatus();
-  });
+  return parts_.calls.Unary(
+      context, "ListProfiles", *request, [this, request, response]() -> absl::Status {
+        ASSIGN_OR_RETURN(std::vector<ProfileInfo> profiles, ProfilesOf(parts_, request->parent()));
+        ASSIGN_OR_RETURN(const auto page,
+                         Paginate(std::move(profiles), request->page_size(), request->page_token(),
+                                  [](const ProfileInfo& profile) { return profile.id(); }));
+        for (const ProfileInfo& profile : page.items) *response->add_profiles() = ToProto(profile);
+        response->set_next_page_token(page.next_page_token);
+        return absl::OkStatus();
+      });
 }
 
 SecateurService::Reactor* SecateurService::DeleteProfile(Context* context,
@@ -214,19 +220,21 @@ SecateurService::Reactor* SecateurService::DeleteProfile(Context* context,
 SecateurService::Reactor* SecateurService::ListDimensions(Context* context,
                                                           const v1::ListDimensionsRequest* request,
                                                           v1::ListDimensionsResponse* response) {
-  return parts_.calls.Unary(context, "ListDimensions", *request, [this, request, response]() -> absl::Status {
-    ASSIGN_OR_RETURN(const std::vector<ProfileInfo> profiles, ProfilesOf(parts_, request->parent()));
-    const std::vector<CorpusInfo> corpora =
-        parts_.stores.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration});
-    ASSIGN_OR_RETURN(const auto page,
-                     Paginate(DimensionsOf(corpora, profiles), request->page_size(),
-                              request->page_token(), [](const v1::Dimension& dimension) {
-                                return DimensionKey(dimension.key(), dimension.value());
-                              }));
-    for (const v1::Dimension& dimension : page.items) *response->add_dimensions() = dimension;
-    response->set_next_page_token(page.next_page_token);
-    return absl::OkStatus();
-  });
+  return parts_.calls.Unary(
+      context, "ListDimensions", *request, [this, request, response]() -> absl::Status {
+        ASSIGN_OR_RETURN(const std::vector<ProfileInfo> profiles,
+                         ProfilesOf(parts_, request->parent()));
+        const std::vector<CorpusInfo> corpora =
+            parts_.stores.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration});
+        ASSIGN_OR_RETURN(const auto page,
+                         Paginate(DimensionsOf(corpora, profiles), request->page_size(),
+                                  request->page_token(), [](const v1::Dimension& dimension) {
+                                    return DimensionKey(dimension.key(), dimension.value());
+                                  }));
+        for (const v1::Dimension& dimension : page.items) *response->add_dimensions() = dimension;
+        response->set_next_page_token(page.next_page_token);
+        return absl::OkStatus();
+      });
 }
 
 }  // namespace secateur

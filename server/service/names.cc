@@ -14,18 +14,17 @@ namespace secateur {
 namespace {
 
 bool IsId(std::string_view id, char letter) {
-  return id.size() == 41 && id[0] == letter &&
-         std::all_of(id.begin() + 1, id.end(), [](char c) {
+  return id.size() == 41 && id[0] == letter && std::all_of(id.begin() + 1, id.end(), [](char c) {
            return absl::ascii_isxdigit(static_cast<unsigned char>(c)) &&
                   !absl::ascii_isupper(static_cast<unsigned char>(c));
          });
 }
 
 absl::Status Malformed(std::string_view name, std::string_view field, std::string_view form) {
-  return WithField(
-      absl::InvalidArgumentError(StrCat(field, " is \"", absl::CHexEscape(ToAbsl(name.substr(0, 128))),
-                                        "\"; it must have the form ", form)),
-      field);
+  return WithField(absl::InvalidArgumentError(StrCat(field, " is \"",
+                                                     absl::CHexEscape(ToAbsl(name.substr(0, 128))),
+                                                     "\"; it must have the form ", form)),
+                   field);
 }
 
 absl::StatusOr<ChildName> ParseChild(std::string_view name, std::string_view field,

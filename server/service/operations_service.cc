@@ -25,9 +25,9 @@ constexpr int64_t kMaxWaitSeconds = 60;
 
 // Newest first, as a key that ascends.
 std::string AgeKey(const Operation& operation) {
-  return absl::StrFormat("%020d%s", int64_t{4'000'000'000'000'000'000} -
-                                        absl::ToUnixNanos(operation.create_time),
-                         operation.id);
+  return absl::StrFormat(
+      "%020d%s", int64_t{4'000'000'000'000'000'000} - absl::ToUnixNanos(operation.create_time),
+      operation.id);
 }
 
 // Finishes when the operation is done, when the time is up, or when the client goes away: once.
@@ -51,9 +51,8 @@ class WaitReactor final : public grpc::ServerUnaryReactor,
     ASSIGN_OR_RETURN(const std::string id, ParseOperationName(request.name(), "name"));
     bool done = false;
     {
-      ASSIGN_OR_RETURN(const int64_t ticket, jobs_.Observe(id, [this](const Operation& now) {
-        Take(now);
-      }));
+      ASSIGN_OR_RETURN(const int64_t ticket,
+                       jobs_.Observe(id, [this](const Operation& now) { Take(now); }));
       MutexLock lock(mutex_);
       ticket_ = ticket;
       done = done_;
@@ -127,31 +126,35 @@ class WaitReactor final : public grpc::ServerUnaryReactor,
 OperationsService::Reactor* OperationsService::ListOperations(
     Context* context, const lro::ListOperationsRequest* request,
     lro::ListOperationsResponse* response) {
-  return calls_.Unary(context, "ListOperations", *request, [this, request, response]() -> absl::Status {
-    if (!request->name().empty() && request->name() != "operations") {
-      return WithField(absl::InvalidArgumentError("name is not \"operations\""), "name");
-    }
-    if (!request->filter().empty()) return NotHonoured("filter", "operations have no filter");
-    std::vector<Operation> operations = jobs_.List();
-    std::sort(operations.begin(), operations.end(), [](const Operation& a, const Operation& b) {
-      return AgeKey(a) < AgeKey(b);  // clocks may stand still or step back
-    });
-    ASSIGN_OR_RETURN(const auto page, Paginate(std::move(operations), request->page_size(),
-                                               request->page_token(), AgeKey));
-    for (const Operation& operation : page.items) *response->add_operations() = ToProto(operation);
-    response->set_next_page_token(page.next_page_token);
-    return absl::OkStatus();
-  });
+  return calls_.Unary(
+      context, "ListOperations", *request, [this, request, response]() -> absl::Status {
+        if (!request->name().empty() && request->name() != "operations") {
+          return WithField(absl::InvalidArgumentError("name is not \"operations\""), "name");
+        }
+        if (!request->filter().empty()) return NotHonoured("filter", "operations have no filter");
+        std::vector<Operation> operations = jobs_.List();
+        std::sort(operations.begin(), operations.end(), [](const Operation& a, const Operation& b) {
+          return AgeKey(a) < AgeKey(b);  // clocks may stand still or step back
+        });
+        ASSIGN_OR_RETURN(const auto page, Paginate(std::move(operations), request->page_size(),
+                                                   request->page_token(), AgeKey));
+        for (const Operation& operation : page.items)
+          *response->add_operations() = ToProto(operation);
+        response->set_next_page_token(page.next_page_token);
+        return absl::OkStatus();
+      });
 }
 
-OperationsService::Reactor* OperationsService::GetOperation(
-    Context* context, const lro::GetOperationRequest* request, lro::Operation* response) {
-  return calls_.Unary(context, "GetOperation", *request, [this, request, response]() -> absl::Status {
-    ASSIGN_OR_RETURN(const std::string id, ParseOperationName(request->name(), "name"));
-    ASSIGN_OR_RETURN(const Operation operation, jobs_.Get(id));
-    *response = ToProto(operation);
-    return absl::OkStatus();
-  });
+OperationsService::Reactor* OperationsService::GetOperation(Context* context,
+                                                            const lro::GetOperationRequest* request,
+                                                            lro::Operation* response) {
+  return calls_.Unary(
+      context, "GetOperation", *request, [this, request, response]() -> absl::Status {
+        ASSIGN_OR_RETURN(const std::string id, ParseOperationName(request->name(), "name"));
+        ASSIGN_OR_RETURN(const Operation operation, jobs_.Get(id));
+        *response = ToProto(operation);
+        return absl::OkStatus();
+      });
 }
 
 OperationsService::Reactor* OperationsService::DeleteOperation(

@@ -1,5 +1,5 @@
-// UploadCorpus: a client stream. Each message is one step on the pool, and the next one is read when
-// that step is done: a slow disk slows the sender, nothing piles up here.
+// UploadCorpus: a client stream. Each message is one step on the pool, and the next one is read
+// when that step is done: a slow disk slows the sender, nothing piles up here.
 #include <memory>
 #include <utility>
 

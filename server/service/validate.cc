@@ -107,7 +107,8 @@ absl::Status AddTerm(std::string_view term, std::string_view field, CorpusFilter
       return first ? absl::OkStatus() : Bad(field, StrCat(left, " stands there twice"));
     }
   }
-  return Bad(field, StrCat("\"", term, "\" is not understood: use labels.KEY = \"VALUE\" or purpose "
+  return Bad(field, StrCat("\"", term,
+                           "\" is not understood: use labels.KEY = \"VALUE\" or purpose "
                            "= CALIBRATION, joined by AND"));
 }
 
@@ -179,7 +180,8 @@ absl::Status CheckHonoured(const v1::ExpertSpec& spec) {
     return NotHonoured("spec.compensation", v1::Compensation_Name(spec.compensation()));
   }
   for (int i = 0; i < spec.select_size(); ++i) {
-    if (spec.select(i).weight() != 0 && (spec.rule() == v1::CUS_PRUN || spec.source() == v1::CELL)) {
+    if (spec.select(i).weight() != 0 &&
+        (spec.rule() == v1::CUS_PRUN || spec.source() == v1::CELL)) {
       return NotHonoured(StrCat("spec.select[", i, "].weight"),
                          "weights go with RELATIVE_MEAN over several dimensions, not with CUS_PRUN "
                          "or CELL");
@@ -203,8 +205,7 @@ absl::Status CheckHonoured(const v1::ExpertSpec& spec) {
 }
 
 absl::StatusOr<int64_t> AlignmentOf(const v1::Target& target) {
-  const int32_t degree =
-      target.tensor_parallel_degree() == 0 ? 1 : target.tensor_parallel_degree();
+  const int32_t degree = target.tensor_parallel_degree() == 0 ? 1 : target.tensor_parallel_degree();
   if (degree < 1 || degree > 64) {
     return Bad("spec.target.tensor_parallel_degree", StrCat(degree, " is not 1 to 64"));
   }
@@ -213,26 +214,30 @@ absl::StatusOr<int64_t> AlignmentOf(const v1::Target& target) {
                        "more than 1 goes with engine VLLM alone");
   }
   switch (target.engine()) {
-    case v1::VLLM: return int64_t{64} * degree;
-    case v1::LLAMA_CPP: return 256;
-    default: return 32;
+    case v1::VLLM:
+      return int64_t{64} * degree;
+    case v1::LLAMA_CPP:
+      return 256;
+    default:
+      return 32;
   }
 }
 
 }  // namespace
 
 absl::Status NotHonoured(std::string_view path, std::string_view what) {
-  return WithReason(WithField(absl::UnimplementedError(StrCat(
-                                  path, ": ", what, " (not honoured by this server; leave it out)")),
-                              path),
-                    "NOT_HONOURED");
+  return WithReason(
+      WithField(absl::UnimplementedError(
+                    StrCat(path, ": ", what, " (not honoured by this server; leave it out)")),
+                path),
+      "NOT_HONOURED");
 }
 
 absl::Status CheckAllFieldsKnown(const Message& message) { return CheckKnown(message, ""); }
 
 absl::Status CheckRequestId(std::string_view request_id) {
-  const bool printable = std::all_of(request_id.begin(), request_id.end(),
-                                     [](char c) { return c > ' ' && c < 0x7f; });
+  const bool printable =
+      std::all_of(request_id.begin(), request_id.end(), [](char c) { return c > ' ' && c < 0x7f; });
   if (request_id.size() <= 64 && printable) return absl::OkStatus();
   return Bad("request_id", "must be at most 64 printable ASCII characters without spaces");
 }
@@ -242,8 +247,8 @@ absl::StatusOr<CorpusInfo> CorpusFromProto(const v1::Corpus& corpus) {
   info.labels.insert(corpus.labels().begin(), corpus.labels().end());
   const absl::Status labels = CheckLabels(info.labels);
   if (!labels.ok()) return WithField(labels, "corpus.labels");
-  info.purpose = corpus.purpose() == v1::EVALUATION ? CorpusPurpose::kEvaluation
-                                                    : CorpusPurpose::kCalibration;
+  info.purpose =
+      corpus.purpose() == v1::EVALUATION ? CorpusPurpose::kEvaluation : CorpusPurpose::kCalibration;
   if (corpus.display_name().size() > 256) {
     return Bad("corpus.display_name", "is longer than 256 bytes");
   }
@@ -291,8 +296,9 @@ absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, Rule rule
     case v1::Budget::SIZE_NOT_SET:
       break;
   }
-  return Bad(path, "set exactly one of neuron_ratio, parameter_reduction, max_parameters, max_bytes, "
-                   "width, sigma");
+  return Bad(path,
+             "set exactly one of neuron_ratio, parameter_reduction, max_parameters, max_bytes, "
+             "width, sigma");
 }
 
 absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64_t max_positions,
@@ -308,24 +314,22 @@ absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64
     ASSIGN_OR_RETURN(request.budget, BudgetFromProto(spec.budget(), request.rule, "spec.budget"));
   }
   ASSIGN_OR_RETURN(request.alignment, AlignmentOf(spec.target()));
-  request.max_document_tokens =
-      spec.max_document_tokens() == 0 ? std::min<int64_t>(512, max_positions)
-                                      : spec.max_document_tokens();
+  request.max_document_tokens = spec.max_document_tokens() == 0
+                                    ? std::min<int64_t>(512, max_positions)
+                                    : spec.max_document_tokens();
   if (request.max_document_tokens < 2 || request.max_document_tokens > max_positions) {
-    return Bad("spec.max_document_tokens",
-               StrCat(request.max_document_tokens, " is not 2 to ", max_positions,
-                      ", the positions of the model"));
+    return Bad("spec.max_document_tokens", StrCat(request.max_document_tokens, " is not 2 to ",
+                                                  max_positions, ", the positions of the model"));
   }
   if (spec.evaluation_corpora_size() > 32) return Bad("spec.evaluation_corpora", "at most 32");
   for (int i = 0; i < spec.evaluation_corpora_size(); ++i) {
-    ASSIGN_OR_RETURN(std::string id,
-                     ParseCorpusName(spec.evaluation_corpora(i),
-                                     StrCat("spec.evaluation_corpora[", i, "]")));
+    ASSIGN_OR_RETURN(std::string id, ParseCorpusName(spec.evaluation_corpora(i),
+                                                     StrCat("spec.evaluation_corpora[", i, "]")));
     request.evaluation_corpora.push_back(std::move(id));
   }
   std::sort(request.evaluation_corpora.begin(), request.evaluation_corpora.end());
-  const auto last = std::unique(request.evaluation_corpora.begin(),
-                                request.evaluation_corpora.end());
+  const auto last =
+      std::unique(request.evaluation_corpora.begin(), request.evaluation_corpora.end());
   request.evaluation_corpora.erase(last, request.evaluation_corpora.end());
   return request;
 }

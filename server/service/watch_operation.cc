@@ -16,8 +16,9 @@ namespace {
 
 constexpr std::chrono::seconds kHeartbeat(15);
 
-// Keeps itself alive until gRPC is done with it and no timer can call it any more. One write is under
-// way at a time; what changes meanwhile replaces what waits, so a slow client gets the newest state.
+// Keeps itself alive until gRPC is done with it and no timer can call it any more. One write is
+// under way at a time; what changes meanwhile replaces what waits, so a slow client gets the newest
+// state.
 class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchOperationResponse>,
                            public std::enable_shared_from_this<WatchReactor> {
  public:

@@ -83,8 +83,8 @@ TEST(Corpora, RefuseAStreamThatDoesNotBeginWithMetadataOrHasItTwice) {
 TEST(Corpora, NameTheLineOfABadDocument) {
   LiveServer live;
   v1::UploadCorpusResponse response;
-  const grpc::Status status = live.Upload(
-      {Metadata({}), Data(JsonLines(2, "law") + "{\"text\":12}\n", true)}, &response);
+  const grpc::Status status =
+      live.Upload({Metadata({}), Data(JsonLines(2, "law") + "{\"text\":12}\n", true)}, &response);
   EXPECT_THAT(status, IsError(grpc::INVALID_ARGUMENT, "INVALID_ARGUMENT"));
   EXPECT_THAT(status.error_message(), HasSubstr("line 3"));
 }
@@ -189,9 +189,8 @@ TEST(Corpora, WithProfilesAreDeletedOnlyByForce) {
 }
 
 TEST(Corpora, AreReadFromFilesThatTheOperatorAllows) {
-  LiveServer live([](ServerOptions& options) {
-    options.allow_read = {"file:" + options.models[0].folder};
-  });
+  LiveServer live(
+      [](ServerOptions& options) { options.allow_read = {"file:" + options.models[0].folder}; });
   const std::string text = JsonLines(40, "law");
   live.dir().Write("model/a.jsonl", text.substr(0, 1000));
   live.dir().Write("model/b.jsonl", text.substr(1000));

@@ -208,8 +208,7 @@ TEST(CreateExpert, OnlyChecksWhenAskedTo) {
   EXPECT_THAT(GetExpert(live, expert.name(), &got), IsError(grpc::NOT_FOUND, "NOT_FOUND"));
   request.set_validate_only(false);
   request.set_cache_policy(v1::ONLY_IF_CACHED);
-  EXPECT_THAT(live.Create(request, &operation),
-              IsError(grpc::FAILED_PRECONDITION, "NOT_MADE_YET"));
+  EXPECT_THAT(live.Create(request, &operation), IsError(grpc::FAILED_PRECONDITION, "NOT_MADE_YET"));
   request.set_cache_policy(v1::USE);
   EXPECT_EQ(live.Make(request).name(), expert.name());
 }

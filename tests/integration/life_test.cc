@@ -57,9 +57,8 @@ TEST(Drain, LetsRunningWorkFinishAndTakesNoOther) {
   request.set_filter("*");
   lro::Operation operation;
   ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, request, &operation));
-  ASSERT_TRUE(Eventually([&] {
-    return MetadataOf(live.GetOperation(operation.name())).progress().done() > 0;
-  }));
+  ASSERT_TRUE(Eventually(
+      [&] { return MetadataOf(live.GetOperation(operation.name())).progress().done() > 0; }));
   std::vector<lro::Operation> seen;
   std::thread watcher([&] { seen = live.Watch(operation.name()); });
   std::thread drain([&] { live.server().DrainAndStop(); });
@@ -104,7 +103,8 @@ TEST(Drain, EndsWhatDoesNotFinishInTime) {
   }
   live.server().DrainAndStop();
   for (const auto& reader : readers) {
-    while (reader->Read(&now)) {}
+    while (reader->Read(&now)) {
+    }
     EXPECT_RPC_OK(reader->Finish());
     EXPECT_EQ(MetadataOf(now.operation()).state(), v1::OperationMetadata::FAILED);
     EXPECT_THAT(ErrorOf(now.operation().error()).reason, "DRAINING");
@@ -142,7 +142,8 @@ TEST(Metrics, CountCallsAndPassPromtool) {
 
 TEST(Reflection, ListsTheServices) {
   LiveServer live;
-  // ServerReflectionRequest {list_services = 7: ""}, by hand: the build has no generated code for it.
+  // ServerReflectionRequest {list_services = 7: ""}, by hand: the build has no generated code for
+  // it.
   const std::string asked("\x3a\x00", 2);
   const grpc::Slice slice(asked);
   grpc::ByteBuffer request(&slice, 1), response;
@@ -171,8 +172,8 @@ TEST(Reflection, ListsTheServices) {
   grpc::Slice bytes;
   ASSERT_TRUE(response.DumpToSingleSlice(&bytes).ok());
   const std::string listed(bytes.begin(), bytes.end());
-  for (const char* service : {"secateur.v1.Secateur", "google.longrunning.Operations",
-                              "grpc.health.v1.Health"}) {
+  for (const char* service :
+       {"secateur.v1.Secateur", "google.longrunning.Operations", "grpc.health.v1.Health"}) {
     EXPECT_THAT(listed, HasSubstr(service));
   }
   queue.Shutdown();

@@ -23,12 +23,10 @@ namespace {
 const char* const kWords[] = {"court",  "river", "number", "engine", "flower", "contract",
                               "winter", "proof", "doctor", "signal", "bread",  "harbour"};
 
-
 }  // namespace
 
 RpcError ErrorOf(const google::rpc::Status& status) {
-  RpcError error{.code = static_cast<grpc::StatusCode>(status.code()),
-                 .message = status.message()};
+  RpcError error{.code = static_cast<grpc::StatusCode>(status.code()), .message = status.message()};
   for (const auto& detail : status.details()) {
     google::rpc::ErrorInfo info;
     google::rpc::BadRequest bad;
@@ -168,8 +166,7 @@ void LiveServer::ProfileAll() {
   EXPECT_TRUE(Wait(operation).has_response());
 }
 
-grpc::Status LiveServer::Create(const v1::CreateExpertRequest& request,
-                                lro::Operation* operation) {
+grpc::Status LiveServer::Create(const v1::CreateExpertRequest& request, lro::Operation* operation) {
   return Call(&v1::Secateur::Stub::CreateExpert, request, operation);
 }
 

@@ -38,7 +38,8 @@ struct RpcError {
 RpcError ErrorOf(const grpc::Status& status);
 RpcError ErrorOf(const google::rpc::Status& status);
 
-// "Code, reason": IsError(grpc::NOT_FOUND, "NOT_FOUND"). Prints the whole error when it does not match.
+// "Code, reason": IsError(grpc::NOT_FOUND, "NOT_FOUND"). Prints the whole error when it does not
+// match.
 MATCHER_P2(IsError, code, reason, "") {
   const RpcError error = ErrorOf(arg);
   *result_listener << "which is code " << error.code << ", reason " << error.reason << ", field \""

@@ -35,10 +35,11 @@ bool HasProgress(LiveServer& live, const lro::Operation& operation) {
 // One worker, busy with a profile that takes long, and a second one that waits.
 class BusyServerTest : public testing::Test {
  protected:
-  BusyServerTest() : live_([](ServerOptions& options) {
-    options.workers = 1;
-    options.max_queued_operations = 1;
-  }) {
+  BusyServerTest()
+      : live_([](ServerOptions& options) {
+          options.workers = 1;
+          options.max_queued_operations = 1;
+        }) {
     live_.Upload({{"language", "en"}}, JsonLines(kLong, "long"));
     live_.Upload({{"language", "de"}}, JsonLines(2, "short"));
     running_ = StartProfile(live_, ProfileRequest(R"(labels.language = "en")"));
@@ -136,7 +137,8 @@ TEST_F(BusyServerTest, OutlivesAWatcherThatGoesAway) {
     v1::WatchOperationResponse response;
     ASSERT_TRUE(reader->Read(&response));
     context.TryCancel();
-    while (reader->Read(&response)) {}
+    while (reader->Read(&response)) {
+    }
     EXPECT_EQ(reader->Finish().error_code(), grpc::CANCELLED);
   }
   EXPECT_FALSE(live_.GetOperation(running_.name()).done());

@@ -332,7 +332,9 @@ TEST_F(JobQueueTest, WritesEventsThatFoldToWhatItShows) {
   const auto queue = Queue({.workers = 2});
   std::vector<std::string> ids;
   for (int i = 0; i < 20; ++i) {
-    ids.push_back(Start(*queue, Request(i % 3 == 0 ? "Fail" : i % 3 == 1 ? "Block" : "Echo",
+    ids.push_back(Start(*queue, Request(i % 3 == 0   ? "Fail"
+                                        : i % 3 == 1 ? "Block"
+                                                     : "Echo",
                                         std::to_string(i))));
     if (i % 3 == 1) {
       EXPECT_OK(queue->Cancel(ids.back()));

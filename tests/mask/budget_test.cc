@@ -91,8 +91,8 @@ struct Case {
 
 std::vector<Case> Cases() {
   return {{"tiny", Tiny(), {1, 2, 32, 64, 150, 151, 152, 256, kMax}},
-          {"SmolLM2", kSmolLm2, {32, 64, 256}},
-          {"Gemma 3 270M", kGemma270M, {32, 64, 256}}};
+          {"SmolLM2", kSmolLm2, {64, 256}},
+          {"Gemma 3 270M", kGemma270M, {32, 256}}};
 }
 
 TEST(SizeAtWidth, CountsTheTensorsOfTheSlicedModel) {
@@ -175,7 +175,7 @@ std::optional<Size> Nearest(const std::vector<Size>& sizes, double share, int64_
 
 std::vector<double> Shares() {
   std::vector<double> shares = {0.0, 1e-300, 1e-9, 0.98, 0.99, 0.9999, std::nextafter(1.0, 0.0)};
-  for (int i = 1; i < 60; ++i) shares.push_back(i / 61.0);
+  for (int i = 1; i < 22; ++i) shares.push_back(i / 23.0);
   return shares;
 }
 
@@ -254,7 +254,11 @@ TEST(SolveWidth, WidthIsTakenExactlyIfItIsAligned) {
   for (const Case& c : Cases()) {
     for (const int64_t alignment : c.alignments) {
       const std::vector<int64_t> allowed = AllowedWidths(c.config, alignment);
-      for (int64_t width = -1; width <= c.config.intermediate_size + 1; ++width) {
+      std::vector<int64_t> widths = {-1, 0};
+      for (const int64_t width : allowed) {
+        widths.insert(widths.end(), {width - 1, width, width + 1});
+      }
+      for (const int64_t width : widths) {
         const auto solved = SolveWidth(c.config, Width{width}, alignment, 2);
         if (std::find(allowed.begin(), allowed.end(), width) != allowed.end()) {
           ASSERT_OK(solved);

@@ -73,9 +73,9 @@ TEST(ParseModelConfig, ReadsAGemma3) {
 }
 
 TEST(ParseModelConfig, GivesAbsentKeysTheValuesOfTransformers) {
-  const Json llama = {{"model_type", "llama"}, {"vocab_size", 100}, {"hidden_size", 32},
-                      {"intermediate_size", 48}, {"num_hidden_layers", 2},
-                      {"num_attention_heads", 4}};
+  const Json llama = {{"model_type", "llama"},  {"vocab_size", 100},
+                      {"hidden_size", 32},      {"intermediate_size", 48},
+                      {"num_hidden_layers", 2}, {"num_attention_heads", 4}};
   ASSERT_OK_AND_ASSIGN(const ModelConfig plain, ParseModelConfig(llama));
   EXPECT_EQ(plain.num_kv_heads, 4);
   EXPECT_EQ(plain.head_dim, 8);
@@ -99,13 +99,16 @@ TEST(ParseModelConfig, GivesAbsentKeysTheValuesOfTransformers) {
 }
 
 TEST(ParseModelConfig, ReadsBothSpellingsOfRotarySettings) {
-  const Json settings = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0},
-                         {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 256}};
+  const Json settings = {{"rope_type", "llama3"},
+                         {"factor", 8.0},
+                         {"low_freq_factor", 1.0},
+                         {"high_freq_factor", 4.0},
+                         {"original_max_position_embeddings", 256}};
   Json with_theta = settings;
   with_theta["rope_theta"] = 500000.0;
   const Json old_spelling = With(With(Llama(), "rope_scaling", settings), "rope_theta", 500000.0);
-  const Json new_spelling = With(Without(Without(Llama(), "rope_theta"), "rope_scaling"),
-                                 "rope_parameters", with_theta);
+  const Json new_spelling =
+      With(Without(Without(Llama(), "rope_theta"), "rope_scaling"), "rope_parameters", with_theta);
   for (const Json& json : {old_spelling, new_spelling}) {
     ASSERT_OK_AND_ASSIGN(const ModelConfig config, ParseModelConfig(json));
     EXPECT_EQ(config.rope.theta, 500000.0);
@@ -170,14 +173,12 @@ TEST(ParseModelConfig, ReadsTheTypeByEitherName) {
 }
 
 TEST(ParseModelConfig, LetsKeysPassThatDoNotChangeTheForwardPass) {
+  const Json harmless = Json::parse(R"({
+      "use_cache": true, "attention_dropout": 0.1, "initializer_range": 0.02, "pretraining_tp": 1,
+      "transformers_version": "4.2", "quantization_config": null, "num_local_experts": null,
+      "partial_rotary_factor": 1.0, "anything": [1, 2]})");
   Json json = Llama();
-  for (const auto& [key, value] :
-       Json{{"use_cache", true}, {"attention_dropout", 0.1}, {"initializer_range", 0.02},
-            {"pretraining_tp", 1}, {"transformers_version", "4.2"}, {"quantization_config", nullptr},
-            {"num_local_experts", nullptr}, {"partial_rotary_factor", 1.0}, {"anything", {1, 2}}}
-           .items()) {
-    json[key] = value;
-  }
+  for (const auto& [key, value] : harmless.items()) json[key] = value;
   EXPECT_OK(ParseModelConfig(json));
 }
 
@@ -213,7 +214,9 @@ constexpr auto kLacking = absl::StatusCode::kUnimplemented;
 std::vector<ErrorCase> ErrorCases() {
   const Json yarn = {{"rope_type", "yarn"}, {"factor", 4.0}};
   const Json half_linear = {{"type", "linear"}};
-  const Json swapped = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 4.0},
+  const Json swapped = {{"rope_type", "llama3"},
+                        {"factor", 8.0},
+                        {"low_freq_factor", 4.0},
                         {"high_freq_factor", 1.0}};
   const Json partial = {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}};
   return {
@@ -227,7 +230,11 @@ std::vector<ErrorCase> ErrorCases() {
       {"HiddenZero", "llama", "hidden_size", 0, kInvalid, {"is 0"}},
       {"HiddenNegative", "llama", "hidden_size", -64, kInvalid, {"-64"}},
       {"HiddenHuge", "llama", "hidden_size", 1LL << 40, kInvalid, {"1099511627776"}},
-      {"HiddenPast64Bits", "llama", "hidden_size", 18446744073709551615ULL, kInvalid,
+      {"HiddenPast64Bits",
+       "llama",
+       "hidden_size",
+       18446744073709551615ULL,
+       kInvalid,
        {"18446744073709551615"}},
       {"LayersHuge", "llama", "num_hidden_layers", 100000000, kInvalid, {"100000000"}},
       {"NeuronsZero", "llama", "intermediate_size", 0, kInvalid, {"is 0"}},
@@ -244,11 +251,23 @@ std::vector<ErrorCase> ErrorCases() {
       {"BosNegative", "llama", "bos_token_id", -1, kInvalid, {"-1"}},
       {"RopeScalingList", "llama", "rope_scaling", Json::array({1}), kInvalid, {"object"}},
       {"RopeYarn", "llama", "rope_scaling", yarn, kLacking, {"yarn", "llama3"}},
-      {"RopeLinearWithoutFactor", "llama", "rope_scaling", half_linear, kInvalid,
+      {"RopeLinearWithoutFactor",
+       "llama",
+       "rope_scaling",
+       half_linear,
+       kInvalid,
        {"rope_scaling.factor"}},
-      {"RopeLlama3Swapped", "llama", "rope_scaling", swapped, kInvalid,
+      {"RopeLlama3Swapped",
+       "llama",
+       "rope_scaling",
+       swapped,
+       kInvalid,
        {"rope_scaling.high_freq_factor"}},
-      {"RopePartial", "llama", "rope_parameters", partial, kLacking,
+      {"RopePartial",
+       "llama",
+       "rope_parameters",
+       partial,
+       kLacking,
        {"rope_parameters.partial_rotary_factor", "0.5"}},
       {"PartialRotary", "llama", "partial_rotary_factor", 0.5, kLacking, {"0.5"}},
       {"Quantized", "llama", "quantization_config", Json{{"bits", 4}}, kLacking, {"bits"}},
@@ -262,14 +281,25 @@ std::vector<ErrorCase> ErrorCases() {
       {"ZeroScalar", "gemma", "query_pre_attn_scalar", 0, kInvalid, {"is 0"}},
       {"NoWindow", "gemma", "sliding_window", nullptr, kInvalid, {"null"}},
       {"ZeroWindow", "gemma", "sliding_window", 0, kInvalid, {"is 0"}},
-      {"ShortLayerTypes", "gemma", "layer_types", Json::array({"full_attention"}), kInvalid,
+      {"ShortLayerTypes",
+       "gemma",
+       "layer_types",
+       Json::array({"full_attention"}),
+       kInvalid,
        {"4 layers"}},
-      {"OtherLayerType", "gemma", "layer_types",
+      {"OtherLayerType",
+       "gemma",
+       "layer_types",
        Json::array({"full_attention", "chunked_attention", "full_attention", "full_attention"}),
-       kLacking, {"layer 1", "chunked_attention"}},
+       kLacking,
+       {"layer 1", "chunked_attention"}},
       {"UnknownGemmaActivation", "gemma", "hidden_activation", "gelu", kLacking, {"\"gelu\""}},
       {"LocalBaseZero", "gemma", "rope_local_base_freq", 0, kInvalid, {"is 0"}},
-      {"FlatRopeParameters", "gemma", "rope_parameters", Json{{"rope_theta", 1e6}}, kInvalid,
+      {"FlatRopeParameters",
+       "gemma",
+       "rope_parameters",
+       Json{{"rope_theta", 1e6}},
+       kInvalid,
        {"full_attention"}},
   };
 }

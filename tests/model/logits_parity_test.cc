@@ -90,8 +90,7 @@ Difference Compare(const Transformer& model, const SafetensorsReader& reference,
     EXPECT_EQ(found.sizes(), expected.sizes());
     difference.ours = std::max(difference.ours, (found - expected).abs().max().item<double>());
     difference.eager =
-        std::max(difference.eager,
-                 Stored(reference, "eager." + std::to_string(i)).item<double>());
+        std::max(difference.eager, Stored(reference, "eager." + std::to_string(i)).item<double>());
     difference.largest_logit =
         std::max(difference.largest_logit, expected.abs().max().item<double>());
   }
@@ -182,15 +181,14 @@ void ExpectRealModelParity(const char* variable) {
   std::string all;
   for (const std::string& text : texts) all += text + "\n";
   for (const auto& [kind, chosen, tokens, stride] :
-       {std::tuple{"documents", texts, 192, 8}, std::tuple{"one long text", std::vector{all}, 1200,
-                                                           16}}) {
+       {std::tuple{"documents", texts, 192, 8},
+        std::tuple{"one long text", std::vector{all}, 1200, 16}}) {
     TempDir scratch;
     const Json request = {{"texts", chosen},
                           {"first_token", model->config().first_token_id},
                           {"max_tokens", tokens},
                           {"stride", stride}};
-    ASSERT_OK_AND_ASSIGN(const SafetensorsReader reference,
-                         RunReference(folder, request, scratch));
+    ASSERT_OK_AND_ASSIGN(const SafetensorsReader reference, RunReference(folder, request, scratch));
     ExpectParity(std::string(variable) + ", " + kind,
                  Compare(*model, reference, chosen.size(), stride));
   }

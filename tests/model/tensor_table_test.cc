@@ -29,17 +29,15 @@ std::vector<std::string> Names(const ModelConfig& config) {
 TEST(TensorTable, ListsALlamaInTheOrderOfTheForwardPass) {
   ModelConfig config = Config("llama_mha");
   config.num_layers = 1;
-  EXPECT_THAT(Names(config),
-              ElementsAre("model.embed_tokens.weight", "model.layers.0.input_layernorm.weight",
-                          "model.layers.0.self_attn.q_proj.weight",
-                          "model.layers.0.self_attn.k_proj.weight",
-                          "model.layers.0.self_attn.v_proj.weight",
-                          "model.layers.0.self_attn.o_proj.weight",
-                          "model.layers.0.post_attention_layernorm.weight",
-                          "model.layers.0.mlp.gate_proj.weight",
-                          "model.layers.0.mlp.up_proj.weight",
-                          "model.layers.0.mlp.down_proj.weight", "model.norm.weight",
-                          "lm_head.weight"));
+  EXPECT_THAT(
+      Names(config),
+      ElementsAre(
+          "model.embed_tokens.weight", "model.layers.0.input_layernorm.weight",
+          "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight",
+          "model.layers.0.self_attn.v_proj.weight", "model.layers.0.self_attn.o_proj.weight",
+          "model.layers.0.post_attention_layernorm.weight", "model.layers.0.mlp.gate_proj.weight",
+          "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight",
+          "model.norm.weight", "lm_head.weight"));
 }
 
 TEST(TensorTable, ListsTheNormsOfAGemma3ByWhatTheyDo) {
@@ -99,8 +97,7 @@ TEST(TensorTable, ShapesHeadsByTheirExplicitSize) {
 TEST(TensorTable, NamesEachTensorOnce) {
   for (const TinyModel& model : TinyModels()) {
     const std::vector<std::string> names = Names(ParseModelConfig(model.config).value());
-    EXPECT_EQ(std::set<std::string>(names.begin(), names.end()).size(), names.size())
-        << model.name;
+    EXPECT_EQ(std::set<std::string>(names.begin(), names.end()).size(), names.size()) << model.name;
   }
 }
 

@@ -69,8 +69,8 @@ class EachTinyModel : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(EachTinyModel, GivesASequenceTheSameHiddenStatesAloneAndInABatch) {
-  const std::vector<Sequence> sequences = {Ids(1, 1), Ids(40, 2), Ids(7, 3), Ids(40, 4),
-                                           Ids(9, 5), Ids(130, 6)};
+  const std::vector<Sequence> sequences = {Ids(1, 1),  Ids(40, 2), Ids(7, 3),
+                                           Ids(40, 4), Ids(9, 5),  Ids(130, 6)};
   const PackedBatch together = Pack(sequences);
   const at::Tensor hidden = Forward(together);
   for (size_t i = 0; i < sequences.size(); ++i) {
@@ -243,25 +243,25 @@ TEST_P(Llama, RefusesBatchesThatItCannotRun) {
   Sequence outside = Ids(5, 1);
   outside[3] = 272;
   EXPECT_THAT(run(Pack({Ids(4, 1), outside})),
-              StatusIs(kInvalid, AllOf(HasSubstr("sequence 1"), HasSubstr("272"),
-                                       HasSubstr("position 3"))));
+              StatusIs(kInvalid,
+                       AllOf(HasSubstr("sequence 1"), HasSubstr("272"), HasSubstr("position 3"))));
   outside[3] = -1;
   EXPECT_THAT(run(Pack({outside})), StatusIs(kInvalid, HasSubstr("-1")));
   EXPECT_THAT(run(Pack({Ids(4, 1), {}, Ids(4, 2)})),
               StatusIs(kInvalid, AllOf(HasSubstr("sequence 1"), HasSubstr("empty"))));
-  EXPECT_THAT(run(Pack({Ids(1025, 1)})), StatusIs(kInvalid, AllOf(HasSubstr("1025"),
-                                                                  HasSubstr("1024"))));
+  EXPECT_THAT(run(Pack({Ids(1025, 1)})),
+              StatusIs(kInvalid, AllOf(HasSubstr("1025"), HasSubstr("1024"))));
   EXPECT_OK(run(Pack({Ids(1024, 1)})));
   EXPECT_THAT(run(PackedBatch{}), StatusIs(kInvalid, HasSubstr("offsets")));
   EXPECT_THAT(run({.ids = {1, 2}, .offsets = {0, 1}}), StatusIs(kInvalid, HasSubstr("offsets")));
   EXPECT_THAT(run({.ids = {1, 2}, .offsets = {0, 7, 2}}), StatusIs(kInvalid, HasSubstr("0 to 7")));
-  EXPECT_THAT(run({.ids = {1, 2}, .offsets = {0, -3, 2}}), StatusIs(kInvalid, HasSubstr("0 to -3")));
+  EXPECT_THAT(run({.ids = {1, 2}, .offsets = {0, -3, 2}}),
+              StatusIs(kInvalid, HasSubstr("0 to -3")));
 }
 
 TEST_P(Llama, StopsWhenCancelled) {
   context_.Cancel();
-  EXPECT_THAT(model_->Forward(Pack({Ids(4, 1)}), context_),
-              StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(model_->Forward(Pack({Ids(4, 1)}), context_), StatusIs(absl::StatusCode::kCancelled));
   EXPECT_THAT(Transformer::Load(ModelFolder::Open(folder_.path()).value(), Device{}, context_),
               StatusIs(absl::StatusCode::kCancelled));
 }

@@ -37,8 +37,8 @@ void Rewrite(const TempDir& folder, const std::function<void(Tensors&)>& change)
   {
     const SafetensorsFolder before = SafetensorsFolder::Open(folder.path()).value();
     for (const auto& [name, view] : before.tensors()) {
-      tensors.push_back({{.name = name, .dtype = view.dtype, .shape = view.shape},
-                         std::string(view.bytes)});
+      tensors.push_back(
+          {{.name = name, .dtype = view.dtype, .shape = view.shape}, std::string(view.bytes)});
     }
   }
   change(tensors);
@@ -99,7 +99,9 @@ TEST(ModelFolder, LetsTensorsPassThatTheForwardPassDoesWithout) {
     head.spec.name = "lm_head.weight";
     tensors.push_back(head);
     tensors.push_back({{.name = "model.layers.0.self_attn.rotary_emb.inv_freq",
-                        .dtype = DType::kF32, .shape = {1}}, "1234"});
+                        .dtype = DType::kF32,
+                        .shape = {1}},
+                       "1234"});
   });
   EXPECT_OK(ModelFolder::Open(folder.path()));
 }
@@ -130,56 +132,92 @@ std::function<void(const TempDir&)> Change(const std::function<void(Tensors&)>& 
 
 void CutShort(const TempDir& folder, const char* name, int64_t by) {
   const std::string path = folder.Join(name);
-  std::filesystem::resize_file(path,
-                               std::filesystem::file_size(path) - static_cast<uintmax_t>(by));
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - static_cast<uintmax_t>(by));
 }
 
 std::vector<Corruption> Corruptions() {
   const std::string query = "model.layers.1.self_attn.q_proj.weight";
   return {
-      {"NoConfig", [](const TempDir& f) { std::filesystem::remove(f.Join("config.json")); },
-       absl::StatusCode::kNotFound, {"config.json"}},
-      {"NoWeights", [](const TempDir& f) { std::filesystem::remove(f.Join("model.safetensors")); },
-       absl::StatusCode::kNotFound, {"model.safetensors"}},
-      {"ConfigNoJson", [](const TempDir& f) { f.Write("config.json", "{\"a\": "); }, kInvalid,
+      {"NoConfig",
+       [](const TempDir& f) { std::filesystem::remove(f.Join("config.json")); },
+       absl::StatusCode::kNotFound,
+       {"config.json"}},
+      {"NoWeights",
+       [](const TempDir& f) { std::filesystem::remove(f.Join("model.safetensors")); },
+       absl::StatusCode::kNotFound,
+       {"model.safetensors"}},
+      {"ConfigNoJson",
+       [](const TempDir& f) { f.Write("config.json", "{\"a\": "); },
+       kInvalid,
        {"config.json", "not JSON"}},
-      {"ConfigNoUtf8", [](const TempDir& f) { f.Write("config.json", "{\"a\": \"\xff\"}"); },
-       kInvalid, {"config.json", "not JSON"}},
-      {"ConfigEmpty", [](const TempDir& f) { f.Write("config.json", ""); }, kInvalid,
+      {"ConfigNoUtf8",
+       [](const TempDir& f) { f.Write("config.json", "{\"a\": \"\xff\"}"); },
+       kInvalid,
+       {"config.json", "not JSON"}},
+      {"ConfigEmpty",
+       [](const TempDir& f) { f.Write("config.json", ""); },
+       kInvalid,
        {"config.json"}},
       {"ConfigHuge",
-       [](const TempDir& f) { f.Write("config.json", std::string(5 << 20, ' ') + "{}"); }, kInvalid,
+       [](const TempDir& f) { f.Write("config.json", std::string(5 << 20, ' ') + "{}"); },
+       kInvalid,
        {"config.json", "5242882", "4194304"}},
       {"ConfigUnknownFeature",
        [](const TempDir& f) { RewriteConfig(f, "quantization_config", {{"bits", 4}}); },
-       absl::StatusCode::kUnimplemented, {"config.json", "quantization_config"}},
-      {"ConfigOtherWidth", [](const TempDir& f) { RewriteConfig(f, "intermediate_size", 96); },
-       kInvalid, {"model.layers.0.mlp.gate_proj.weight", "[128, 64]", "[96, 64]"}},
-      {"ConfigMoreLayers", [](const TempDir& f) { RewriteConfig(f, "num_hidden_layers", 4); },
-       kInvalid, {"model.layers.3.input_layernorm.weight", "missing"}},
-      {"ConfigManyMoreLayers", [](const TempDir& f) { RewriteConfig(f, "num_hidden_layers", 4000); },
-       kInvalid, {"num_hidden_layers", "4000"}},
-      {"ConfigFewerLayers", [](const TempDir& f) { RewriteConfig(f, "num_hidden_layers", 2); },
-       kInvalid, {"model.layers.2.", "unknown"}},
-      {"ConfigBiases", [](const TempDir& f) { RewriteConfig(f, "attention_bias", true); }, kInvalid,
+       absl::StatusCode::kUnimplemented,
+       {"config.json", "quantization_config"}},
+      {"ConfigOtherWidth",
+       [](const TempDir& f) { RewriteConfig(f, "intermediate_size", 96); },
+       kInvalid,
+       {"model.layers.0.mlp.gate_proj.weight", "[128, 64]", "[96, 64]"}},
+      {"ConfigMoreLayers",
+       [](const TempDir& f) { RewriteConfig(f, "num_hidden_layers", 4); },
+       kInvalid,
+       {"model.layers.3.input_layernorm.weight", "missing"}},
+      {"ConfigManyMoreLayers",
+       [](const TempDir& f) { RewriteConfig(f, "num_hidden_layers", 4000); },
+       kInvalid,
+       {"num_hidden_layers", "4000"}},
+      {"ConfigFewerLayers",
+       [](const TempDir& f) { RewriteConfig(f, "num_hidden_layers", 2); },
+       kInvalid,
+       {"model.layers.2.", "unknown"}},
+      {"ConfigBiases",
+       [](const TempDir& f) { RewriteConfig(f, "attention_bias", true); },
+       kInvalid,
        {"model.layers.0.self_attn.q_proj.bias", "missing"}},
-      {"TensorMissing", Change([query](Tensors& t) { Named(t, query).spec.name = "renamed"; }),
-       kInvalid, {query, "missing", "[64, 64]"}},
-      {"TensorUnknown", Change([](Tensors& t) {
+      {"TensorMissing",
+       Change([query](Tensors& t) { Named(t, query).spec.name = "renamed"; }),
+       kInvalid,
+       {query, "missing", "[64, 64]"}},
+      {"TensorUnknown",
+       Change([](Tensors& t) {
          t.push_back({{.name = "score.weight", .dtype = DType::kF32, .shape = {1}}, "1234"});
-       }), kInvalid, {"score.weight", "unknown"}},
-      {"TensorTransposed", Change([](Tensors& t) {
+       }),
+       kInvalid,
+       {"score.weight", "unknown"}},
+      {"TensorTransposed",
+       Change([](Tensors& t) {
          Named(t, "model.layers.2.mlp.down_proj.weight").spec.shape = {128, 64};
-       }), kInvalid, {"model.layers.2.mlp.down_proj.weight", "[128, 64]", "[64, 128]"}},
-      {"TensorFlat", Change([query](Tensors& t) { Named(t, query).spec.shape = {4096}; }), kInvalid,
+       }),
+       kInvalid,
+       {"model.layers.2.mlp.down_proj.weight", "[128, 64]", "[64, 128]"}},
+      {"TensorFlat",
+       Change([query](Tensors& t) { Named(t, query).spec.shape = {4096}; }),
+       kInvalid,
        {query, "[4096]", "[64, 64]"}},
-      {"TensorOfIntegers", Change([query](Tensors& t) {
-         Named(t, query).spec.dtype = DType::kI32;
-       }), absl::StatusCode::kUnimplemented, {query, "I32", "BF16"}},
-      {"WeightsCutShort", [](const TempDir& f) { CutShort(f, "model.safetensors", 1); }, kInvalid,
+      {"TensorOfIntegers",
+       Change([query](Tensors& t) { Named(t, query).spec.dtype = DType::kI32; }),
+       absl::StatusCode::kUnimplemented,
+       {query, "I32", "BF16"}},
+      {"WeightsCutShort",
+       [](const TempDir& f) { CutShort(f, "model.safetensors", 1); },
+       kInvalid,
        {"model.safetensors"}},
-      {"WeightsWithoutHeader", [](const TempDir& f) { f.Write("model.safetensors", "abc"); },
-       kInvalid, {"model.safetensors"}},
+      {"WeightsWithoutHeader",
+       [](const TempDir& f) { f.Write("model.safetensors", "abc"); },
+       kInvalid,
+       {"model.safetensors"}},
   };
 }
 

@@ -4,6 +4,7 @@
 #include <set>
 #include <thread>
 
+#include "server/model/compute_threads.h"
 #include "server/pipeline/build_profile.h"
 #include "tests/pipeline/fixture.h"
 #include "tests/support/temp_dir.h"
@@ -19,6 +20,7 @@ using testing::SizeIs;
 class BuildExpertTest : public testing::Test {
  protected:
   BuildExpertTest() {
+    SetComputeThreads(1);  // tests share the machine
     EXPECT_OK(WriteTinyModel(FindTinyModel("llama_gqa"), folder_.path()));
     const auto folder = ModelFolder::Open(folder_.path());
     EXPECT_OK(folder);

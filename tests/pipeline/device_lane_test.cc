@@ -46,10 +46,11 @@ TEST(DeviceLane, EndsTheWaitOfWhoIsCancelledAndStaysFreeForOthers) {
     return absl::OkStatus();
   }));
   bool ran = false;
-  EXPECT_THAT(lane.Run(waiting, [&] {
-    ran = true;
-    return absl::OkStatus();
-  }),
+  EXPECT_THAT(lane.Run(waiting,
+                       [&] {
+                         ran = true;
+                         return absl::OkStatus();
+                       }),
               StatusIs(absl::StatusCode::kCancelled));
   EXPECT_FALSE(ran);
   EXPECT_OK(lane.Run(next, [] { return absl::OkStatus(); }));

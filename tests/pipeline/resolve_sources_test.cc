@@ -31,8 +31,8 @@ class ResolveSourcesTest : public testing::Test {
   const CorpusInfo en_ = stores_.Add({{"language", "en"}}, 3, "b");
   const CorpusInfo de_law_ = stores_.Add({{"language", "de"}, {"domain", "law"}}, 5, "c");
   const CorpusInfo de_ = stores_.Add({{"language", "de"}}, 7, "d");
-  const CorpusInfo held_out_ = stores_.Add({{"language", "en"}, {"domain", "law"}}, 90, "e",
-                                           CorpusPurpose::kEvaluation);
+  const CorpusInfo held_out_ =
+      stores_.Add({{"language", "en"}, {"domain", "law"}}, 90, "e", CorpusPurpose::kEvaluation);
   const std::vector<Selection> select_ = {{"domain", {"law"}, 1}, {"language", {"en"}, 3}};
 
   absl::StatusOr<ResolvedSources> Resolve(const ExpertRequest& request) {

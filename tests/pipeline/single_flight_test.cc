@@ -47,9 +47,8 @@ TEST(SingleFlight, EndsTheWaitOfWhoIsCancelled) {
   SingleFlight flight;
   RunContext context, waiting;
   ASSERT_OK_AND_ASSIGN(const auto hold, flight.Acquire("key", context));
-  std::thread waiter([&] {
-    EXPECT_THAT(flight.Acquire("key", waiting), StatusIs(absl::StatusCode::kCancelled));
-  });
+  std::thread waiter(
+      [&] { EXPECT_THAT(flight.Acquire("key", waiting), StatusIs(absl::StatusCode::kCancelled)); });
   waiting.Cancel();
   waiter.join();  // while the key is still held
 }

@@ -79,8 +79,7 @@ TEST(ErrorReasons, HoldEveryCodeThatComesWithoutAReason) {
         absl::StatusCode::kPermissionDenied, absl::StatusCode::kResourceExhausted,
         absl::StatusCode::kFailedPrecondition, absl::StatusCode::kAborted,
         absl::StatusCode::kOutOfRange, absl::StatusCode::kUnimplemented,
-        absl::StatusCode::kInternal, absl::StatusCode::kUnavailable,
-        absl::StatusCode::kDataLoss}) {
+        absl::StatusCode::kInternal, absl::StatusCode::kUnavailable, absl::StatusCode::kDataLoss}) {
     EXPECT_TRUE(table.contains(absl::StatusCodeToString(code))) << code;
   }
 }

@@ -1,6 +1,6 @@
-// Nothing in an expert spec is ignored: every field and every value of the API is in the table below
-// as honoured or as refused. A field or value that is added to the protos fails this test until it
-// is put there.
+// Nothing in an expert spec is ignored: every field and every value of the API is in the table
+// below as honoured or as refused. A field or value that is added to the protos fails this test
+// until it is put there.
 #include <functional>
 #include <map>
 #include <set>
@@ -99,7 +99,8 @@ const std::map<std::string, Case>& Cases() {
           return std::get<ParameterReduction>(std::get<Budget>(r.budget)).value == 0.2;
         }}},
       {"ParameterReduction.base",
-       {[](auto& s) { s.mutable_budget()->mutable_parameter_reduction()->set_base(v1::BLOCKS); }, "",
+       {[](auto& s) { s.mutable_budget()->mutable_parameter_reduction()->set_base(v1::BLOCKS); },
+        "",
         [](auto& r) {
           return std::get<ParameterReduction>(std::get<Budget>(r.budget)).of_blocks;
         }}},
@@ -109,7 +110,8 @@ const std::map<std::string, Case>& Cases() {
           return !std::get<ParameterReduction>(std::get<Budget>(r.budget)).of_blocks;
         }}},
       {"ParameterBase.BLOCKS",
-       {[](auto& s) { s.mutable_budget()->mutable_parameter_reduction()->set_base(v1::BLOCKS); }, "",
+       {[](auto& s) { s.mutable_budget()->mutable_parameter_reduction()->set_base(v1::BLOCKS); },
+        "",
         [](auto& r) {
           return std::get<ParameterReduction>(std::get<Budget>(r.budget)).of_blocks;
         }}},
@@ -125,9 +127,9 @@ const std::map<std::string, Case>& Cases() {
           s.set_rule(v1::CUS_PRUN);
         },
         "", [](auto& r) { return std::holds_alternative<Sigma>(r.budget); }}},
-      {"ExpertSpec.shape",
-       {[](auto& s) { s.set_shape(v1::MASKED); }, "spec.shape", nullptr}},
-      {"Shape.UNIFORM", {[](auto& s) { s.set_shape(v1::UNIFORM); }, "", [](auto&) { return true; }}},
+      {"ExpertSpec.shape", {[](auto& s) { s.set_shape(v1::MASKED); }, "spec.shape", nullptr}},
+      {"Shape.UNIFORM",
+       {[](auto& s) { s.set_shape(v1::UNIFORM); }, "", [](auto&) { return true; }}},
       {"Shape.PER_LAYER", {[](auto& s) { s.set_shape(v1::PER_LAYER); }, "spec.shape", nullptr}},
       {"Shape.MASKED", {[](auto& s) { s.set_shape(v1::MASKED); }, "spec.shape", nullptr}},
       {"ExpertSpec.units",
@@ -230,8 +232,8 @@ TEST(ExpertSpec, IsHonouredOrRefusedFieldByFieldAndValueByValue) {
       EXPECT_TRUE(test_case.honoured(*request)) << name;
       continue;
     }
-    EXPECT_THAT(request, StatusIs(absl::StatusCode::kUnimplemented,
-                                  testing::HasSubstr(test_case.refused)))
+    EXPECT_THAT(request,
+                StatusIs(absl::StatusCode::kUnimplemented, testing::HasSubstr(test_case.refused)))
         << name;
     EXPECT_EQ(NotesOf(request.status()).field, test_case.refused) << name;
     EXPECT_EQ(NotesOf(request.status()).reason, "NOT_HONOURED") << name;

@@ -36,8 +36,8 @@ TEST(GrpcStatus, CarriesCodeMessageReasonAndDomain) {
     EXPECT_EQ(info->reason(), absl::StatusCodeToString(status.code()));
     EXPECT_EQ(info->domain(), "secateur.dev");
   }
-  const auto info = DetailOf<google::rpc::ErrorInfo>(
-      WithReason(absl::UnavailableError("message"), "DRAINING"));
+  const auto info =
+      DetailOf<google::rpc::ErrorInfo>(WithReason(absl::UnavailableError("message"), "DRAINING"));
   EXPECT_EQ(info->reason(), "DRAINING");
 }
 

@@ -34,14 +34,15 @@ TEST(Names, ThatAreMalformedAreRefusedWithTheFormTheyShouldHave) {
         std::string("models/a\0", 9), "models/" + std::string(64, 'a')}) {
     refused(ParseModelName(name, "parent"), "models/{model}");
   }
-  for (const std::string& id : {std::string("c"), "c" + kDigits + "0", "p" + kDigits,
-                                "C" + kDigits, "c" + std::string(40, 'A'), "c" + std::string(40, 'g'),
-                                "c" + kDigits.substr(1) + "/"}) {
+  for (const std::string& id :
+       {std::string("c"), "c" + kDigits + "0", "p" + kDigits, "C" + kDigits,
+        "c" + std::string(40, 'A'), "c" + std::string(40, 'g'), "c" + kDigits.substr(1) + "/"}) {
     refused(ParseCorpusName("corpora/" + id, "parent"), "corpora/{corpus}");
   }
   for (const std::string& name :
-       {"models/m/experts/p" + kDigits, "models/m/profiles/e" + kDigits, "models//experts/e" + kDigits,
-        "models/m/experts/e" + kDigits + "/", "/models/m/experts/e" + kDigits}) {
+       {"models/m/experts/p" + kDigits, "models/m/profiles/e" + kDigits,
+        "models//experts/e" + kDigits, "models/m/experts/e" + kDigits + "/",
+        "/models/m/experts/e" + kDigits}) {
     refused(ParseExpertName(name, "parent"), "models/{model}/experts/{id}");
   }
 }

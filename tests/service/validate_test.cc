@@ -105,8 +105,8 @@ TEST(RequestFromProto, IsTheSameForEqualRequestsInAnyOrder) {
   EXPECT_EQ(request.select[0].key, "domain");
   EXPECT_EQ(request.select[0].values, (std::vector<std::string>{"art", "law"}));
   EXPECT_EQ(request.select[1].weight, 1);
-  EXPECT_EQ(request.evaluation_corpora, (std::vector<std::string>{"c" + std::string(40, 'a'),
-                                                                  "c" + std::string(40, 'b')}));
+  EXPECT_EQ(request.evaluation_corpora,
+            (std::vector<std::string>{"c" + std::string(40, 'a'), "c" + std::string(40, 'b')}));
   EXPECT_EQ(request.max_document_tokens, 512);
   ASSERT_OK_AND_ASSIGN(const ExpertRequest small, RequestFromProto(spec, 128, true));
   EXPECT_EQ(small.max_document_tokens, 128);

@@ -137,8 +137,10 @@ bool IsNorm(TensorRole role) {
     case TensorRole::kPreFfnNorm:
     case TensorRole::kPostFfnNorm:
     case TensorRole::kQueryNorm:
-    case TensorRole::kKeyNorm: return true;
-    default: return false;
+    case TensorRole::kKeyNorm:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -203,8 +205,7 @@ absl::Status WriteWeights(const TinyModel& model, const std::string& folder) {
     const size_t number = i * shards.size() / table.size();
     Shard& shard = shards[number];
     shard.name = ShardName(static_cast<int>(number), model.shards);
-    shard.specs.push_back(
-        {.name = table[i].name, .dtype = model.dtype, .shape = table[i].shape});
+    shard.specs.push_back({.name = table[i].name, .dtype = model.dtype, .shape = table[i].shape});
     shard.tensors.push_back(RandomTensor(table[i], config, model.dtype, random));
     index["weight_map"][table[i].name] = shard.name;
     total += static_cast<int64_t>(shard.tensors.back().size());
@@ -242,12 +243,9 @@ std::vector<TinyModel> TinyModels() {
                        {"high_freq_factor", 4.0},
                        {"original_max_position_embeddings", 32}};
   const Json linear = {{"type", "linear"}, {"factor", 4.0}};
-  const Json llama5 = {{"rope_type", "llama3"},
-                       {"rope_theta", 500000.0},
-                       {"factor", 4.0},
-                       {"low_freq_factor", 1.0},
-                       {"high_freq_factor", 4.0},
-                       {"original_max_position_embeddings", 64}};
+  const Json llama5 = {{"rope_type", "llama3"},   {"rope_theta", 500000.0},
+                       {"factor", 4.0},           {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 64}};
   const Json gemma5 = {
       {"full_attention", {{"rope_type", "linear"}, {"factor", 8.0}, {"rope_theta", 1e6}}},
       {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 1e4}}}};
@@ -286,9 +284,9 @@ std::string TinyTokenizerJson() {
   Json merges = Json::array();
   const std::string space = characters[static_cast<size_t>(' ')];
   const std::pair<std::string, std::string> pairs[] = {
-      {"h", "e"},   {"i", "n"},   {space, "t"}, {space, "a"},      {"e", "r"}, {"o", "n"},
-      {space, "s"}, {"a", "t"},   {"e", "n"},   {space + "t", "he"}, {"o", "r"}, {"i", "s"},
-      {"in", "g"},  {space, "he"}};
+      {"h", "e"}, {"i", "n"},   {space, "t"}, {space, "a"}, {"e", "r"},
+      {"o", "n"}, {space, "s"}, {"a", "t"},   {"e", "n"},   {space + "t", "he"},
+      {"o", "r"}, {"i", "s"},   {"in", "g"},  {space, "he"}};
   for (const auto& [left, right] : pairs) {
     merges.push_back({left, right});
     const size_t id = vocabulary.size();
@@ -297,19 +295,32 @@ std::string TinyTokenizerJson() {
   Json added = Json::array();
   for (const auto& [content, id] : {std::pair{"<|bos|>", kBos}, std::pair{"<|eos|>", kEos}}) {
     vocabulary[content] = id;
-    added.push_back({{"id", id}, {"content", content}, {"single_word", false}, {"lstrip", false},
-                     {"rstrip", false}, {"normalized", false}, {"special", true}});
+    added.push_back({{"id", id},
+                     {"content", content},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", true}});
   }
-  const Json byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false},
-                           {"trim_offsets", true}, {"use_regex", true}};
-  const Json model = {{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", nullptr},
-                      {"continuing_subword_prefix", nullptr}, {"end_of_word_suffix", nullptr},
-                      {"fuse_unk", false}, {"byte_fallback", false}, {"ignore_merges", false},
-                      {"vocab", vocabulary}, {"merges", merges}};
-  const Json tokenizer = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr},
-                          {"added_tokens", added}, {"normalizer", nullptr},
-                          {"pre_tokenizer", byte_level}, {"post_processor", nullptr},
-                          {"decoder", byte_level}, {"model", model}};
+  const Json byte_level = {{"type", "ByteLevel"},
+                           {"add_prefix_space", false},
+                           {"trim_offsets", true},
+                           {"use_regex", true}};
+  const Json model = {{"type", "BPE"},
+                      {"dropout", nullptr},
+                      {"unk_token", nullptr},
+                      {"continuing_subword_prefix", nullptr},
+                      {"end_of_word_suffix", nullptr},
+                      {"fuse_unk", false},
+                      {"byte_fallback", false},
+                      {"ignore_merges", false},
+                      {"vocab", vocabulary},
+                      {"merges", merges}};
+  const Json tokenizer = {
+      {"version", "1.0"},          {"truncation", nullptr}, {"padding", nullptr},
+      {"added_tokens", added},     {"normalizer", nullptr}, {"pre_tokenizer", byte_level},
+      {"post_processor", nullptr}, {"decoder", byte_level}, {"model", model}};
   return tokenizer.dump(2);
 }
 
