@@ -130,7 +130,11 @@ absl::StatusOr<double> TimeRead(int64_t layers, int64_t neurons, const std::stri
   ProfileStore profiles(*store, metrics);
   ASSIGN_OR_RETURN(Profile profile, Profile::Empty(layers, neurons));
   profile.documents = 1;
-  ASSIGN_OR_RETURN(const ProfileInfo info, profiles.Put({.model = "benchmark"}, profile));
+  profile.tokens = 256;
+  ASSIGN_OR_RETURN(
+      const ProfileInfo info,
+      profiles.Put({.model = "benchmark", .compute_type = "float32", .device_kind = "cpu"},
+                   profile));
   const Timer timer;
   ASSIGN_OR_RETURN(const Profile read, profiles.Read(info.id()));
   const RelevanceView view = ViewOf(read);

@@ -76,7 +76,7 @@ TEST_F(PackingTest, FramesADocumentOnce) {
 
 TEST_F(PackingTest, DocumentsComeInOrderWholeOrCutAndFillBlocksGreedily) {
   std::mt19937 random(1);
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < 100; ++round) {
     const std::vector<std::string> texts = RandomTexts(random, 1 + static_cast<int>(random() % 40));
     FramingSettings settings;
     settings.max_document_tokens = 1 + static_cast<int64_t>(random() % 30);
