@@ -189,7 +189,8 @@ TEST(VerifyRealModel, AnExpertIsItsReference) {
   ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(expert_folder.path()));
   ASSERT_OK_AND_ASSIGN(const Verification found,
                        VerifyExpert(*base, mask, *expert, SomeTokens(base->config()), {}, context));
-  EXPECT_LE(found.max_layer_error, 1e-5);
+  // What sums of 1536 and of 992 terms in float32 differ by depends on the number of threads.
+  EXPECT_LE(found.max_layer_error, 1e-4);
   EXPECT_LE(found.max_logit_error, 1e-4);
 }
 
