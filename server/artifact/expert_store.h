@@ -1,4 +1,4 @@
-// Keeps experts in a BlobStore and finds them. contract
+// Keeps experts in a BlobStore and finds them.
 //
 // Layout: `experts/<id>/<attempt>/<file>`, <attempt> unique for each try, its `secateur.json` (the
 // manifest) written last: an expert exists if and only if a manifest does (the first attempt in key

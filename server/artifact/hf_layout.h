@@ -1,6 +1,6 @@
 // An expert as a Hugging Face folder: weights in shards with their index, config.json with the new
 // width and all unknown keys kept in their order, and the base's tokenizer, generation config, chat
-// template and licence files as they are. contract
+// template and licence files as they are.
 #pragma once
 
 #include <cstdint>

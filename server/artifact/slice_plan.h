@@ -1,4 +1,4 @@
-// Mask and tensor table to the rows and columns each tensor keeps. contract
+// Mask and tensor table to the rows and columns each tensor keeps.
 //
 // Pure data and copying of bytes: no libtorch. The plan refers to the mask it was made from, which
 // must outlive it.

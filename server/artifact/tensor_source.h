@@ -1,5 +1,5 @@
 // Where the bytes of an expert's tensors come from: cut from the base, or (compensation,
-// vocabulary) replaced by new ones. contract
+// vocabulary) replaced by new ones.
 #pragma once
 
 #include <vector>

@@ -1,4 +1,4 @@
-// A corpus: immutable labelled documents, named by the digest of its documents alone. contract
+// A corpus: immutable labelled documents, named by the digest of its documents alone.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Keeps corpora in a BlobStore and finds them. contract
+// Keeps corpora in a BlobStore and finds them.
 //
 // Layout under the tenant's root: documents (canonical lines) at `uploads/<unique>.jsonl`, and
 // `corpora/<id>/meta-<generation, 8 digits>.json` which names them (corpus_meta.h); a corpus exists

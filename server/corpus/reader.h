@@ -1,4 +1,4 @@
-// Bytes of an upload to documents. contract
+// Bytes of an upload to documents.
 #pragma once
 
 #include <cstdint>

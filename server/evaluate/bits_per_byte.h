@@ -1,4 +1,4 @@
-// Bits per byte on text: how well a model predicts it, comparable across tokenizers. contract
+// Bits per byte on text: how well a model predicts it, comparable across tokenizers.
 //
 // bpb = -sum log2 p(token | those before) / bytes of the text those tokens cover; the first token
 // (BOS) is given. Documents are cut after `max_document_tokens` - 1 tokens and scored on exactly

@@ -1,4 +1,4 @@
-// An expert's files against its reference: the base with the mask applied (DESIGN 5). contract
+// An expert's files against its reference: the base with the mask applied (DESIGN 5).
 //
 // First what needs no tolerance (compare_weights.h): config.json, the tensors outside the layers
 // byte for byte, each layer's weights value for value. Then what they compute: both residual

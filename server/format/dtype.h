@@ -1,4 +1,4 @@
-// Element types of tensors in files, by safetensors' names. contract
+// Element types of tensors in files, by safetensors' names.
 #pragma once
 
 #include <cstdint>

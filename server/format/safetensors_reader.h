@@ -1,5 +1,4 @@
 // Hugging Face's safetensors container: a JSON header and tensors behind it, memory mapped.
-// contract
 //
 // The header is checked against the file before anything is handed out: its length (at most
 // 100 MiB), its JSON, each dtype, each shape (no overflow), each pair of offsets (inside the file,

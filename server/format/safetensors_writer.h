@@ -1,5 +1,5 @@
 // Writes safetensors to a byte sink. The same specs and bytes give the same file: the header lists
-// tensors in the order declared, padded with spaces to 8 bytes, offsets without holes. contract
+// tensors in the order declared, padded with spaces to 8 bytes, offsets without holes.
 //
 // Begin() is INVALID_ARGUMENT, naming the tensor, for a name that is taken or not UTF-8 and a shape
 // that is negative or overflows. Tensors follow each other without gaps: declare wider element

@@ -1,5 +1,4 @@
 // Declare all tensors, then stream each once: the interface of every tensor container we write.
-// contract
 //
 // Legal order: Begin(all specs) once; for each spec, in that order, Write() until its bytes are
 // complete (several calls may carry one tensor; a call never spans two); Finish() once.

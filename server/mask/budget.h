@@ -1,4 +1,4 @@
-// What was asked for, in numbers of neurons. contract
+// What was asked for, in numbers of neurons.
 //
 // Only FFN neurons are removed, the same count in every layer, and the kept width is a multiple of
 // the target's alignment (the base's own width always qualifies). Pure functions.

@@ -1,4 +1,4 @@
-// Weighted views of profiles to one mask, in milliseconds. contract
+// Weighted views of profiles to one mask, in milliseconds.
 //
 // RELATIVE_MEAN: relevance_k = sum_i weight_i * view_i.relevance_k (weights normalised to sum 1);
 // a layer keeps the `width` most relevant neurons, ties go to the lower channel.

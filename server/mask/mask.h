@@ -1,4 +1,4 @@
-// The yes or no for each FFN neuron of a base model: what stays. Changes no weights. contract
+// The yes or no for each FFN neuron of a base model: what stays. Changes no weights.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What a layer shows to an observer during a forward pass. contract
+// What a layer shows to an observer during a forward pass.
 //
 // Called on the thread that runs the pass, once a layer, in layer order. Tensors live until the
 // call returns and must not be changed.

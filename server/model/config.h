@@ -1,5 +1,5 @@
 // What a model is, as far as its forward pass and its tensors are concerned. Read from a Hugging
-// Face config.json by its family's row (families.h). Plain data. contract
+// Face config.json by its family's row (families.h). Plain data.
 #pragma once
 
 #include <cstdint>

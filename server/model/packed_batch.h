@@ -1,4 +1,4 @@
-// Token sequences behind one another without padding: what one forward pass computes. contract
+// Token sequences behind one another without padding: what one forward pass computes.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // One table names every tensor of a model, its shape and which axis holds which unit. The loader,
-// the slicer, the parameter counts and the tests all ask it. contract
+// the slicer, the parameter counts and the tests all ask it.
 #pragma once
 
 #include <cstdint>

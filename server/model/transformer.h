@@ -1,4 +1,4 @@
-// The forward pass of a decoder: prefill only, packed sequences, no cache. contract
+// The forward pass of a decoder: prefill only, packed sequences, no cache.
 //
 // Sequences of one batch do not see one another: linear layers run over the packed rows, attention
 // per sequence. Inference mode; libtorch's exceptions come back as Status (RESOURCE_EXHAUSTED when

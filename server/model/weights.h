@@ -1,5 +1,5 @@
 // A model folder's tensors, checked against the tensor table, and layers of them as libtorch
-// tensors on a device. contract
+// tensors on a device.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
 // Runs packed documents through the base model and collects a profile: one forward pass, one extra
-// reduction a layer. contract
+// reduction a layer.
 #pragma once
 
 #include <functional>

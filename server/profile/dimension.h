@@ -1,5 +1,4 @@
 // Merging profiles of corpora into what composing reads (ALGORITHM 3.3, "merging corpora").
-// contract
 #pragma once
 
 #include <cstdint>

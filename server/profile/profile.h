@@ -1,5 +1,4 @@
 // Mergeable statistics of all FFN neurons of one base model over documents (ALGORITHM 3.3).
-// contract
 //
 // Per document c and layer, with a_k(t) the activation of neuron k, w_k its column of down_proj, h
 // the residual stream after the sublayer, o the sublayer's output before a post norm, T tokens:

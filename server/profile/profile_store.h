@@ -1,4 +1,4 @@
-// Keeps profiles in a BlobStore and finds them by what they were made from. contract
+// Keeps profiles in a BlobStore and finds them by what they were made from.
 //
 // Key: the SHA-256 of ProfileKey's fields. Object: `profiles/<id>/<SHA-256 of its
 // bytes>.safetensors`, id = "p" + 40 hex digits of the key. Nothing is overwritten. Bytes that do

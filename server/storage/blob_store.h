@@ -1,5 +1,4 @@
 // Where everything durable lives: a flat space of objects under slash-separated keys.
-// contract
 //
 // Objects are written once under unique or content-derived names and never overwritten; presence of
 // an object proves nothing until a manifest names it (DESIGN 6). A key is 1 to 512 bytes of

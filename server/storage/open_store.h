@@ -1,5 +1,4 @@
 // URI to store. Serves `file:/absolute/folder` (also `file:///absolute/folder`) and `memory:`.
-// contract
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// Text to token ids by Hugging Face's own `tokenizers` library, from a tokenizer.json. contract
+// Text to token ids by Hugging Face's own `tokenizers` library, from a tokenizer.json.
 //
 // Immutable and thread-safe. Special tokens written in the text are recognised as Transformers
 // does; no token is added automatically (documents are framed by their reader); truncation and
