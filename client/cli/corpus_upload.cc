@@ -97,8 +97,8 @@ absl::StatusOr<v1::UploadCorpusResponse> Send(const SecateurClient& client, cons
 std::string Describe(const v1::UploadCorpusResponse& response, const std::string& path) {
   const v1::Corpus& corpus = response.corpus();
   std::string text = absl::StrCat(corpus.name(), "  ", response.existed() ? "known" : "new", "  ",
-                                  corpus.document_count(), " documents  ",
-                                  FormatBytes(static_cast<double>(corpus.text_bytes())), "  ",
+                                  FormatNumber(corpus.document_count(), "document", "documents"),
+                                  "  ", FormatBytes(static_cast<double>(corpus.text_bytes())), "  ",
                                   FormatLabels(corpus.labels()), "  ", path);
   if (corpus.dropped_field_count() > 0) {
     absl::StrAppend(&text, "  (", corpus.dropped_field_count(), " other JSON fields dropped)");

@@ -62,6 +62,10 @@ std::string Hint(const absl::Status& status, const StatusDetails& details,
       return absl::StrCat(server, " did not answer in time; try again");
     case absl::StatusCode::kUnauthenticated:
       return "give a token with --token-file, or a certificate with --cert and --key";
+    case absl::StatusCode::kFailedPrecondition:
+      if (details.reason == "PROFILE_MISSING") return "make them with: secateur profile create";
+      if (details.reason == "NO_CORPUS_FOR_LABEL") return "known labels: secateur dimension list";
+      return "";
     case absl::StatusCode::kNotFound: {
       const std::string command = ListCommand(details.resource_type);
       return command.empty() ? "" : "known ones: " + command;

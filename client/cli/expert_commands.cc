@@ -142,8 +142,8 @@ absl::Status ExpertDownload(const SecateurClient& client, const DownloadOptions&
   }
   if (!status.ok()) return status;
   if (context.json) return PrintJson(*expert, context);
-  context.out << expert->files_size() << " files, sizes and SHA-256 checked, in "
-              << Printable(folder) << "\n";
+  context.out << FormatNumber(expert->files_size(), "file", "files")
+              << ", sizes and SHA-256 checked, in " << Printable(folder) << "\n";
   return absl::OkStatus();
 }
 

@@ -42,8 +42,8 @@ void PrintPlanSource(const v1::Plan& plan, std::ostream& out) {
   Table table({});
   table.AddRow({"source", absl::StrCat(FormatEnum(*v1::Source_descriptor(), plan.source()), ": ",
                                        plan.source_reason())});
-  std::string text =
-      absl::StrCat(plan.document_count(), " documents in ", plan.corpora_size(), " corpora");
+  std::string text = absl::StrCat(FormatNumber(plan.document_count(), "document", "documents"),
+                                  " in ", FormatNumber(plan.corpora_size(), "corpus", "corpora"));
   if (plan.shared_corpus_count() > 0) {
     absl::StrAppend(&text, ", ", plan.shared_corpus_count(), " of them in several dimensions");
   }

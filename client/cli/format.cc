@@ -33,6 +33,10 @@ std::string Scaled(double value, double base, const std::vector<std::string>& un
 
 std::string FormatCount(double count) { return Scaled(count, 1000, {"", "k", "M", "B", "T"}); }
 
+std::string FormatNumber(int64_t number, const char* one, const char* several) {
+  return absl::StrCat(number, " ", number == 1 ? one : several);
+}
+
 std::string FormatBytes(double bytes) {
   return Scaled(bytes, 1024, {" B", " KiB", " MiB", " GiB", " TiB"});
 }

@@ -13,6 +13,8 @@ namespace secateur::cli {
 
 // Three significant digits with k, M, B, T: 134515008 is "135M", 999 is "999", 1500 is "1.50k".
 std::string FormatCount(double count);
+// "1 corpus", "2 corpora".
+std::string FormatNumber(int64_t number, const char* one, const char* several);
 // Three significant digits with binary units: "98.1 MiB", "512 B".
 std::string FormatBytes(double bytes);
 // A share of 1 as percent: 0.354 is "35.4%".

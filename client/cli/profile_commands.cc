@@ -59,8 +59,8 @@ absl::Status ProfileCreate(const SecateurClient& client, const CreateOptions& op
       !status.ok() || context.json) {
     return status;
   }
-  context.out << response->profiles_size() << " profiles, " << response->cached_count()
-              << " of them made before\n";
+  context.out << FormatNumber(response->profiles_size(), "profile", "profiles") << ", "
+              << response->cached_count() << " of them made before\n";
   return absl::OkStatus();
 }
 

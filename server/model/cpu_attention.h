@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace secateur::cpu {
@@ -31,9 +32,15 @@ struct AttentionShape {
 // Bytes that one thread needs for a sequence of `length`: grows with it.
 int64_t AttentionScratchBytes(const AttentionShape& shape, int64_t length);
 
+// What the kernel is compiled for. Which one runs changes the last bits of a result.
+enum class InstructionSet { kAvx512, kAvx2, kBaseline };
+// Those that this machine has, the best first.
+std::vector<InstructionSet> SupportedInstructionSets();
+
 // out [tokens, heads * head_dim] = softmax(scale q k^T) v, for each sequence offsets[i] ..
-// offsets[i+1] and each head.
+// offsets[i+1] and each head. `set` is one of the supported ones; the best where it is not given.
 void CausalAttention(const HeadRows& query, const HeadRows& key, const HeadRows& value,
-                     const std::vector<int64_t>& offsets, const AttentionShape& shape, float* out);
+                     const std::vector<int64_t>& offsets, const AttentionShape& shape, float* out,
+                     std::optional<InstructionSet> set = {});
 
 }  // namespace secateur::cpu

@@ -146,9 +146,9 @@ TEST_F(ExpertInTransformers, LoadsWithoutWarningsAndGivesTheSameLogitsForEveryFa
   for (const std::string& name : TinyModelNames()) {
     const TempDir base;
     ASSERT_OK(WriteTinyModel(FindTinyModel(name), base.path()));
-    AddExpert(base.path(), 13);
+    ASSERT_NO_FATAL_FAILURE(AddExpert(base.path(), 13));
   }
-  RunPython();
+  ASSERT_NO_FATAL_FAILURE(RunPython());
   for (size_t i = 0; i < cases_.size(); ++i) {
     EXPECT_LE(Compare(cases_[i]), 1e-4) << TinyModelNames()[i];
   }
@@ -159,8 +159,8 @@ TEST_F(ExpertInTransformers, LoadsWithoutWarningsAndGivesTheSameLogitsForRealMod
     const char* folder = std::getenv(variable);
     if (folder == nullptr) GTEST_SKIP() << variable << " names no model folder";
     cases_.clear();
-    AddExpert(folder, 0);
-    RunPython();
+    ASSERT_NO_FATAL_FAILURE(AddExpert(folder, 0));
+    ASSERT_NO_FATAL_FAILURE(RunPython());
     const double difference = Compare(cases_[0]);
     EXPECT_LE(difference, 1e-3) << variable;
     std::cout << variable << ": logits differ from Transformers' by " << difference << "\n";

@@ -223,7 +223,7 @@ TEST_F(ExpertCliTest, DownloadsAnExpert) {
   EXPECT_EQ(Run({"expert", "download", "models/m/experts/e1", folder}), kOk) << err_;
   std::ifstream in(folder + "/config.json");
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), bytes);
-  EXPECT_EQ(out_, "1 files, sizes and SHA-256 checked, in " + folder + "\n");
+  EXPECT_EQ(out_, "1 file, sizes and SHA-256 checked, in " + folder + "\n");
   server_.secateur.download = Serve(expert.files(0), "{\"hidden_size\": 577}", 4);
   EXPECT_EQ(Run({"expert", "download", "e1", dir_.Join("other")}), kDataLoss);
   EXPECT_THAT(err_, HasSubstr("config.json"));

@@ -146,6 +146,24 @@ TEST_F(CliTest, NamesTheListOfWhatWasNotFound) {
   EXPECT_THAT(err_, HasSubstr("secateur corpus list"));
 }
 
+TEST_F(CliTest, NamesTheCommandThatMakesWhatIsMissing) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"PROFILE_MISSING", "secateur profile create"},
+      {"NO_CORPUS_FOR_LABEL", "secateur dimension list"}};
+  for (const auto& [reason, command] : cases) {
+    google::rpc::Status rich;
+    rich.set_code(grpc::StatusCode::FAILED_PRECONDITION);
+    google::rpc::ErrorInfo info;
+    info.set_reason(reason);
+    rich.add_details()->PackFrom(info);
+    server_.secateur.refusal =
+        grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "missing", rich.SerializeAsString());
+    EXPECT_EQ(Run({"expert", "plan", "--model", "m", "--task", "qa", "--remove", "35%"}),
+              kPrecondition);
+    EXPECT_THAT(err_, HasSubstr(command));
+  }
+}
+
 TEST_F(CliTest, FindsTheServerInTheEnvironment) {
   server_.secateur.models = {ModelNamed("models/smollm2")};
   setenv("SECATEUR_SERVER", server_.address().c_str(), 1);

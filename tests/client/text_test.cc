@@ -122,6 +122,8 @@ TEST(Format, GivesThreeDigits) {
                                                   {102'865'305, "98.1 MiB"},
                                                   {0x1p40, "1.00 TiB"}};
   for (const auto& [value, text] : bytes) EXPECT_EQ(FormatBytes(value), text);
+  EXPECT_EQ(FormatNumber(1, "file", "files"), "1 file");
+  EXPECT_EQ(FormatNumber(0, "file", "files"), "0 files");
   EXPECT_EQ(FormatShare(0.3541), "35.4%");
   EXPECT_EQ(FormatShare(0), "0.0%");
 }

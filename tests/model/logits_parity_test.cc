@@ -44,9 +44,11 @@ absl::StatusOr<SafetensorsReader> RunReference(const std::string& folder, const 
   const std::string command = std::string("'") + Environment("SECATEUR_TEST_PYTHON") + "' '" +
                               SECATEUR_SOURCE_DIR "/tests/model/logits_reference.py' '" + folder +
                               "' '" + in + "' '" + out + "' 2>'" + scratch.Join("log") + "'";
-  if (std::system(command.c_str()) != 0) {
+  const int status = std::system(command.c_str());
+  if (status != 0) {
     std::ifstream log(scratch.Join("log"));
-    return absl::InternalError(std::string(std::istreambuf_iterator<char>(log), {}));
+    return absl::InternalError(command + " ended with " + std::to_string(status) + ": " +
+                               std::string(std::istreambuf_iterator<char>(log), {}));
   }
   return SafetensorsReader::Open(out);
 }

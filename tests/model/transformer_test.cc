@@ -87,11 +87,6 @@ TEST_P(EachTinyModel, NeverLetsOneSequenceTouchAnother) {
   EXPECT_FALSE(at::equal(Part(a, Pack(one), 0), Part(b, Pack(other), 0)));
 }
 
-TEST_P(EachTinyModel, GivesTheSameBitsAgain) {
-  const PackedBatch batch = Pack({Ids(33, 1), Ids(90, 2)});
-  EXPECT_TRUE(at::equal(Forward(batch), Forward(batch)));
-}
-
 TEST_P(EachTinyModel, NeverLooksAhead) {
   Sequence changed = Ids(60, 1);
   changed.back() = (changed.back() + 1) % 272;
@@ -161,7 +156,7 @@ TEST_P(EachTinyModel, ShowsTheTapEveryLayerInOrderWithoutChangingTheResult) {
   const PackedBatch batch = Pack({Ids(33, 1), Ids(12, 2)});
   RecordingTap tap;
   const at::Tensor hidden = Forward(batch, &tap);
-  EXPECT_TRUE(at::equal(hidden, Forward(batch)));
+  EXPECT_TRUE(at::equal(hidden, Forward(batch)));  // and the same bits again
   ASSERT_THAT(tap.seen, SizeIs(config.num_layers));
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     const FfnActivation& seen = tap.seen[static_cast<size_t>(layer)];

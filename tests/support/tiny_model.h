@@ -20,6 +20,9 @@
 
 namespace secateur {
 
+constexpr int64_t kTinyBos = 270;
+constexpr int64_t kTinyEos = 271;
+
 struct TinyModel {
   std::string name;
   nlohmann::ordered_json config;  // config.json
