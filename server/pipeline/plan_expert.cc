@@ -1,6 +1,7 @@
 #include "server/pipeline/plan_expert.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -70,6 +71,37 @@ absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model
                     "PROFILE_MISSING");
 }
 
+// Adds the view of general text: every calibration corpus with a profile.
+absl::Status AddGeneralText(const ResidentModel& model, const ExpertRequest& request, Stores stores,
+                            ResolvedSources& sources) {
+  if (request.general_weight == 0) return absl::OkStatus();
+  ResolvedView general{.corpora = {}, .weight = request.general_weight};
+  for (CorpusInfo& corpus :
+       stores.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration})) {
+    ASSIGN_OR_RETURN(const ProfileKey key,
+                     ProfileKeyFor(model, corpus, request.max_document_tokens));
+    if (stores.profiles.Find(key.id())) general.corpora.push_back(std::move(corpus));
+  }
+  if (general.corpora.empty()) return absl::OkStatus();  // no selected one has a profile either
+  std::sort(general.corpora.begin(), general.corpora.end(),
+            [](const CorpusInfo& a, const CorpusInfo& b) { return a.digest < b.digest; });
+  sources.views.push_back(std::move(general));
+  sources.general = true;
+  for (ResolvedView& view : sources.views) view.weight /= 1 + request.general_weight;
+  return absl::OkStatus();
+}
+
+// Of all views, each once, sorted by digest.
+std::vector<CorpusInfo> CorporaOf(const std::vector<ResolvedView>& views) {
+  std::map<Digest, CorpusInfo> corpora;
+  for (const ResolvedView& view : views) {
+    for (const CorpusInfo& corpus : view.corpora) corpora.emplace(corpus.digest, corpus);
+  }
+  std::vector<CorpusInfo> list;
+  for (auto& [digest, corpus] : corpora) list.push_back(std::move(corpus));
+  return list;
+}
+
 absl::Status SigmaTooSmall(const RemovalOrder& order, double sigma, int64_t alignment) {
   return WithReason(
       WithField(absl::OutOfRangeError(absl::StrFormat(
@@ -100,8 +132,9 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
                                                ResolvedSources sources, Stores stores) {
   ComposedRequest composed;
   composed.sources = std::move(sources);
+  RETURN_IF_ERROR(AddGeneralText(model, request, stores, composed.sources));
   ASSIGN_OR_RETURN(composed.profiles,
-                   FindProfiles(model, request, composed.sources.corpora, stores));
+                   FindProfiles(model, request, CorporaOf(composed.sources.views), stores));
   const absl::Time start = absl::Now();
   std::vector<std::shared_ptr<const RelevanceView>> views;
   std::vector<WeightedView> weighted;
