@@ -107,7 +107,7 @@ class MeasuredText::Measurer {
     if (measured_.has_held_out()) {
       ASSIGN_OR_RETURN(judge, Advance(held_out, base_, layer, context_));
     }
-    if (orders_) RETURN_IF_ERROR(Order(layer, gram, judge));
+    if (orders_) RETURN_IF_ERROR(Order(layer, gram));
     RETURN_IF_ERROR(Keep(std::move(gram), measured_.calibration_));
     return measured_.has_held_out() ? Keep(std::move(judge), measured_.held_out_)
                                     : absl::OkStatus();
@@ -118,16 +118,15 @@ class MeasuredText::Measurer {
     return moments.Add(std::move(gram));
   }
 
-  absl::Status Order(int64_t layer, const Gram& gram, const Gram& judge) {
+  absl::Status Order(int64_t layer, const Gram& gram) {
     const auto most =
         static_cast<int64_t>(kMostRemoved * static_cast<double>(base_.config().intermediate_size));
     ASSIGN_OR_RETURN(const at::Tensor down, GuardTorch([&] { return GainedDown(base_, layer); }));
     ASSIGN_OR_RETURN(
         RemovalCurve curve,
-        OrderBySecondOrder(down, gram.moments, judge.moments,
-                           kSelectionRidge * gram.ordinary_diagonal, most, kRemovalStep, context_));
-    const double residual = judge.moments.defined() ? judge.residual : gram.residual;
-    for (double& error : curve.error) error /= std::max(residual, kLeastResidual);
+        OrderBySecondOrder(down, gram.moments, kSelectionRidge * gram.ordinary_diagonal, most,
+                           kRemovalStep, context_));
+    for (double& error : curve.error) error /= std::max(gram.residual, kLeastResidual);
     measured_.curves_.push_back(std::move(curve));
     return absl::OkStatus();
   }

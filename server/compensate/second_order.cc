@@ -12,8 +12,6 @@
 namespace secateur {
 namespace {
 
-constexpr size_t kJudgeEvery = 4;  // steps
-
 // The state of a layer while neurons go: removed ones have zero columns and rows.
 class Removal {
  public:
@@ -46,14 +44,8 @@ class Removal {
     return chosen.to(at::kInt).cpu();
   }
 
-  // On the text of `moments`.
-  double Error() const {
+  double error() const {
     return regularised_error_ - lambda_ * (down_ - original_).square().sum().item<double>();
-  }
-  // On other text; float32 is enough to compare by.
-  double Error(const at::Tensor& judge) const {
-    const at::Tensor change = (down_ - original_).to(at::kFloat);
-    return (change.matmul(judge) * change).sum(at::kDouble).item<double>();
   }
 
  private:
@@ -65,25 +57,12 @@ class Removal {
   at::Tensor gone_;     // [neurons], bool
 };
 
-// Sets error[point], which is never less than what was known before, and the points since then on a
-// line between the two.
-void FillTo(size_t point, double value, size_t every, std::vector<double>& error) {
-  const size_t known = (point - 1) / every * every;
-  const double from = error[known];
-  const double slope = (std::max(from, value) - from) / static_cast<double>(point - known);
-  for (size_t i = known + 1; i <= point; ++i) {
-    error[i] = from + slope * static_cast<double>(i - known);
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<RemovalCurve> OrderBySecondOrder(const at::Tensor& down, const at::Tensor& moments,
-                                                const at::Tensor& judge, double lambda,
-                                                int64_t most_removed, int64_t step,
+                                                double lambda, int64_t most_removed, int64_t step,
                                                 const RunContext& context) {
   RemovalCurve curve{.step = step, .order = {}, .error = {0.0}};
-  const size_t every = judge.defined() ? kJudgeEvery : 1;
   const absl::Status done = GuardTorch([&]() -> absl::Status {
     Removal removal(down, moments, lambda);
     for (int64_t removed = 0; removed < most_removed;) {
@@ -92,11 +71,8 @@ absl::StatusOr<RemovalCurve> OrderBySecondOrder(const at::Tensor& down, const at
       const at::Tensor channels = removal.Step(count);
       const int32_t* first = channels.data_ptr<int32_t>();
       curve.order.insert(curve.order.end(), first, first + count);
+      curve.error.push_back(std::max(curve.error.back(), removal.error()));
       removed += count;
-      curve.error.push_back(0);
-      const size_t point = curve.error.size() - 1;
-      if (point % every != 0 && removed < most_removed) continue;
-      FillTo(point, judge.defined() ? removal.Error(judge) : removal.Error(), every, curve.error);
     }
     return absl::OkStatus();
   });

@@ -21,14 +21,11 @@ namespace secateur {
 
 // down: [hidden size, neurons], gained (GainedDown); moments: [neurons, neurons]. Removes
 // `most_removed` neurons, `step` at a time, and records the order and the error after each step:
-// tr((W' - W) J (W' - W)') with the moments J of `judge`, text that was held out, since the error
-// on the text that was solved for flatters layers that it fits too well; it is measured at every
-// fourth step and interpolated between. Without `judge` it is measured with `moments`, at every
-// step. Checks for cancellation at each step.
+// tr((W' - W) G (W' - W)'), without the ridge's own terms, which would lean towards layers of small
+// weights. Checks for cancellation at each step.
 // DATA_LOSS when G + lambda I is not positive definite.
 absl::StatusOr<RemovalCurve> OrderBySecondOrder(const at::Tensor& down, const at::Tensor& moments,
-                                                const at::Tensor& judge, double lambda,
-                                                int64_t most_removed, int64_t step,
+                                                double lambda, int64_t most_removed, int64_t step,
                                                 const RunContext& context);
 
 }  // namespace secateur

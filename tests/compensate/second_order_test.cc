@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <set>
 
-#include "server/compensate/least_squares.h"
 #include "tests/compensate/random_layer.h"
 #include "tests/support/status_matchers.h"
 
@@ -24,7 +23,7 @@ std::vector<int64_t> KeptBut(const std::vector<int32_t>& order, size_t removed, 
 
 RemovalCurve Order(const RandomLayer& layer, double lambda, int64_t most, int64_t step) {
   RunContext context;
-  auto curve = OrderBySecondOrder(layer.down, layer.moments, {}, lambda, most, step, context);
+  auto curve = OrderBySecondOrder(layer.down, layer.moments, lambda, most, step, context);
   EXPECT_OK(curve);
   return *std::move(curve);
 }
@@ -59,26 +58,6 @@ TEST(SecondOrder, EveryErrorOfTheCurveIsThatOfItsCut) {
   }
 }
 
-TEST(SecondOrder, MeasuresErrorsOnHeldOutTextWithoutChangingTheOrder) {
-  const RandomLayer layer(7);
-  const RandomLayer other(8);
-  RunContext context;
-  ASSERT_OK_AND_ASSIGN(const RemovalCurve judged,
-                       OrderBySecondOrder(layer.down, layer.moments, other.moments.to(at::kFloat),
-                                          0.2, 22, 2, context));
-  EXPECT_EQ(judged.order, Order(layer, 0.2, 22, 2).order);
-  ASSERT_EQ(judged.error.size(), 12U);
-  double most = 0;
-  for (const size_t point : {4, 8, 11}) {  // every fourth, and the last
-    const at::Tensor kept = Index(KeptBut(judged.order, 2 * point, layer.down.size(1)));
-    const double direct = LayerError(
-        layer.down, SolveLeastSquares(layer.down, layer.moments, kept, 0.2), kept, other.moments);
-    most = std::max(most, direct);
-    EXPECT_NEAR(judged.error[point], most, 1e-4 * most);
-  }
-  EXPECT_NEAR(judged.error[6], (judged.error[4] + judged.error[8]) / 2, 1e-9 * most);
-}
-
 TEST(SecondOrder, TakesEachNeuronOnce) {
   const RandomLayer layer(8);
   const RemovalCurve curve = Order(layer, 0.1, 24, 5);
@@ -99,7 +78,7 @@ TEST(SecondOrder, StopsWhenItIsCancelled) {
   const RandomLayer layer(10);
   RunContext context;
   context.Cancel();
-  EXPECT_THAT(OrderBySecondOrder(layer.down, layer.moments, {}, 0.1, 8, 4, context),
+  EXPECT_THAT(OrderBySecondOrder(layer.down, layer.moments, 0.1, 8, 4, context),
               StatusIs(absl::StatusCode::kCancelled));
 }
 
