@@ -18,12 +18,14 @@ double Share(int64_t part, int64_t whole) {
 // What a model and each of its neurons cost. One look at the tensor table: all counts are affine in
 // the width.
 struct Counts {
-  int64_t own = 0;         // width
+  int64_t own = 0;  // width
+  int64_t layers = 0;
   int64_t parameters = 0;  // of all tensors
   int64_t blocks = 0;      // of the layers' tensors
   int64_t neuron = 0;      // of one neuron, in all layers together
 
-  explicit Counts(const ModelConfig& config) : own(config.intermediate_size) {
+  explicit Counts(const ModelConfig& config)
+      : own(config.intermediate_size), layers(config.num_layers) {
     for (const TensorInfo& tensor : TensorTable(config)) {
       int64_t elements = 1;
       for (const int64_t size : tensor.shape) elements *= size;
@@ -36,12 +38,17 @@ struct Counts {
   }
 
   Size At(int64_t width, int64_t item_size) const {
-    const int64_t removed = (own - width) * neuron;
+    return AtRemoved((own - width) * layers, item_size);
+  }
+
+  // `neurons` go, of all layers together.
+  Size AtRemoved(int64_t neurons, int64_t item_size) const {
+    const int64_t removed = neurons * (neuron / layers);
     Size size;
-    size.width = width;
+    size.width = own - (neurons + layers - 1) / layers;
     size.parameters = parameters - removed;
     size.bytes = size.parameters * item_size;
-    size.neuron_ratio = Share(own - width, own);
+    size.neuron_ratio = Share(neurons, own * layers);
     size.parameter_reduction = Share(removed, parameters);
     size.block_reduction = Share(removed, blocks);
     return size;
@@ -185,6 +192,10 @@ class Solver {
 
 Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size) {
   return Counts(config).At(width, item_size);
+}
+
+Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size) {
+  return Counts(config).AtRemoved(removed, item_size);
 }
 
 absl::StatusOr<Size> SolveWidth(const ModelConfig& config, const Budget& budget, int64_t alignment,

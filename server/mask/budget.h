@@ -58,6 +58,10 @@ struct Size {
 // Sizes of the model at `width`. `item_size`: bytes of an element of the stored type.
 Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size);
 
+// Sizes of the model after `removed` neurons, of all layers together; where layers lose different
+// counts `width` is their mean, rounded down.
+Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size);
+
 // INVALID_ARGUMENT for a share outside [0, 1), a limit or an alignment that is not positive.
 // OUT_OF_RANGE when the budget cannot be reached by FFN neurons alone or is not aligned: the
 // message names the budget's field, the value, the nearest that can be reached and why.

@@ -20,7 +20,7 @@ v1::Source SourceToProto(RelevanceSource source) {
 }  // namespace
 
 v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedSources& sources,
-                                   int64_t width, const Digest& base) {
+                                   const ResolvedBudget& budget, const Digest& base) {
   const bool weighted = request.rule == Rule::kRelativeMean &&
                         (sources.source != RelevanceSource::kCell || sources.general);
   v1::ResolvedRequest resolved;
@@ -42,7 +42,11 @@ v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedS
                 : request.second_order         ? v1::SECOND_ORDER
                                                : v1::RELATIVE_MEAN);
   spec.set_source(SourceToProto(sources.source));
-  spec.mutable_budget()->set_width(width);
+  if (const auto* width = std::get_if<Width>(&budget)) {
+    spec.mutable_budget()->set_width(width->value);
+  } else {
+    spec.mutable_budget()->set_sigma(std::get<Sigma>(budget).value);
+  }
   spec.set_shape(request.shape == Shape::kMasked ? v1::MASKED : v1::UNIFORM);
   spec.add_units(v1::FFN_NEURON);
   spec.set_compensation(request.least_squares ? v1::LEAST_SQUARES : v1::NONE);

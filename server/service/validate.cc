@@ -177,9 +177,6 @@ absl::Status CheckCombination(const v1::ExpertSpec& spec) {
   if (published && spec.general_weight() != 0) {
     return NotHonoured("spec.general_weight", "CUS_PRUN has no weights");
   }
-  if (published && spec.shape() == v1::MASKED) {
-    return NotHonoured("spec.shape", "MASKED with CUS_PRUN");
-  }
   if (published && spec.compensation() == v1::LEAST_SQUARES) {
     return NotHonoured("spec.compensation", "the published CUS_PRUN has none");
   }

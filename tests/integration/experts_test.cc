@@ -184,6 +184,31 @@ TEST(CreateExpert, CompensatesBySecondOrderInEveryShape) {
   }
 }
 
+TEST(CreateExpert, WritesTheStrictSetsOfCusPrunAsZeros) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  v1::CreateExpertRequest request = LawRequest();
+  request.mutable_spec()->set_rule(v1::CUS_PRUN);
+  request.mutable_spec()->set_shape(v1::MASKED);
+  request.mutable_spec()->mutable_budget()->set_sigma(0.7);
+  const v1::Expert expert = live.Make(request);
+  EXPECT_EQ(expert.sigma(), 0.7);
+  EXPECT_EQ(expert.spec().budget().sigma(), 0.7);
+  EXPECT_GT(expert.size().neuron_ratio(), 0);
+  EXPECT_LT(expert.size().neuron_ratio(), 0.7);
+  EXPECT_LT(expert.size().parameter_count(), expert.base_size().parameter_count());
+  // The canonical spec is a request for the same expert.
+  v1::CreateExpertRequest again = request;
+  *again.mutable_spec() = expert.spec();
+  again.set_cache_policy(v1::ONLY_IF_CACHED);
+  lro::Operation operation;
+  ASSERT_RPC_OK(live.Create(again, &operation));
+  EXPECT_EQ(ResponseOf<v1::Expert>(operation).name(), expert.name());
+  request.mutable_spec()->mutable_budget()->set_sigma(1);
+  EXPECT_THAT(live.Create(request, &operation),
+              IsError(grpc::OUT_OF_RANGE, "BUDGET_NOT_REACHABLE"));
+}
+
 TEST(CreateExpert, AnswersTheSameRequestAtOnceWithTheSameExpert) {
   LiveServer live;
   UploadLawCorpora(live);

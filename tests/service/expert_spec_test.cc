@@ -289,11 +289,6 @@ TEST(ExpertSpec, IsRefusedForCombinationsThatHaveNoMeaning) {
          s.set_general_weight(0.1);
        },
        "spec.general_weight"},
-      {[](auto& s) {
-         s.set_rule(v1::CUS_PRUN);
-         s.set_shape(v1::MASKED);
-       },
-       "spec.shape"},
   };
   for (const auto& [set, path] : cases) {
     ExpertSpec spec = Plain();
