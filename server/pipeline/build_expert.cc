@@ -13,10 +13,10 @@
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/corpus/packing.h"
-#include "server/evaluate/evaluate_corpus.h"
 #include "server/evaluate/verify.h"
 #include "server/model/weights.h"
 #include "server/pipeline/build_profile.h"
+#include "server/pipeline/evaluate_expert.h"
 #include "server/pipeline/size_proto.h"
 #include "server/storage/local_copy.h"
 #include "server/storage/local_store.h"
@@ -25,7 +25,6 @@ namespace secateur {
 namespace {
 
 constexpr int64_t kVerifyTokens = 256;
-constexpr int64_t kEvaluateTokens = 256;
 
 // One build: its inputs, and the manifest as it comes together.
 class ExpertBuilder {
@@ -115,32 +114,13 @@ class ExpertBuilder {
   }
 
   absl::Status Evaluate(const ModelFolder& folder) {
+    EvaluationRequest request;
     for (const std::string& name : planned_.resolved.spec().evaluation_corpora()) {
-      const std::string id = name.substr(name.find('/') + 1);
-      ASSIGN_OR_RETURN(const CorpusInfo corpus, stores_.corpora.Get(id));
-      const DocumentVisitor visit = [&](const std::function<absl::Status(const Document&)>& to) {
-        return stores_.corpora.ForEachDocument(id, [&](const Document& d) { return to(d); });
-      };
-      const EvaluateOptions options{.max_tokens = kEvaluateTokens};
-      const StreamedModel streamed{folder, model_.transformer().outer(),
-                                   model_.transformer().device()};
-      BitsPerByte base, expert;
-      RETURN_IF_ERROR(model_.lane().Run(context_, [&] {
-        ASSIGN_OR_RETURN(base, EvaluateCorpus(model_.transformer(), model_.tokenizer(), visit,
-                                              options, context_));
-        ASSIGN_OR_RETURN(expert,
-                         EvaluateCorpus(streamed, model_.tokenizer(), visit, options, context_));
-        return absl::OkStatus();
-      }));
-      v1::EvaluationResult& result = *manifest_.add_evaluations();
-      result.set_corpus(name);
-      result.mutable_labels()->insert(corpus.labels.begin(), corpus.labels.end());
-      result.set_document_count(base.documents);
-      result.set_token_count(base.tokens);
-      result.set_text_bytes(base.bytes);
-      result.set_base_bits_per_byte(base.value());
-      result.set_expert_bits_per_byte(expert.value());
+      request.corpora.push_back(name.substr(name.find('/') + 1));
     }
+    ASSIGN_OR_RETURN(const std::vector<v1::EvaluationResult> results,
+                     EvaluateFolder(model_, folder, request, stores_, context_));
+    manifest_.mutable_evaluations()->Add(results.begin(), results.end());
     return absl::OkStatus();
   }
 
