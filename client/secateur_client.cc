@@ -129,6 +129,11 @@ absl::StatusOr<PendingOperation<v1::Expert>> SecateurClient::CreateExpert(
   return Start<v1::Expert>(connection_, &Stub::CreateExpert, request);
 }
 
+absl::StatusOr<PendingOperation<v1::EvaluateExpertResponse>> SecateurClient::EvaluateExpert(
+    const v1::EvaluateExpertRequest& request) const {
+  return Start<v1::EvaluateExpertResponse>(connection_, &Stub::EvaluateExpert, request);
+}
+
 absl::StatusOr<v1::Expert> SecateurClient::GetExpert(const std::string& name) const {
   return Unary(*connection_, *connection_->secateur, &Stub::GetExpert,
                Named<v1::GetExpertRequest>(name));

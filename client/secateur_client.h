@@ -63,6 +63,8 @@ class SecateurClient {
   absl::StatusOr<v1::PlanExpertResponse> PlanExpert(const v1::PlanExpertRequest& request) const;
   absl::StatusOr<PendingOperation<v1::Expert>> CreateExpert(
       const v1::CreateExpertRequest& request) const;
+  absl::StatusOr<PendingOperation<v1::EvaluateExpertResponse>> EvaluateExpert(
+      const v1::EvaluateExpertRequest& request) const;
   absl::StatusOr<v1::Expert> GetExpert(const std::string& name) const;
   absl::StatusOr<std::vector<v1::Expert>> ListExperts(const std::string& model) const;
   absl::Status DeleteExpert(const std::string& name) const;

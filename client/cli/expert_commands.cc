@@ -208,6 +208,7 @@ void AddExpertCommands(CLI::App& program, Context& context) {
   AddNamed(*group, context, "get", "One expert, with its sizes, quality and files", &ExpertGet);
   AddNamed(*group, context, "delete", "Delete an expert from the server", &ExpertDelete);
   AddDownload(*group, context);
+  AddEvaluateCommand(*group, context);
 }
 
 }  // namespace secateur::cli

@@ -87,19 +87,19 @@ Table SummaryTable(const v1::Expert& expert) {
   return table;
 }
 
-void PrintEvaluations(const v1::Expert& expert, std::ostream& out) {
-  if (expert.evaluations().empty()) return;
-  Table table({"EVALUATION CORPUS", "LABELS", "DOCUMENTS", "BASE BITS/BYTE", "EXPERT", "CHANGE"});
-  for (const v1::EvaluationResult& result : expert.evaluations()) {
-    const double base = result.base_bits_per_byte();
-    const double change = base > 0 ? result.expert_bits_per_byte() / base - 1 : 0;
+Table AccuracyTable(const Evaluations& evaluations) {
+  Table table({"EVALUATION CORPUS", "LABELS", "QUESTIONS", "BASE ACCURACY", "EXPERT", "CHANGE",
+               "95% INTERVAL"});
+  for (const v1::EvaluationResult& result : evaluations) {
+    if (result.choice_count() == 0) continue;
+    const double change = result.expert_accuracy() - result.base_accuracy();
     table.AddRow({result.corpus(), FormatLabels(result.labels()),
-                  std::to_string(result.document_count()), absl::StrFormat("%.4f", base),
-                  absl::StrFormat("%.4f", result.expert_bits_per_byte()),
-                  absl::StrFormat("%+.1f%%", 100 * change)});
+                  std::to_string(result.choice_count()), FormatShare(result.base_accuracy()),
+                  FormatShare(result.expert_accuracy()), absl::StrFormat("%+.1f%%", 100 * change),
+                  absl::StrFormat("%+.1f%% to %+.1f%%", 100 * result.accuracy_difference_low(),
+                                  100 * result.accuracy_difference_high())});
   }
-  out << "\n";
-  table.Print(out);
+  return table;
 }
 
 void PrintFiles(const v1::Expert& expert, std::ostream& out) {
@@ -165,9 +165,30 @@ void PrintPlans(const v1::PlanExpertResponse& response, std::ostream& out) {
   for (const v1::Plan& plan : response.plans()) PrintRefusals(plan, out);
 }
 
+void PrintEvaluations(const Evaluations& evaluations, std::ostream& out) {
+  Table table({"EVALUATION CORPUS", "LABELS", "DOCUMENTS", "BASE BITS/BYTE", "EXPERT", "CHANGE"});
+  bool choices = false;
+  for (const v1::EvaluationResult& result : evaluations) {
+    const double base = result.base_bits_per_byte();
+    const double change = base > 0 ? result.expert_bits_per_byte() / base - 1 : 0;
+    table.AddRow({result.corpus(), FormatLabels(result.labels()),
+                  std::to_string(result.document_count()), absl::StrFormat("%.4f", base),
+                  absl::StrFormat("%.4f", result.expert_bits_per_byte()),
+                  absl::StrFormat("%+.1f%%", 100 * change)});
+    choices |= result.choice_count() > 0;
+  }
+  table.Print(out);
+  if (!choices) return;
+  out << "\n";
+  AccuracyTable(evaluations).Print(out);
+}
+
 void PrintExpert(const v1::Expert& expert, std::ostream& out) {
   SummaryTable(expert).Print(out);
-  PrintEvaluations(expert, out);
+  if (!expert.evaluations().empty()) {
+    out << "\n";
+    PrintEvaluations(expert.evaluations(), out);
+  }
   PrintFiles(expert, out);
 }
 

@@ -139,6 +139,23 @@ std::string Sizes(const ModelCard& card) {
                 row("parameters", card.base_parameters, card.expert_parameters), "\n");
 }
 
+std::string Accuracies(const ModelCard& card) {
+  std::string rows;
+  for (const ModelCard::Evaluation& row : card.evaluations) {
+    if (row.questions == 0) continue;
+    rows += absl::StrFormat("| %s | %s | %.1f %% | %.1f %% | %+.1f %% to %+.1f %% |\n",
+                            Plain(row.corpus), Grouped(row.questions), 100 * row.base_accuracy,
+                            100 * row.expert_accuracy, 100 * row.difference_low,
+                            100 * row.difference_high);
+  }
+  if (rows.empty()) return "";
+  return StrCat(
+      "Questions answered rightly, by the likelihood of each option a byte, and the 95 % interval "
+      "of the difference.\n\n"
+      "| corpus | questions | base | expert | difference |\n|---|---:|---:|---:|---:|\n",
+      rows, "\n");
+}
+
 std::string Quality(const ModelCard& card) {
   if (card.evaluations.empty()) {
     return "## Quality\n\nNot measured: no evaluation corpora were given.\n\n";
@@ -150,7 +167,7 @@ std::string Quality(const ModelCard& card) {
     out += absl::StrFormat("| %s | %s | %s | %.4f | %.4f |\n", Plain(row.corpus),
                            Grouped(row.documents), Grouped(row.bytes), row.base, row.expert);
   }
-  return out + "\n";
+  return StrCat(out, "\n", Accuracies(card));
 }
 
 constexpr std::string_view kUse =

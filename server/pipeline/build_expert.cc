@@ -147,7 +147,10 @@ class ExpertBuilder {
       std::sort(labels.begin(), labels.end());
       card.evaluations.push_back({labels.empty() ? result.corpus() : absl::StrJoin(labels, ", "),
                                   result.document_count(), result.text_bytes(),
-                                  result.base_bits_per_byte(), result.expert_bits_per_byte()});
+                                  result.base_bits_per_byte(), result.expert_bits_per_byte(),
+                                  result.choice_count(), result.base_accuracy(),
+                                  result.expert_accuracy(), result.accuracy_difference_low(),
+                                  result.accuracy_difference_high()});
     }
     return card;
   }

@@ -7,6 +7,7 @@
 #include "server/pipeline/build_expert.h"
 #include "server/pipeline/build_profile.h"
 #include "server/service/convert.h"
+#include "server/service/evaluation_corpora.h"
 #include "server/service/find_expert.h"
 #include "server/service/names.h"
 #include "server/service/paging.h"
@@ -32,25 +33,12 @@ absl::Status CheckDigestKnown(const ResidentModel& model) {
       "STARTING");
 }
 
-absl::Status CheckEvaluationCorpora(const JobParts& parts, const ExpertRequest& request) {
-  for (const std::string& id : request.evaluation_corpora) {
-    ASSIGN_OR_RETURN(const CorpusInfo corpus, parts.stores.corpora.Get(id));
-    if (corpus.purpose != CorpusPurpose::kEvaluation) {
-      return WithField(
-          absl::FailedPreconditionError(StrCat(CorpusName(id),
-                                               " is a CALIBRATION corpus: what an expert is made "
-                                               "from cannot measure it")),
-          "spec.evaluation_corpora");
-    }
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<ExpertRequest> CheckedRequest(const JobParts& parts, const ResidentModel& model,
                                              const v1::ExpertSpec& spec, bool budget_required) {
   ASSIGN_OR_RETURN(ExpertRequest request,
                    RequestFromProto(spec, model.config().max_positions, budget_required));
-  RETURN_IF_ERROR(CheckEvaluationCorpora(parts, request));
+  RETURN_IF_ERROR(CheckEvaluationCorpora(parts.stores.corpora, request.evaluation_corpora,
+                                         "spec.evaluation_corpora"));
   return request;
 }
 

@@ -67,6 +67,8 @@ class SecateurService final : public v1::Secateur::CallbackService {
                       v1::PlanExpertResponse* response) override;
   Reactor* CreateExpert(Context* context, const v1::CreateExpertRequest* request,
                         google::longrunning::Operation* response) override;
+  Reactor* EvaluateExpert(Context* context, const v1::EvaluateExpertRequest* request,
+                          google::longrunning::Operation* response) override;
   Reactor* GetExpert(Context* context, const v1::GetExpertRequest* request,
                      v1::Expert* response) override;
   Reactor* ListExperts(Context* context, const v1::ListExpertsRequest* request,

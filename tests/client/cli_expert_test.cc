@@ -157,6 +157,32 @@ TEST_F(ExpertCliTest, WaitsForTheExpertAndShowsIt) {
   ExpectSame(Parsed<v1::Expert>(), TheExpert());
 }
 
+TEST_F(ExpertCliTest, EvaluatesAnExpertOnCorpora) {
+  const auto response = FromText<v1::EvaluateExpertResponse>(R"(
+      expert: "models/m/experts/e1"
+      evaluations { corpus: "corpora/c1" labels { key: "language" value: "ko" } document_count: 8
+                    base_bits_per_byte: 1.0 expert_bits_per_byte: 1.1 }
+      evaluations { corpus: "corpora/c2" document_count: 40 base_bits_per_byte: 1.0
+                    expert_bits_per_byte: 0.9 choice_count: 39 base_accuracy: 0.5
+                    expert_accuracy: 0.475 accuracy_difference_low: -0.1
+                    accuracy_difference_high: 0.05 })");
+  EndWith(SucceededOperation(kOperation, response));
+  EXPECT_EQ(Run({"expert", "evaluate", "e1", "--corpus", "c1", "--corpus", "corpora/c2",
+                 "--max-document-tokens", "129", "--request-id", "r"}),
+            kOk)
+      << err_;
+  ExpectSame(server_.secateur.evaluate_request, FromText<v1::EvaluateExpertRequest>(R"(
+      name: "models/m/experts/e1" corpora: "corpora/c1" corpora: "corpora/c2"
+      max_document_tokens: 129 request_id: "r")"));
+  EXPECT_THAT(out_, AllOf(HasSubstr("corpora/c1         language=ko  8"), HasSubstr("+10.0%"),
+                          HasSubstr("-10.0%"), HasSubstr("39         50.0%          47.5%"),
+                          HasSubstr("-2.5%"), HasSubstr("-10.0% to +5.0%")));
+  EXPECT_EQ(Run({"expert", "evaluate", "e1", "--corpus", "c1", "--output", "json"}), kOk);
+  ExpectSame(Parsed<v1::EvaluateExpertResponse>(), response);
+  EXPECT_EQ(Run({"expert", "evaluate", "e1", "--corpus", "c1", "--no-wait"}), kOk);
+  EXPECT_THAT(out_, HasSubstr("secateur operation watch operations/o1"));
+}
+
 TEST_F(ExpertCliTest, DrawsABarOnATerminalAndWipesIt) {
   EndWith(SucceededOperation(kOperation, TheExpert()));
   EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%"}, "", true), kOk);

@@ -148,6 +148,14 @@ grpc::Status FakeSecateur::CreateExpert(grpc::ServerContext*,
   return Refuse();
 }
 
+grpc::Status FakeSecateur::EvaluateExpert(grpc::ServerContext*,
+                                          const v1::EvaluateExpertRequest* request,
+                                          Operation* operation) {
+  evaluate_request = *request;
+  *operation = started;
+  return Refuse();
+}
+
 grpc::Status FakeSecateur::GetExpert(grpc::ServerContext*, const v1::GetExpertRequest* request,
                                      v1::Expert* expert) {
   return FindByName(experts, request->name(), expert);

@@ -57,7 +57,7 @@ class FakeSecateur final : public v1::Secateur::Service {
   std::vector<v1::Dimension> dimensions;
   std::vector<v1::Expert> experts;
   v1::PlanExpertResponse plan;
-  Operation started;     // what CreateProfile, CreateExpert and CreateCorpus return
+  Operation started;     // what methods that start an operation return
   size_t page = 2;       // items of a list's page
   grpc::Status refusal;  // unless OK, what unary calls return...
   int refusals = -1;     // ...this many times; -1: always
@@ -77,6 +77,7 @@ class FakeSecateur final : public v1::Secateur::Service {
   v1::CreateProfileRequest profile_request;
   v1::PlanExpertRequest plan_request;
   v1::CreateExpertRequest expert_request;
+  v1::EvaluateExpertRequest evaluate_request;
   std::vector<v1::DownloadExpertFileRequest> downloads;
   std::string filter, parent, deleted;
   int list_calls = 0;
@@ -112,6 +113,8 @@ class FakeSecateur final : public v1::Secateur::Service {
                           v1::PlanExpertResponse* response) override;
   grpc::Status CreateExpert(grpc::ServerContext*, const v1::CreateExpertRequest* request,
                             Operation* operation) override;
+  grpc::Status EvaluateExpert(grpc::ServerContext*, const v1::EvaluateExpertRequest* request,
+                              Operation* operation) override;
   grpc::Status GetExpert(grpc::ServerContext*, const v1::GetExpertRequest* request,
                          v1::Expert* expert) override;
   grpc::Status ListExperts(grpc::ServerContext*, const v1::ListExpertsRequest* request,

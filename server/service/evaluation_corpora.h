@@ -1,0 +1,25 @@
+// The evaluation corpora that a request names.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <google/protobuf/repeated_field.h>
+
+#include "absl/status/statusor.h"
+#include "server/corpus/corpus_store.h"
+
+namespace secateur {
+
+// Their ids, sorted, each once. INVALID_ARGUMENT, with `path` (of the field), for a malformed name
+// or more than 32.
+absl::StatusOr<std::vector<std::string>> ParseEvaluationCorpora(
+    const google::protobuf::RepeatedPtrField<std::string>& names, std::string_view path);
+
+// NOT_FOUND; FAILED_PRECONDITION for a CALIBRATION corpus, since what an expert is made from cannot
+// measure it.
+absl::Status CheckEvaluationCorpora(const CorpusStore& corpora, const std::vector<std::string>& ids,
+                                    std::string_view path);
+
+}  // namespace secateur
