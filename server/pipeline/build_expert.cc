@@ -41,6 +41,7 @@ class ExpertBuilder {
   absl::StatusOr<StoredExpert> Build(const std::string& prefix) {
     RETURN_IF_ERROR(WriteModelFiles(prefix));
     RETURN_IF_ERROR(Check(prefix));
+    RETURN_IF_ERROR(CheckGate(options_.gate, manifest_.evaluations()));
     RETURN_IF_ERROR(Add(PutFile("README.md", ModelCardText(Card()), stores_.blobs, prefix)));
     FillManifest();
     ASSIGN_OR_RETURN(const std::string text, ManifestText(manifest_));
@@ -145,12 +146,11 @@ class ExpertBuilder {
       std::vector<std::string> labels;
       for (const auto& [key, value] : result.labels()) labels.push_back(key + "=" + value);
       std::sort(labels.begin(), labels.end());
-      card.evaluations.push_back({labels.empty() ? result.corpus() : absl::StrJoin(labels, ", "),
-                                  result.document_count(), result.text_bytes(),
-                                  result.base_bits_per_byte(), result.expert_bits_per_byte(),
-                                  result.choice_count(), result.base_accuracy(),
-                                  result.expert_accuracy(), result.accuracy_difference_low(),
-                                  result.accuracy_difference_high()});
+      card.evaluations.push_back(
+          {labels.empty() ? result.corpus() : absl::StrJoin(labels, ", "), result.document_count(),
+           result.text_bytes(), result.base_bits_per_byte(), result.expert_bits_per_byte(),
+           result.choice_count(), result.base_accuracy(), result.expert_accuracy(),
+           result.accuracy_difference_low(), result.accuracy_difference_high()});
     }
     return card;
   }
@@ -241,6 +241,8 @@ absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertReque
   std::optional<StoredExpert> expert = stores.experts.Find(planned.expert_id);
   if (expert && !options.refresh) {
     stores.metrics.expert_cache_hits.Increment();
+    ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert->manifest_json));
+    RETURN_IF_ERROR(CheckGate(options.gate, manifest.evaluations()));
   } else {
     ASSIGN_OR_RETURN(expert, BuildNew(model, planned, composed, options, stores, context));
   }

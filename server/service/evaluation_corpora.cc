@@ -1,6 +1,8 @@
 #include "server/service/evaluation_corpora.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "server/base/errors.h"
 #include "server/base/status_macros.h"
@@ -11,6 +13,26 @@ namespace secateur {
 namespace {
 
 constexpr int kMostCorpora = 32;
+
+absl::Status Bad(std::string_view path, std::string_view message) {
+  return WithField(absl::InvalidArgumentError(StrCat(path, ": ", message)), path);
+}
+
+absl::StatusOr<GateEntry> EntryFromProto(const v1::GateEntry& entry, const std::string& path,
+                                         const std::vector<std::string>& ids) {
+  GateEntry out{.corpus = "", .max_rise = entry.max_rise()};
+  if (!(out.max_rise >= 0) || !std::isfinite(out.max_rise)) {
+    return Bad(path + ".max_rise",
+               StrCat(out.max_rise, " is not a finite number of at least 0 (20 % is 0.2)"));
+  }
+  if (entry.corpus().empty()) return out;
+  ASSIGN_OR_RETURN(out.corpus, ParseCorpusName(entry.corpus(), path + ".corpus"));
+  if (!std::binary_search(ids.begin(), ids.end(), out.corpus)) {
+    return Bad(path + ".corpus",
+               StrCat(entry.corpus(), " is not one of spec.evaluation_corpora: add it there"));
+  }
+  return out;
+}
 
 }  // namespace
 
@@ -43,6 +65,25 @@ absl::Status CheckEvaluationCorpora(const CorpusStore& corpora, const std::vecto
                      path);
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<QualityGate> GateFromProto(
+    const google::protobuf::RepeatedPtrField<v1::GateEntry>& entries,
+    const std::vector<std::string>& ids) {
+  if (!entries.empty() && ids.empty()) {
+    return Bad("gate", "there is nothing to measure: name corpora in spec.evaluation_corpora");
+  }
+  QualityGate gate;
+  for (int i = 0; i < entries.size(); ++i) {
+    const std::string path = StrCat("gate[", i, "]");
+    ASSIGN_OR_RETURN(GateEntry entry, EntryFromProto(entries[i], path, ids));
+    const bool twice = std::any_of(gate.begin(), gate.end(), [&](const GateEntry& other) {
+      return other.corpus == entry.corpus;
+    });
+    if (twice) return Bad(path + ".corpus", "stands there twice");
+    gate.push_back(std::move(entry));
+  }
+  return gate;
 }
 
 }  // namespace secateur

@@ -1,4 +1,4 @@
-// The evaluation corpora that a request names.
+// The evaluation corpora that a request names, and what it demands of them.
 #pragma once
 
 #include <string>
@@ -8,7 +8,9 @@
 #include <google/protobuf/repeated_field.h>
 
 #include "absl/status/statusor.h"
+#include "secateur/v1/secateur.pb.h"
 #include "server/corpus/corpus_store.h"
+#include "server/pipeline/quality_gate.h"
 
 namespace secateur {
 
@@ -21,5 +23,12 @@ absl::StatusOr<std::vector<std::string>> ParseEvaluationCorpora(
 // measure it.
 absl::Status CheckEvaluationCorpora(const CorpusStore& corpora, const std::vector<std::string>& ids,
                                     std::string_view path);
+
+// The gate of a request that evaluates on the corpora `ids`. INVALID_ARGUMENT for a gate without
+// evaluation corpora, a corpus that is not one of them or stands there twice, or a rise that is
+// negative or not finite.
+absl::StatusOr<QualityGate> GateFromProto(
+    const google::protobuf::RepeatedPtrField<v1::GateEntry>& entries,
+    const std::vector<std::string>& ids);
 
 }  // namespace secateur

@@ -98,6 +98,7 @@ absl::StatusOr<v1::Expert> Validate(const ServiceParts& parts, const ResidentMod
 absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
                                                  const ResidentModel& model,
                                                  const ExpertRequest& expert,
+                                                 const QualityGate& gate,
                                                  const v1::CreateExpertRequest& request) {
   if (request.cache_policy() == v1::REFRESH) return std::nullopt;
   const bool only_if_cached = request.cache_policy() == v1::ONLY_IF_CACHED;
@@ -112,8 +113,10 @@ absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
                       "NOT_MADE_YET");
   }
   if (!found || !request.output_uri().empty()) return std::nullopt;
-  parts.stores.metrics.expert_cache_hits.Increment();
   ASSIGN_OR_RETURN(v1::Expert out, ToProto(*found, parts.stores.blobs.uri()));
+  // An unmet gate is an error of the operation, whether the expert is new or not.
+  if (!CheckGate(gate, out.evaluations()).ok()) return std::nullopt;
+  parts.stores.metrics.expert_cache_hits.Increment();
   return out;
 }
 
@@ -123,6 +126,8 @@ absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& re
   ASSIGN_OR_RETURN(const auto model, ModelOf(parts, request.parent()));
   ASSIGN_OR_RETURN(const ExpertRequest expert,
                    CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
+  ASSIGN_OR_RETURN(const QualityGate gate,
+                   GateFromProto(request.gate(), expert.evaluation_corpora));
   RETURN_IF_ERROR(OutputPath(parts, request.output_uri()).status());
   RETURN_IF_ERROR(ResolveSources(expert, parts.stores.corpora).status());
   if (const auto* budget = std::get_if<Budget>(&expert.budget)) {
@@ -132,7 +137,7 @@ absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& re
   if (request.validate_only()) {
     ASSIGN_OR_RETURN(done, Validate(parts, *model, expert));
   } else {
-    ASSIGN_OR_RETURN(done, Cached(parts, *model, expert, request));
+    ASSIGN_OR_RETURN(done, Cached(parts, *model, expert, gate, request));
   }
   if (done) {
     ASSIGN_OR_RETURN(const Operation operation,
@@ -156,6 +161,7 @@ absl::StatusOr<Job> MakeExpertJob(const JobParts& parts, const OperationRequest&
   ASSIGN_OR_RETURN(ExpertRequest expert,
                    CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
   BuildOptions options{.refresh = request.cache_policy() == v1::REFRESH};
+  ASSIGN_OR_RETURN(options.gate, GateFromProto(request.gate(), expert.evaluation_corpora));
   ASSIGN_OR_RETURN(options.output_path, OutputPath(parts, request.output_uri()));
   return Job([parts, model = std::move(model), expert = std::move(expert),
               options](RunContext& run) -> absl::StatusOr<TypedBytes> {

@@ -43,7 +43,8 @@ TEST(ModelCard, SaysWhatWasMadeFromWhatAndHow) {
         "language=ko\\|ja, domain=legal", "| 1,536 | 992 | 35.4 % |",
         "| 46,080 | 29,760 | 35.4 % |", "| 134,515,008 | 106,314,048 | 21.0 % |",
         "| ko-legal | 24 | 12,345 | 1.2346 | 1.3457 |",
-        "| ko-exam | 1,039 | 50.5 % | 47.5 % | -6.1 % to +0.2 % |", "AutoModelForCausalLM.from_pretrained"}) {
+        "| ko-exam | 1,039 | 50.5 % | 47.5 % | -6.1 % to +0.2 % |",
+        "AutoModelForCausalLM.from_pretrained"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
   EXPECT_THAT(text, HasSubstr(SomeCard().base_digest.Hex()));

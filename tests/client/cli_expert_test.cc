@@ -108,9 +108,17 @@ TEST_F(ExpertCliTest, MakesTheSpecThatTheOptionsDescribe) {
 }
 
 TEST_F(ExpertCliTest, PassesTheOptionsOfTheRequest) {
-  EXPECT_EQ(Run({"expert", "create", "--model", "big", "--task", "qa", "--remove", "0.1",
-                 "--output-uri", "file:/out", "--request-id", "r1", "--validate-only",
-                 "--cache-policy", "only-if-cached", "--no-wait"}),
+  EXPECT_EQ(Run({"expert",          "create",
+                 "--model",         "big",
+                 "--task",          "qa",
+                 "--remove",        "0.1",
+                 "--output-uri",    "file:/out",
+                 "--request-id",    "r1",
+                 "--validate-only", "--cache-policy",
+                 "only-if-cached",  "--no-wait",
+                 "--gate",          "20%",
+                 "--gate",          "c1=0.05",
+                 "--gate",          "corpora/c2=150%"}),
             kOk);
   const v1::CreateExpertRequest& request = server_.secateur.expert_request;
   EXPECT_EQ(request.parent(), "models/big");
@@ -118,6 +126,10 @@ TEST_F(ExpertCliTest, PassesTheOptionsOfTheRequest) {
   EXPECT_EQ(request.request_id(), "r1");
   EXPECT_TRUE(request.validate_only());
   EXPECT_EQ(request.cache_policy(), v1::ONLY_IF_CACHED);
+  ASSERT_EQ(request.gate_size(), 3);
+  ExpectSame(request.gate(0), FromText<v1::GateEntry>("max_rise: 0.2"));
+  ExpectSame(request.gate(1), FromText<v1::GateEntry>("corpus: 'corpora/c1' max_rise: 0.05"));
+  ExpectSame(request.gate(2), FromText<v1::GateEntry>("corpus: 'corpora/c2' max_rise: 1.5"));
 }
 
 TEST_F(ExpertCliTest, PlansSeveralSizes) {

@@ -46,6 +46,8 @@ TEST_F(CliTest, SaysWhatIsWrongWithItsUsage) {
       {{"expert"}, "subcommand is required"},
       {{"expert", "get"}, "EXPERT is required"},
       {{"expert", "evaluate", "e1"}, "--corpus is required"},
+      {{"expert", "create", "--language", "ko", "--remove", "1%", "--gate", "c1=much"},
+       "20% or 0.2"},
       {{"model", "list", "--colour"}, "--colour"},
       {{"model", "list", "--output", "xml"}, "xml"},
       {{"corpus", "upload"}, "--manifest"},

@@ -1,4 +1,4 @@
-// EvaluateExpert over gRPC.
+// EvaluateExpert, and the gate of CreateExpert, over gRPC.
 #include <filesystem>
 
 #include "tests/integration/live_server.h"
@@ -150,6 +150,98 @@ TEST_F(EvaluateExpertTest, EndsInDataLossWhenStoredBytesHaveChanged) {
   ASSERT_TRUE(operation.has_error());
   EXPECT_EQ(operation.error().code(), grpc::DATA_LOSS);
   EXPECT_THAT(operation.error().message(), HasSubstr("model.safetensors"));
+}
+
+// A random model, half of whose neurons are gone, is worse; by how much is measured first.
+class GateTest : public testing::Test {
+ protected:
+  GateTest() {
+    UploadLawCorpora(live_);
+    for (const char* theme : {"held out", "apart"}) {
+      request_.mutable_spec()->add_evaluation_corpora(
+          live_.Upload({{"language", "en"}}, JsonLines(3, theme), v1::EVALUATION).name());
+    }
+  }
+
+  lro::Operation Run() {
+    lro::Operation operation;
+    EXPECT_RPC_OK(live_.Create(request_, &operation));
+    return live_.Wait(operation);
+  }
+  void SetGate(double max_rise, const std::string& corpus = "") {
+    request_.clear_gate();
+    request_.add_gate()->set_max_rise(max_rise);
+    request_.mutable_gate(0)->set_corpus(corpus);
+  }
+  static double Rise(const v1::EvaluationResult& result) {
+    return result.expert_bits_per_byte() / result.base_bits_per_byte() - 1;
+  }
+
+  TempDir out_;
+  LiveServer live_{
+      [this](ServerOptions& options) { options.allow_write = {"file:" + out_.path()}; }};
+  v1::CreateExpertRequest request_ = LawRequest(0.5);
+};
+
+TEST_F(GateTest, PublishesNothingUnlessItIsMetAndChecksWhatWasMadeBefore) {
+  SetGate(100);
+  const auto expert = ResponseOf<v1::Expert>(Run());
+  ASSERT_THAT(expert.evaluations(), SizeIs(2));
+  v1::DeleteExpertRequest remove;
+  remove.set_name(expert.name());
+  google::protobuf::Empty empty;
+  ASSERT_RPC_OK(live_.Call(&Stub::DeleteExpert, remove, &empty));
+  const v1::EvaluationResult* worst = &expert.evaluations(0);
+  if (Rise(expert.evaluations(1)) > Rise(*worst)) worst = &expert.evaluations(1);
+  ASSERT_GT(Rise(*worst), 0);
+
+  // Just short of it: no expert, no copy.
+  const double short_of = Rise(*worst) * 0.999;
+  SetGate(short_of, worst->corpus());
+  request_.set_output_uri("file:" + out_.Join("expert"));
+  const auto before = live_.Stored();
+  lro::Operation operation = Run();
+  ASSERT_TRUE(operation.has_error());
+  RpcError error = ErrorOf(operation.error());
+  EXPECT_EQ(error.code, grpc::FAILED_PRECONDITION);
+  EXPECT_EQ(error.reason, "GATE_NOT_MET");
+  EXPECT_TRUE(error.precondition);
+  EXPECT_THAT(error.message, HasSubstr(worst->corpus()));
+  EXPECT_EQ(live_.Stored(), before);
+  EXPECT_TRUE(FilesOf(out_.path()).empty());
+
+  // The gate is no part of the identity.
+  SetGate(Rise(*worst) * 1.001);
+  const auto again = ResponseOf<v1::Expert>(Run());
+  EXPECT_EQ(again.name(), expert.name());
+  EXPECT_FALSE(FilesOf(out_.path()).empty());
+
+  // It is there now, and still does not meet the stricter one; with another place for a copy or
+  // without, also when it is made again.
+  for (const std::string& uri : {std::string(), "file:" + out_.Join("second")}) {
+    for (const v1::CachePolicy policy : {v1::USE, v1::REFRESH, v1::ONLY_IF_CACHED}) {
+      SetGate(short_of);
+      request_.set_output_uri(uri);
+      request_.set_cache_policy(policy);
+      operation = Run();
+      ASSERT_TRUE(operation.has_error()) << uri << policy;
+      EXPECT_EQ(ErrorOf(operation.error()).reason, "GATE_NOT_MET");
+    }
+  }
+  v1::GetExpertRequest get;
+  get.set_name(expert.name());
+  v1::Expert got;
+  ASSERT_RPC_OK(live_.Call(&Stub::GetExpert, get, &got));
+  EXPECT_EQ(got.SerializeAsString(), again.SerializeAsString());
+}
+
+TEST_F(GateTest, NeedsSomethingToMeasure) {
+  SetGate(0.2);
+  request_.mutable_spec()->clear_evaluation_corpora();
+  lro::Operation operation;
+  const grpc::Status status = live_.Create(request_, &operation);
+  EXPECT_THAT(status, IsError(grpc::INVALID_ARGUMENT, "INVALID_ARGUMENT"));
+  EXPECT_EQ(ErrorOf(status).field, "gate");
 }
 
 }  // namespace
