@@ -64,6 +64,14 @@ std::string FormatVerification(const v1::VerificationResult& verification) {
                          verification.max_logit_error());
 }
 
+std::string FormatSmoke(const v1::VerificationResult& verification) {
+  if (verification.generated_token_count() == 0) return "";
+  return absl::StrFormat(
+      "%d tokens: %.1f%% repetition, base %.1f%%; perplexity %.3f times the base's",
+      verification.generated_token_count(), 100 * verification.expert_repetition_rate(),
+      100 * verification.base_repetition_rate(), verification.perplexity_ratio());
+}
+
 std::string FormatRemoved(const v1::Size& size) {
   return absl::StrCat(FormatShare(size.neuron_ratio()), " of FFN neurons, ",
                       FormatShare(size.parameter_reduction()), " of parameters, ",
@@ -82,6 +90,7 @@ Table SummaryTable(const v1::Expert& expert) {
   AddField(table, "size", FormatSize(expert.size()));
   AddField(table, "removed", FormatRemoved(expert.size()));
   AddField(table, "verified", FormatVerification(expert.verification()));
+  AddField(table, "writes", FormatSmoke(expert.verification()));
   AddField(table, "mask", expert.mask_digest());
   AddField(table, "folder", expert.uri());
   return table;

@@ -170,6 +170,16 @@ std::string Quality(const ModelCard& card) {
   return StrCat(out, "\n", Accuracies(card));
 }
 
+std::string Checks(const ModelCard& card) {
+  return absl::StrFormat(
+      "## Checks\n\n"
+      "Every tensor was read back and checked before this was published. On a little "
+      "calibration text the expert's perplexity is %.3f times the base's. In greedy "
+      "continuations of a few prompts %.1f %% of all runs of four tokens are repetitions, %.1f %% "
+      "in the base's.\n\n",
+      card.perplexity_ratio, 100 * card.expert_repetition, 100 * card.base_repetition);
+}
+
 constexpr std::string_view kUse =
     "## Use\n\n"
     "Stock Transformers loads this folder; no code of its own is needed.\n\n"
@@ -201,8 +211,8 @@ BaseLicense ReadBaseLicense(const std::string& base_folder) {
 }
 
 std::string ModelCardText(const ModelCard& card) {
-  return StrCat(FrontMatter(card), Summary(card), MadeFor(card), Sizes(card), Quality(card), kUse,
-                LicenseNote(card));
+  return StrCat(FrontMatter(card), Summary(card), MadeFor(card), Sizes(card), Quality(card),
+                Checks(card), kUse, LicenseNote(card));
 }
 
 }  // namespace secateur

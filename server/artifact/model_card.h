@@ -53,6 +53,10 @@ struct ModelCard {
   int64_t base_parameters = 0;
   int64_t expert_parameters = 0;
   std::vector<Evaluation> evaluations;
+  // Smoke check on calibration text.
+  double perplexity_ratio = 0;  // of the expert over the base
+  double base_repetition = 0;   // share of runs of 4 tokens that a greedy continuation repeats
+  double expert_repetition = 0;
 };
 
 std::string ModelCardText(const ModelCard& card);

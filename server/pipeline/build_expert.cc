@@ -18,6 +18,7 @@
 #include "server/pipeline/build_profile.h"
 #include "server/pipeline/evaluate_expert.h"
 #include "server/pipeline/size_proto.h"
+#include "server/pipeline/smoke_check.h"
 #include "server/storage/local_copy.h"
 #include "server/storage/local_store.h"
 
@@ -92,6 +93,13 @@ class ExpertBuilder {
     result.set_token_count(verification.tokens);
     result.set_max_layer_error(verification.max_layer_error);
     result.set_max_logit_error(verification.max_logit_error);
+    ASSIGN_OR_RETURN(const SmokeResult smoke,
+                     SmokeCheck(model_, *folder, composed_.sources.corpora[0].id(), sample,
+                                verification.expert_nats_per_token, stores_, context_));
+    result.set_perplexity_ratio(smoke.perplexity_ratio);
+    result.set_generated_token_count(smoke.generated_tokens);
+    result.set_base_repetition_rate(smoke.base_repetition_rate);
+    result.set_expert_repetition_rate(smoke.expert_repetition_rate);
     return Evaluate(*folder);
   }
 
@@ -138,7 +146,10 @@ class ExpertBuilder {
                    .expert_width = planned_.size.width,
                    .base_parameters = base.parameters,
                    .expert_parameters = planned_.size.parameters,
-                   .evaluations = {}};
+                   .evaluations = {},
+                   .perplexity_ratio = manifest_.verification().perplexity_ratio(),
+                   .base_repetition = manifest_.verification().base_repetition_rate(),
+                   .expert_repetition = manifest_.verification().expert_repetition_rate()};
     for (const v1::DimensionSelection& select : planned_.resolved.spec().select()) {
       card.selections.push_back({select.key(), {select.values().begin(), select.values().end()}});
     }

@@ -64,7 +64,9 @@ v1::Expert TheExpert() {
       size { width: 992 parameter_count: 106000000 tensor_bytes: 212000000 neuron_ratio: 0.3541
              parameter_reduction: 0.211 block_parameter_reduction: 0.267 }
       base_size { width: 1536 parameter_count: 134515008 tensor_bytes: 269030016 }
-      verification { token_count: 512 max_layer_error: 1.2e-6 max_logit_error: 3e-6 }
+      verification { token_count: 512 max_layer_error: 1.2e-6 max_logit_error: 3e-6
+                     perplexity_ratio: 1.25 generated_token_count: 96 base_repetition_rate: 0.1
+                     expert_repetition_rate: 0.125 }
       evaluations { corpus: "corpora/ce" labels { key: "language" value: "ko" } document_count: 8
                     base_bits_per_byte: 1.0 expert_bits_per_byte: 1.1 }
       files { name: "config.json" size_bytes: 2 sha256: "ab" }
@@ -162,8 +164,9 @@ TEST_F(ExpertCliTest, WaitsForTheExpertAndShowsIt) {
   EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%"}), kOk) << err_;
   EXPECT_THAT(out_,
               AllOf(HasSubstr("language=ko,ja (weight 2) task=qa"), HasSubstr("width 992"),
-                    HasSubstr("35.4% of FFN neurons"), HasSubstr("1.2e-06"), HasSubstr("+10.0%"),
-                    HasSubstr("config.json"), HasSubstr("file:/store/e1")));
+                    HasSubstr("35.4% of FFN neurons"), HasSubstr("1.2e-06"),
+                    HasSubstr("96 tokens: 12.5% repetition, base 10.0%; perplexity 1.250 times"),
+                    HasSubstr("+10.0%"), HasSubstr("config.json"), HasSubstr("file:/store/e1")));
   EXPECT_EQ(err_, "");  // no bar: this is no terminal
   EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%", "--output", "json"}), kOk);
   ExpectSame(Parsed<v1::Expert>(), TheExpert());
