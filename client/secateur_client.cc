@@ -119,6 +119,11 @@ absl::StatusOr<std::vector<v1::Dimension>> SecateurClient::ListDimensions(
               Under<v1::ListDimensionsRequest>(model));
 }
 
+absl::StatusOr<v1::CompareDimensionsResponse> SecateurClient::CompareDimensions(
+    const v1::CompareDimensionsRequest& request) const {
+  return Unary(*connection_, *connection_->secateur, &Stub::CompareDimensions, request);
+}
+
 absl::StatusOr<v1::PlanExpertResponse> SecateurClient::PlanExpert(
     const v1::PlanExpertRequest& request) const {
   return Unary(*connection_, *connection_->secateur, &Stub::PlanExpert, request);

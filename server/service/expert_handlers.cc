@@ -9,6 +9,7 @@
 #include "server/service/convert.h"
 #include "server/service/evaluation_corpora.h"
 #include "server/service/find_expert.h"
+#include "server/service/find_model.h"
 #include "server/service/names.h"
 #include "server/service/paging.h"
 #include "server/service/secateur_service.h"
@@ -16,22 +17,6 @@
 
 namespace secateur {
 namespace {
-
-absl::StatusOr<std::shared_ptr<ResidentModel>> ModelOf(const JobParts& parts,
-                                                       const std::string& parent) {
-  ASSIGN_OR_RETURN(const std::string name, ParseModelName(parent, "parent"));
-  return parts.models.Get(name);
-}
-
-// Handlers do not wait for the digest of a model that has only just been loaded.
-absl::Status CheckDigestKnown(const ResidentModel& model) {
-  if (model.DigestIfKnown()) return absl::OkStatus();
-  return WithReason(
-      WithRetryAfter(absl::UnavailableError(StrCat("the digest of models/", model.name(),
-                                                   " is still being computed: try again")),
-                     absl::Seconds(1)),
-      "STARTING");
-}
 
 absl::StatusOr<ExpertRequest> CheckedRequest(const JobParts& parts, const ResidentModel& model,
                                              const v1::ExpertSpec& spec, bool budget_required) {
@@ -51,7 +36,7 @@ absl::StatusOr<std::string> OutputPath(const JobParts& parts, const std::string&
 
 absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& request,
                   v1::PlanExpertResponse& response) {
-  ASSIGN_OR_RETURN(const auto model, ModelOf(parts, request.parent()));
+  ASSIGN_OR_RETURN(const auto model, FindModel(parts, request.parent()));
   if (request.budgets_size() > 32) {
     return WithField(absl::InvalidArgumentError("budgets: at most 32"), "budgets");
   }
@@ -123,7 +108,7 @@ absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
 absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& request,
                     google::longrunning::Operation& response) {
   RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  ASSIGN_OR_RETURN(const auto model, ModelOf(parts, request.parent()));
+  ASSIGN_OR_RETURN(const auto model, FindModel(parts, request.parent()));
   ASSIGN_OR_RETURN(const ExpertRequest expert,
                    CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
   ASSIGN_OR_RETURN(const QualityGate gate,
@@ -157,7 +142,7 @@ absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& re
 absl::StatusOr<Job> MakeExpertJob(const JobParts& parts, const OperationRequest& operation) {
   v1::CreateExpertRequest request;
   request.ParseFromString(operation.request);
-  ASSIGN_OR_RETURN(auto model, ModelOf(parts, request.parent()));
+  ASSIGN_OR_RETURN(auto model, FindModel(parts, request.parent()));
   ASSIGN_OR_RETURN(ExpertRequest expert,
                    CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
   BuildOptions options{.refresh = request.cache_policy() == v1::REFRESH};

@@ -62,6 +62,8 @@ class SecateurService final : public v1::Secateur::CallbackService {
                          google::protobuf::Empty* response) override;
   Reactor* ListDimensions(Context* context, const v1::ListDimensionsRequest* request,
                           v1::ListDimensionsResponse* response) override;
+  Reactor* CompareDimensions(Context* context, const v1::CompareDimensionsRequest* request,
+                             v1::CompareDimensionsResponse* response) override;
 
   Reactor* PlanExpert(Context* context, const v1::PlanExpertRequest* request,
                       v1::PlanExpertResponse* response) override;

@@ -172,6 +172,28 @@ TEST_F(ExpertCliTest, WaitsForTheExpertAndShowsIt) {
   ExpectSame(Parsed<v1::Expert>(), TheExpert());
 }
 
+TEST_F(ExpertCliTest, ComparesDimensionValues) {
+  server_.secateur.comparison = FromText<v1::CompareDimensionsResponse>(R"(
+      comparisons { first { key: "language" value: "ko" } second { key: "language" value: "ja" }
+                    jaccard: 0.8125 layer_jaccards: [0.9, 0.725] rank_correlation: 0.9
+                    layer_rank_correlations: [0.95, 0.85] shared_corpus_count: 1 }
+      width: 998 jaccard_by_chance: 0.48 )");
+  EXPECT_EQ(Run({"dimension", "compare", "language=ko", "language=ja", "--remove", "25%",
+                 "--max-document-tokens", "128"}),
+            kOk)
+      << err_;
+  ExpectSame(server_.secateur.compare_request, FromText<v1::CompareDimensionsRequest>(R"(
+      parent: "models/m" values { key: "language" value: "ko" }
+      values { key: "language" value: "ja" } neuron_ratio: 0.25 max_document_tokens: 128)"));
+  EXPECT_THAT(out_, AllOf(HasSubstr("language=ko  language=ja"), HasSubstr("0.812"),
+                          HasSubstr("1 (0.72)"), HasSubstr("0.900"), HasSubstr("998 a layer"),
+                          HasSubstr("by chance 0.480"), Not(HasSubstr("0.950"))));
+  EXPECT_EQ(Run({"dimension", "compare", "language=ko", "language=ja", "--layers"}), kOk);
+  EXPECT_THAT(out_, AllOf(HasSubstr("0      0.900    0.950"), HasSubstr("1      0.725    0.850")));
+  EXPECT_EQ(Run({"dimension", "compare", "task=qa", "task=nli", "--output", "json"}), kOk);
+  ExpectSame(Parsed<v1::CompareDimensionsResponse>(), server_.secateur.comparison);
+}
+
 TEST_F(ExpertCliTest, EvaluatesAnExpertOnCorpora) {
   const auto response = FromText<v1::EvaluateExpertResponse>(R"(
       expert: "models/m/experts/e1"

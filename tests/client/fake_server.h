@@ -57,6 +57,7 @@ class FakeSecateur final : public v1::Secateur::Service {
   std::vector<v1::Dimension> dimensions;
   std::vector<v1::Expert> experts;
   v1::PlanExpertResponse plan;
+  v1::CompareDimensionsResponse comparison;
   Operation started;     // what methods that start an operation return
   size_t page = 2;       // items of a list's page
   grpc::Status refusal;  // unless OK, what unary calls return...
@@ -75,6 +76,7 @@ class FakeSecateur final : public v1::Secateur::Service {
   v1::DeleteCorpusRequest delete_corpus_request;
   v1::CreateCorpusRequest create_corpus_request;
   v1::CreateProfileRequest profile_request;
+  v1::CompareDimensionsRequest compare_request;
   v1::PlanExpertRequest plan_request;
   v1::CreateExpertRequest expert_request;
   v1::EvaluateExpertRequest evaluate_request;
@@ -109,6 +111,8 @@ class FakeSecateur final : public v1::Secateur::Service {
                              google::protobuf::Empty*) override;
   grpc::Status ListDimensions(grpc::ServerContext*, const v1::ListDimensionsRequest* request,
                               v1::ListDimensionsResponse* response) override;
+  grpc::Status CompareDimensions(grpc::ServerContext*, const v1::CompareDimensionsRequest* request,
+                                 v1::CompareDimensionsResponse* response) override;
   grpc::Status PlanExpert(grpc::ServerContext*, const v1::PlanExpertRequest* request,
                           v1::PlanExpertResponse* response) override;
   grpc::Status CreateExpert(grpc::ServerContext*, const v1::CreateExpertRequest* request,
