@@ -96,6 +96,15 @@ Table SummaryTable(const v1::Expert& expert) {
   return table;
 }
 
+// A warning for each corpus that is not held out.
+void PrintOverlaps(const Evaluations& evaluations, std::ostream& out) {
+  for (const v1::EvaluationResult& result : evaluations) {
+    if (result.overlap() <= 0.1) continue;
+    out << "warning: " << FormatShare(result.overlap()) << " of " << Printable(result.corpus())
+        << " stands in the expert's calibration text as well: it flatters the expert\n";
+  }
+}
+
 Table AccuracyTable(const Evaluations& evaluations) {
   Table table({"EVALUATION CORPUS", "LABELS", "QUESTIONS", "BASE ACCURACY", "EXPERT", "CHANGE",
                "95% INTERVAL"});
@@ -187,9 +196,11 @@ void PrintEvaluations(const Evaluations& evaluations, std::ostream& out) {
     choices |= result.choice_count() > 0;
   }
   table.Print(out);
-  if (!choices) return;
-  out << "\n";
-  AccuracyTable(evaluations).Print(out);
+  if (choices) {
+    out << "\n";
+    AccuracyTable(evaluations).Print(out);
+  }
+  PrintOverlaps(evaluations, out);
 }
 
 void PrintExpert(const v1::Expert& expert, std::ostream& out) {

@@ -127,6 +127,9 @@ class ExpertBuilder {
     for (const std::string& name : planned_.resolved.spec().evaluation_corpora()) {
       request.corpora.push_back(name.substr(name.find('/') + 1));
     }
+    for (const CorpusInfo& corpus : composed_.sources.corpora) {
+      request.calibration.push_back(corpus.id());
+    }
     ASSIGN_OR_RETURN(const std::vector<v1::EvaluationResult> results,
                      EvaluateFolder(model_, folder, request, stores_, context_));
     manifest_.mutable_evaluations()->Add(results.begin(), results.end());

@@ -10,6 +10,7 @@
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/evaluate/evaluate_corpus.h"
+#include "server/pipeline/measure_overlap.h"
 #include "server/storage/local_copy.h"
 
 namespace secateur {
@@ -71,6 +72,8 @@ absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateFolder(ResidentModel& 
     ASSIGN_OR_RETURN(corpora.emplace_back(), stores.corpora.Get(id));
     options.documents_total += 2 * corpora.back().documents;
   }
+  ASSIGN_OR_RETURN(const auto overlaps,
+                   MeasureOverlap(request.corpora, request.calibration, stores.corpora, context));
   std::vector<v1::EvaluationResult> results;
   for (const CorpusInfo& corpus : corpora) {
     const DocumentVisitor visit = [&](const std::function<absl::Status(const Document&)>& to) {
@@ -84,7 +87,9 @@ absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateFolder(ResidentModel& 
     }
     ASSIGN_OR_RETURN(const AccuracyComparison accuracy,
                      CompareAccuracy(scores[0].choices, scores[1].choices));
-    results.push_back(ToProto(corpus, scores[0], scores[1], accuracy));
+    v1::EvaluationResult result = ToProto(corpus, scores[0], scores[1], accuracy);
+    if (overlaps) result.set_overlap((*overlaps)[results.size()]);
+    results.push_back(std::move(result));
   }
   return results;
 }
@@ -103,10 +108,15 @@ absl::Status CheckIsBaseOf(const ResidentModel& base, const StoredExpert& expert
 
 absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateExpert(ResidentModel& base,
                                                                  const StoredExpert& expert,
-                                                                 const EvaluationRequest& request,
+                                                                 EvaluationRequest request,
                                                                  Stores stores,
                                                                  RunContext& context) {
   RETURN_IF_ERROR(CheckIsBaseOf(base, expert));
+  ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert.manifest_json));
+  for (const v1::UsedProfile& profile : manifest.profiles()) {
+    ASSIGN_OR_RETURN(const Digest corpus, Digest::FromHex(profile.corpus_digest()));
+    request.calibration.push_back(corpus.Id('c'));
+  }
   ASSIGN_OR_RETURN(const LocalCopy local, LocalCopy::Of(stores.blobs, expert.prefix));
   RETURN_IF_ERROR(CheckFiles(expert, local.path(), context));
   ASSIGN_OR_RETURN(const auto folder, ModelFolder::Open(local.path()));

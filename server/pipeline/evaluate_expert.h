@@ -14,14 +14,16 @@
 namespace secateur {
 
 struct EvaluationRequest {
-  std::vector<std::string> corpora;   // ids of evaluation corpora, sorted, distinct
-  int64_t max_document_tokens = 257;  // first token included; above the model's positions: those
+  std::vector<std::string> corpora;      // ids of evaluation corpora, sorted, distinct
+  std::vector<std::string> calibration;  // ids of what the expert was made from; for the overlap
+  int64_t max_document_tokens = 257;     // first token included; above the model's positions: those
 };
 
 // The resident base and an expert in `folder`, whose embedding, final norm and head must be the
 // base's. One result for each corpus, in their order. Takes turns on the device. Errors as
 // EvaluateCorpus; NOT_FOUND or DATA_LOSS for a corpus. Reports "evaluate" in documents of all
-// corpora, each of which counts twice: for the base and for the expert.
+// corpora, each of which counts twice: for the base and for the expert; before that "overlap" in
+// documents of calibration corpora.
 absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateFolder(ResidentModel& base,
                                                                  const ModelFolder& folder,
                                                                  const EvaluationRequest& request,
@@ -31,11 +33,12 @@ absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateFolder(ResidentModel& 
 // FAILED_PRECONDITION unless `base` is the model that the expert was made of. Waits for its digest.
 absl::Status CheckIsBaseOf(const ResidentModel& base, const StoredExpert& expert);
 
-// A published expert, every file of which is checked against its digest first (DATA_LOSS). Reports
-// that as "check" in bytes. Errors as CheckIsBaseOf and EvaluateFolder.
+// The same for a published expert, whose manifest says what it was made from. Every file is checked
+// against its digest first (DATA_LOSS); reports that as "check" in bytes. Errors as CheckIsBaseOf
+// and EvaluateFolder.
 absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateExpert(ResidentModel& base,
                                                                  const StoredExpert& expert,
-                                                                 const EvaluationRequest& request,
+                                                                 EvaluationRequest request,
                                                                  Stores stores,
                                                                  RunContext& context);
 

@@ -199,7 +199,8 @@ TEST_F(ExpertCliTest, EvaluatesAnExpertOnCorpora) {
       expert: "models/m/experts/e1"
       evaluations { corpus: "corpora/c1" labels { key: "language" value: "ko" } document_count: 8
                     base_bits_per_byte: 1.0 expert_bits_per_byte: 1.1 }
-      evaluations { corpus: "corpora/c2" document_count: 40 base_bits_per_byte: 1.0
+      evaluations { corpus: "corpora/c3" document_count: 1 overlap: 0.1 }
+      evaluations { corpus: "corpora/c2" document_count: 40 overlap: 0.125 base_bits_per_byte: 1.0
                     expert_bits_per_byte: 0.9 choice_count: 39 base_accuracy: 0.5
                     expert_accuracy: 0.475 accuracy_difference_low: -0.1
                     accuracy_difference_high: 0.05 })");
@@ -213,7 +214,9 @@ TEST_F(ExpertCliTest, EvaluatesAnExpertOnCorpora) {
       max_document_tokens: 129 request_id: "r")"));
   EXPECT_THAT(out_, AllOf(HasSubstr("corpora/c1         language=ko  8"), HasSubstr("+10.0%"),
                           HasSubstr("-10.0%"), HasSubstr("39         50.0%          47.5%"),
-                          HasSubstr("-2.5%"), HasSubstr("-10.0% to +5.0%")));
+                          HasSubstr("-2.5%"), HasSubstr("-10.0% to +5.0%"),
+                          HasSubstr("warning: 12.5% of corpora/c2 stands in"),
+                          Not(HasSubstr("of corpora/c3"))));
   EXPECT_EQ(Run({"expert", "evaluate", "e1", "--corpus", "c1", "--output", "json"}), kOk);
   ExpectSame(Parsed<v1::EvaluateExpertResponse>(), response);
   EXPECT_EQ(Run({"expert", "evaluate", "e1", "--corpus", "c1", "--no-wait"}), kOk);

@@ -71,6 +71,32 @@ TEST_F(EvaluateExpertTest, CountsDocumentsOfAllCorporaForBaseAndExpert) {
   EXPECT_EQ(done.back(), 10);
 }
 
+TEST_F(EvaluateExpertTest, TellsHowMuchOfTheTextTheExpertWasMadeFrom) {
+  RunContext context;
+  // Texts of the fixture are of one pattern; their theme stands at both ends.
+  request_.corpora = {
+      stores_.Add({{"domain", "copied"}}, 2, "english", CorpusPurpose::kEvaluation).id()};
+  ASSERT_OK_AND_ASSIGN(auto results,
+                       EvaluateExpert(*model_, expert_, request_, stores_.all(), context));
+  ASSERT_TRUE(results[0].has_overlap());
+  EXPECT_EQ(results[0].overlap(), 1);  // the first two of four
+  request_.corpora = {stores_
+                          .Add({{"domain", "new"}}, 1,
+                               "an altogether different theme of more words",
+                               CorpusPurpose::kEvaluation)
+                          .id()};
+  ASSERT_OK_AND_ASSIGN(results, EvaluateExpert(*model_, expert_, request_, stores_.all(), context));
+  EXPECT_GT(results[0].overlap(), 0);  // "is what the text number 0 is on;"
+  EXPECT_LT(results[0].overlap(), 0.5);
+  // What is not there any more cannot be compared with.
+  for (const CorpusInfo& corpus :
+       stores_.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration})) {
+    ASSERT_OK(stores_.corpora.Delete(corpus.id()));
+  }
+  ASSERT_OK_AND_ASSIGN(results, EvaluateExpert(*model_, expert_, request_, stores_.all(), context));
+  EXPECT_FALSE(results[0].has_overlap());
+}
+
 TEST_F(EvaluateExpertTest, RefusesAModelThatIsNotTheBase) {
   const TempDir folder;
   const auto other = LoadTiny(folder.path(), 2);
