@@ -41,6 +41,8 @@ std::map<std::string, JobFactory> MakeFactories(const JobParts& parts) {
       {"CreateCorpus", [parts](const OperationRequest& r) { return MakeCorpusJob(parts, r); }},
       {"CreateProfile", [parts](const OperationRequest& r) { return MakeProfileJob(parts, r); }},
       {"CreateExpert", [parts](const OperationRequest& r) { return MakeExpertJob(parts, r); }},
+      {"EvaluateExpert",
+       [parts](const OperationRequest& r) { return MakeEvaluationJob(parts, r); }},
   };
 }
 
