@@ -164,8 +164,8 @@ bool IsCarried(const std::string& name) {
 
 absl::StatusOr<std::unique_ptr<TensorSource>> MakeSlicedSource(const ModelConfig& config,
                                                                const SafetensorsFolder& base,
-                                                               const Mask& mask) {
-  ASSIGN_OR_RETURN(std::vector<TensorSlice> plan, MakeSlicePlan(config, base, mask));
+                                                               const Cut& cut) {
+  ASSIGN_OR_RETURN(std::vector<TensorSlice> plan, MakeSlicePlan(config, base, cut));
   // Wide elements first keeps every tensor of a mixed checkpoint aligned; others stay as they are.
   std::stable_sort(plan.begin(), plan.end(), [](const TensorSlice& a, const TensorSlice& b) {
     return ItemSize(a.spec.dtype) > ItemSize(b.spec.dtype);

@@ -32,10 +32,10 @@ struct HfLayoutOptions {
   int threads = 2;                          // shards written side by side
 };
 
-// Tensors cut from a base folder. `base` and `mask` must outlive the source.
+// Tensors cut from a base folder. `base` and what `cut` refers to must outlive the source.
 absl::StatusOr<std::unique_ptr<TensorSource>> MakeSlicedSource(const ModelConfig& config,
                                                                const SafetensorsFolder& base,
-                                                               const Mask& mask);
+                                                               const Cut& cut);
 
 // The base's config.json with `intermediate_size` = width; nothing else changes.
 nlohmann::ordered_json ExpertConfigJson(const nlohmann::ordered_json& base, int64_t width);

@@ -21,6 +21,7 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
 
+// `expected_count`: -1 for any.
 absl::Status CheckLayer(const std::vector<int32_t>& kept, int64_t layer, int64_t width,
                         int64_t expected_count) {
   const auto count = static_cast<int64_t>(kept.size());
@@ -28,7 +29,7 @@ absl::Status CheckLayer(const std::vector<int32_t>& kept, int64_t layer, int64_t
     return absl::InvalidArgumentError(
         StrCat("mask of layer ", layer, " keeps no neuron; every layer must keep at least one"));
   }
-  if (count != expected_count) {
+  if (expected_count >= 0 && count != expected_count) {
     return absl::InvalidArgumentError(StrCat("mask of layer ", layer, " keeps ", count,
                                              " neurons and layer 0 keeps ", expected_count,
                                              "; every layer must keep the same count"));
@@ -45,16 +46,17 @@ absl::Status CheckLayer(const std::vector<int32_t>& kept, int64_t layer, int64_t
   return absl::OkStatus();
 }
 
-absl::Status CheckMask(const ModelConfig& config, const Mask& mask) {
+absl::Status CheckMask(const ModelConfig& config, const Mask& mask, Shape shape) {
   const auto layers = static_cast<int64_t>(mask.kept.size());
   if (layers != config.num_layers) {
     return absl::InvalidArgumentError(
         StrCat("mask has ", layers, " layers; the base model has ", config.num_layers));
   }
+  const int64_t count =
+      shape == Shape::kUniform ? static_cast<int64_t>(mask.kept[0].size()) : int64_t{-1};
   for (int64_t layer = 0; layer < layers; ++layer) {
-    RETURN_IF_ERROR(CheckLayer(mask.kept[static_cast<size_t>(layer)], layer,
-                               config.intermediate_size,
-                               static_cast<int64_t>(mask.kept[0].size())));
+    RETURN_IF_ERROR(
+        CheckLayer(mask.kept[static_cast<size_t>(layer)], layer, config.intermediate_size, count));
   }
   return absl::OkStatus();
 }
@@ -62,6 +64,33 @@ absl::Status CheckMask(const ModelConfig& config, const Mask& mask) {
 int NeuronAxis(const TensorInfo& info) {
   const auto found = std::find(info.axes.begin(), info.axes.end(), Axis::kNeuron);
   return found == info.axes.end() ? -1 : static_cast<int>(found - info.axes.begin());
+}
+
+// Along its neuron axis, if it has one and loses any.
+void CutNeurons(const TensorInfo& info, const ModelConfig& config, const Cut& cut,
+                TensorSlice& slice) {
+  const int axis = NeuronAxis(info);
+  if (axis < 0) return;
+  const std::vector<int32_t>& kept = cut.mask.kept[static_cast<size_t>(info.layer)];
+  const auto count = static_cast<int64_t>(kept.size());
+  if (count == config.intermediate_size) return;
+  slice.axis = axis;
+  slice.kept = &kept;
+  slice.zeros = cut.shape == Shape::kMasked;
+  if (!slice.zeros) slice.spec.shape[static_cast<size_t>(axis)] = count;
+}
+
+absl::Status Replace(const Cut& cut, TensorSlice& slice) {
+  if (cut.replaced == nullptr) return absl::OkStatus();
+  slice.replaced = cut.replaced->Find(slice.spec.name);
+  if (slice.replaced == nullptr) return absl::OkStatus();
+  if (slice.replaced->dtype == slice.spec.dtype && slice.replaced->shape == slice.spec.shape) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      StrCat("tensor ", slice.spec.name, " is replaced by one of type ",
+             DTypeName(slice.replaced->dtype), " and shape ", ShapeText(slice.replaced->shape),
+             "; it should be ", DTypeName(slice.spec.dtype), " ", ShapeText(slice.spec.shape)));
 }
 
 absl::Status SendUncopied(std::string_view bytes, const ByteSink& sink) {
@@ -158,6 +187,43 @@ absl::Status GatherColumns(std::string_view bytes, const CutShape& cut,
   return absl::OkStatus();
 }
 
+// Rows that are not kept become zeros; every element type's zero is all bits 0.
+absl::Status CopyRowsZeroed(const CutShape& cut, std::string_view bytes,
+                            const std::vector<int32_t>& kept, BufferedSink& sink) {
+  const auto inner = static_cast<size_t>(cut.inner_bytes);
+  const std::string zeros(inner, '\0');
+  auto next = kept.begin();
+  for (int64_t channel = 0; channel < cut.channels; ++channel) {
+    const bool stays = next != kept.end() && *next == channel;
+    if (stays) ++next;
+    RETURN_IF_ERROR(
+        sink.Append(stays ? bytes.substr(static_cast<size_t>(channel) * inner, inner) : zeros));
+  }
+  return absl::OkStatus();
+}
+
+// The same for columns.
+absl::Status CopyColumnsZeroed(const CutShape& cut, std::string_view bytes,
+                               const std::vector<int32_t>& kept, BufferedSink& sink) {
+  const auto inner = static_cast<size_t>(cut.inner_bytes);
+  std::string row(static_cast<size_t>(cut.channels) * inner, '\0');
+  for (size_t outer = 0; outer < static_cast<size_t>(cut.outer); ++outer) {
+    const char* from = bytes.data() + outer * row.size();
+    for (const int32_t channel : kept) {
+      const size_t at = static_cast<size_t>(channel) * inner;
+      std::memcpy(row.data() + at, from + at, inner);
+    }
+    RETURN_IF_ERROR(sink.Append(row));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CopyZeroed(const CutShape& cut, std::string_view bytes,
+                        const std::vector<int32_t>& kept, BufferedSink& sink) {
+  return cut.outer == 1 ? CopyRowsZeroed(cut, bytes, kept, sink)
+                        : CopyColumnsZeroed(cut, bytes, kept, sink);
+}
+
 absl::Status CopyCut(const CutShape& cut, std::string_view bytes, const std::vector<int32_t>& kept,
                      BufferedSink& sink) {
   switch (cut.outer > 1 ? cut.inner_bytes : 0) {
@@ -184,8 +250,8 @@ absl::Status CopyCut(const CutShape& cut, std::string_view bytes, const std::vec
 
 absl::StatusOr<std::vector<TensorSlice>> MakeSlicePlan(const ModelConfig& config,
                                                        const SafetensorsFolder& base,
-                                                       const Mask& mask) {
-  RETURN_IF_ERROR(CheckMask(config, mask));
+                                                       const Cut& cut) {
+  RETURN_IF_ERROR(CheckMask(config, cut.mask, cut.shape));
   std::vector<TensorSlice> plan;
   for (TensorInfo& info : TensorTable(config)) {
     ASSIGN_OR_RETURN(const TensorView view, base.Find(info.name));
@@ -196,12 +262,8 @@ absl::StatusOr<std::vector<TensorSlice>> MakeSlicePlan(const ModelConfig& config
     }
     TensorSlice slice;
     slice.spec = {info.name, view.dtype, view.shape};
-    const int axis = NeuronAxis(info);
-    if (axis >= 0 && static_cast<int64_t>(mask.kept[0].size()) < config.intermediate_size) {
-      slice.axis = axis;
-      slice.kept = &mask.kept[static_cast<size_t>(info.layer)];
-      slice.spec.shape[static_cast<size_t>(axis)] = static_cast<int64_t>(slice.kept->size());
-    }
+    CutNeurons(info, config, cut, slice);
+    RETURN_IF_ERROR(Replace(cut, slice));
     slice.info = std::move(info);
     plan.push_back(std::move(slice));
   }
@@ -209,9 +271,12 @@ absl::StatusOr<std::vector<TensorSlice>> MakeSlicePlan(const ModelConfig& config
 }
 
 absl::Status StreamSlice(const TensorSlice& slice, const TensorView& base, const ByteSink& sink) {
+  if (slice.replaced != nullptr) return SendUncopied(slice.replaced->bytes, sink);
   if (slice.axis < 0) return SendUncopied(base.bytes, sink);
   BufferedSink buffered(sink);
-  RETURN_IF_ERROR(CopyCut(CutShapeOf(base, slice.axis), base.bytes, *slice.kept, buffered));
+  const CutShape shape = CutShapeOf(base, slice.axis);
+  RETURN_IF_ERROR(slice.zeros ? CopyZeroed(shape, base.bytes, *slice.kept, buffered)
+                              : CopyCut(shape, base.bytes, *slice.kept, buffered));
   return buffered.Flush();
 }
 

@@ -85,9 +85,15 @@ const at::Tensor& TensorOf(const LayerWeights& weights, TensorRole role) {
   return none;
 }
 
-at::Tensor CutLike(const TensorInfo& info, const at::Tensor& base, const at::Tensor& index) {
+at::Tensor CutLike(const TensorInfo& info, const at::Tensor& base, const KeptChannels& kept,
+                   Shape shape) {
   const auto axis = std::find(info.axes.begin(), info.axes.end(), Axis::kNeuron);
-  return axis == info.axes.end() ? base : base.index_select(axis - info.axes.begin(), index);
+  if (axis == info.axes.end()) return base;
+  const auto at = axis - info.axes.begin();
+  if (shape == Shape::kUniform) return base.index_select(at, kept.index);
+  std::vector<int64_t> along(info.axes.size(), 1);
+  along[static_cast<size_t>(at)] = -1;
+  return at::where(kept.factors.view(along) != 0, base, 0.0);
 }
 
 absl::Status CompareValues(const std::string& name, const at::Tensor& expert,
@@ -146,10 +152,13 @@ KeptChannels MakeKeptChannels(const std::vector<int32_t>& channels, int64_t inte
 
 absl::Status CompareLayerWeights(const std::vector<TensorInfo>& base_table, int64_t layer,
                                  const LayerWeights& expert, const LayerWeights& base,
-                                 const at::Tensor& index) {
+                                 const KeptChannels& kept, Shape shape,
+                                 const at::Tensor& replaced_down) {
   for (const TensorInfo& info : base_table) {
     if (info.layer != layer) continue;
-    const at::Tensor wanted = CutLike(info, TensorOf(base, info.role), index);
+    const bool replaced = info.role == TensorRole::kDown && replaced_down.defined();
+    const at::Tensor wanted =
+        replaced ? replaced_down : CutLike(info, TensorOf(base, info.role), kept, shape);
     RETURN_IF_ERROR(CompareValues(info.name, TensorOf(expert, info.role), wanted));
   }
   return absl::OkStatus();

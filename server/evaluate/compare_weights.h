@@ -12,12 +12,13 @@
 #include <ATen/core/Tensor.h>
 
 #include "absl/status/status.h"
+#include "server/mask/cut.h"
 #include "server/model/tensor_table.h"
 #include "server/model/weights.h"
 
 namespace secateur {
 
-// The expert's config.json is the base's with another `intermediate_size`.
+// The expert's config.json is the base's but for `intermediate_size`, which is the expert's own.
 absl::Status CompareConfigs(const ModelFolder& base, const ModelFolder& expert);
 
 // Embedding, final norm and head.
@@ -31,9 +32,12 @@ struct KeptChannels {
 KeptChannels MakeKeptChannels(const std::vector<int32_t>& channels, int64_t intermediate_size,
                               const at::Tensor& like);
 
-// Each tensor of the expert's layer is the base's, cut to `index` along its neuron axis.
+// Each tensor of the expert's layer is the base's, cut to the kept channels along its neuron axis,
+// or with zeros for the others (`shape`); but a down_proj that `replaced_down` stands for, if that
+// is defined: in the expert's shape.
 absl::Status CompareLayerWeights(const std::vector<TensorInfo>& base_table, int64_t layer,
                                  const LayerWeights& expert, const LayerWeights& base,
-                                 const at::Tensor& index);
+                                 const KeptChannels& kept, Shape shape,
+                                 const at::Tensor& replaced_down = {});
 
 }  // namespace secateur

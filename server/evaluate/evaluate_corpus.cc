@@ -89,7 +89,9 @@ class BlockGroup {
     const ModelConfig& config = model_.folder.config();
     std::vector<LayerRunner> runners;
     for (Pass& pass : passes_) {
-      ASSIGN_OR_RETURN(LayerRunner runner, LayerRunner::Create(config, model_.device, pass.batch));
+      ASSIGN_OR_RETURN(LayerRunner runner,
+                       LayerRunner::Create(config, model_.device, pass.batch,
+                                           runners.empty() ? nullptr : &runners[0]));
       ASSIGN_OR_RETURN(pass.hidden, runner.Embed(model_.outer));
       runners.push_back(std::move(runner));
     }

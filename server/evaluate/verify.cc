@@ -48,17 +48,20 @@ absl::Status CheckDifference(const Difference& difference, double tolerance,
                                     difference.magnitude, " is allowed"));
 }
 
-absl::Status CheckMask(const Mask& mask, const ModelConfig& base, const ModelConfig& expert) {
+absl::Status CheckMask(const Cut& cut, const ModelConfig& base, const ModelConfig& expert) {
+  const Mask& mask = cut.mask;
   if (static_cast<int64_t>(mask.kept.size()) != base.num_layers) {
     return absl::InvalidArgumentError(
         StrCat("the mask has ", mask.kept.size(), " layers; the base model has ", base.num_layers));
   }
   for (size_t layer = 0; layer < mask.kept.size(); ++layer) {
     const std::vector<int32_t>& kept = mask.kept[layer];
-    if (static_cast<int64_t>(kept.size()) != expert.intermediate_size) {
+    const int64_t width =
+        cut.shape == Shape::kMasked ? base.intermediate_size : static_cast<int64_t>(kept.size());
+    if (width != expert.intermediate_size) {
       return absl::DataLossError(StrCat("layer ", layer, ": the expert has ",
-                                        expert.intermediate_size, " neurons; its mask keeps ",
-                                        kept.size()));
+                                        expert.intermediate_size, " neurons; its mask makes ",
+                                        width));
     }
     const auto outside = std::find_if(kept.begin(), kept.end(), [&](int32_t channel) {
       return channel < 0 || channel >= base.intermediate_size;
@@ -80,9 +83,9 @@ double MeanNats(const std::vector<double>& nll) {
 // The two residual streams and what they are computed with.
 class Verifier {
  public:
-  Verifier(const Transformer& base, const ModelFolder& expert, const PackedBatch& sample,
-           const VerifyOptions& options)
-      : base_(base), expert_(expert), sample_(sample), options_(options) {}
+  Verifier(const Transformer& base, const Cut& cut, const ModelFolder& expert,
+           const PackedBatch& sample, const VerifyOptions& options)
+      : base_(base), cut_(cut), expert_(expert), sample_(sample), options_(options) {}
 
   absl::Status Start() {
     ASSIGN_OR_RETURN(base_runner_, LayerRunner::Create(base_.config(), base_.device(), sample_));
@@ -94,17 +97,23 @@ class Verifier {
     return absl::OkStatus();
   }
 
-  absl::Status Layer(int64_t layer, const std::vector<int32_t>& channels) {
-    const LayerWeights& weights = base_.layer(layer);
-    ASSIGN_OR_RETURN(const LayerWeights cut, LoadLayer(expert_, layer, base_.device()));
+  absl::Status Layer(int64_t layer) {
+    const std::vector<int32_t>& channels = cut_.mask.kept[static_cast<size_t>(layer)];
+    LayerWeights reference = base_.layer(layer);
+    ASSIGN_OR_RETURN(const LayerWeights found, LoadLayer(expert_, layer, base_.device()));
+    ASSIGN_OR_RETURN(const at::Tensor replaced, ReplacedDown(layer));
     KeptChannels kept;
-    RETURN_IF_ERROR(GuardTorch([&] {
-      kept = MakeKeptChannels(channels, base_.config().intermediate_size, weights.up.weight);
-      return CompareLayerWeights(base_.folder().table(), layer, cut, weights, kept.index);
-    }));
+    const absl::Status equal = GuardTorch([&] {
+      kept = MakeKeptChannels(channels, base_.config().intermediate_size, reference.up.weight);
+      const absl::Status compared = CompareLayerWeights(base_.folder().table(), layer, found,
+                                                        reference, kept, cut_.shape, replaced);
+      if (replaced.defined()) reference.down.weight = InBaseShape(replaced, kept);
+      return compared;
+    });
+    RETURN_IF_ERROR(equal);
     ASSIGN_OR_RETURN(base_hidden_,
-                     base_runner_->Forward(layer, weights, base_hidden_, nullptr, kept.factors));
-    ASSIGN_OR_RETURN(expert_hidden_, expert_runner_->Forward(layer, cut, expert_hidden_));
+                     base_runner_->Forward(layer, reference, base_hidden_, nullptr, kept.factors));
+    ASSIGN_OR_RETURN(expert_hidden_, expert_runner_->Forward(layer, found, expert_hidden_));
     return GuardTorch([&] {
       const Difference difference = Compare(expert_hidden_, base_hidden_);
       found_.max_layer_error = std::max(found_.max_layer_error, difference.relative());
@@ -126,6 +135,23 @@ class Verifier {
   }
 
  private:
+  // The layer's down_proj if it is not the base's, else an undefined tensor.
+  absl::StatusOr<at::Tensor> ReplacedDown(int64_t layer) const {
+    if (cut_.replaced == nullptr) return at::Tensor();
+    for (const TensorInfo& info : base_.folder().table()) {
+      if (info.layer != layer || info.role != TensorRole::kDown) continue;
+      const TensorView* view = cut_.replaced->Find(info.name);
+      if (view != nullptr) return LoadTensor(*view, base_.device());
+    }
+    return at::Tensor();
+  }
+
+  at::Tensor InBaseShape(const at::Tensor& down, const KeptChannels& kept) const {
+    if (cut_.shape == Shape::kMasked) return down;
+    const at::Tensor full = at::zeros({down.size(0), kept.factors.size(0)}, down.options());
+    return full.index_copy(1, kept.index, down);
+  }
+
   absl::Status CompareLogits() {
     const int64_t tokens = sample_.tokens();
     Difference largest;
@@ -147,6 +173,7 @@ class Verifier {
   }
 
   const Transformer& base_;
+  const Cut& cut_;
   const ModelFolder& expert_;
   const PackedBatch& sample_;
   const VerifyOptions& options_;
@@ -159,18 +186,18 @@ class Verifier {
 
 }  // namespace
 
-absl::StatusOr<Verification> VerifyExpert(const Transformer& base, const Mask& mask,
+absl::StatusOr<Verification> VerifyExpert(const Transformer& base, const Cut& cut,
                                           const ModelFolder& expert, const PackedBatch& sample,
                                           const VerifyOptions& options, RunContext& context) {
   const int64_t layers = base.config().num_layers;
   RETURN_IF_ERROR(CompareConfigs(base.folder(), expert));
-  RETURN_IF_ERROR(CheckMask(mask, base.config(), expert.config()));
+  RETURN_IF_ERROR(CheckMask(cut, base.config(), expert.config()));
   RETURN_IF_ERROR(CompareOuterTensors(base.folder(), expert));
-  Verifier verifier(base, expert, sample, options);
+  Verifier verifier(base, cut, expert, sample, options);
   RETURN_IF_ERROR(verifier.Start());
   for (int64_t layer = 0; layer < layers; ++layer) {
     RETURN_IF_ERROR(context.CheckCancelled());
-    RETURN_IF_ERROR(verifier.Layer(layer, mask.kept[static_cast<size_t>(layer)]));
+    RETURN_IF_ERROR(verifier.Layer(layer));
     context.Report({"verify", layer + 1, layers, "layers"});
   }
   return verifier.Finish();

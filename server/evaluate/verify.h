@@ -1,4 +1,5 @@
-// An expert's files against its reference: the base with the mask applied (DESIGN 5).
+// An expert's files against its reference: the base with the mask applied and the replaced tensors
+// in place of its own (DESIGN 5).
 //
 // First what needs no tolerance (compare_weights.h): config.json, the tensors outside the layers
 // byte for byte, each layer's weights value for value. Then what they compute: both residual
@@ -11,7 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/base/run_context.h"
-#include "server/mask/mask.h"
+#include "server/mask/cut.h"
 #include "server/model/packed_batch.h"
 #include "server/model/transformer.h"
 #include "server/model/weights.h"
@@ -33,7 +34,7 @@ struct Verification {
 
 // DATA_LOSS naming the tensor or layer and both numbers when the expert is not its reference.
 // INVALID_ARGUMENT for a mask or a sample that does not fit the base. Reports "verify" in layers.
-absl::StatusOr<Verification> VerifyExpert(const Transformer& base, const Mask& mask,
+absl::StatusOr<Verification> VerifyExpert(const Transformer& base, const Cut& cut,
                                           const ModelFolder& expert, const PackedBatch& sample,
                                           const VerifyOptions& options, RunContext& context);
 

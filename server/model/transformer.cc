@@ -114,7 +114,8 @@ struct LayerRunner::State {
   at::TensorOptions options;  // device and compute type
   at::Tensor ids, positions;  // [tokens], int32 and int64, on the device
   RotaryTables rotary, local_rotary;
-  mutable Buffers buffers;
+  const std::shared_ptr<Buffers> shared_buffers;
+  Buffers& buffers = *shared_buffers;
 
   NormSpec Norm(const at::Tensor& weight) const {
     return {weight, config.norm_offset, config.norm_eps};
@@ -158,7 +159,8 @@ at::Tensor LayerRunner::State::Neurons(const LayerWeights& weights, const at::Te
 }
 
 absl::StatusOr<LayerRunner> LayerRunner::Create(const ModelConfig& config, const Device& device,
-                                                const PackedBatch& batch) {
+                                                const PackedBatch& batch,
+                                                const LayerRunner* workspace) {
   RETURN_IF_ERROR(CheckBatch(config, batch));
   return GuardTorch([&] {
     const at::Device target = TorchDevice(device);
@@ -177,7 +179,8 @@ absl::StatusOr<LayerRunner> LayerRunner::Create(const ModelConfig& config, const
         .positions = Positions(batch).to(target),
         .rotary = tables(config.rope),
         .local_rotary = config.sliding_window > 0 ? tables(config.local_rope) : RotaryTables{},
-        .buffers = {}});
+        .shared_buffers = workspace == nullptr ? std::make_shared<Buffers>()
+                                               : workspace->state_->shared_buffers});
     return runner;
   });
 }

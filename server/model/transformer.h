@@ -24,11 +24,13 @@ namespace secateur {
 // compute type that the neurons are multiplied with: the mask applied without slicing.
 class LayerRunner {
  public:
-  // Precomputes rotary tables for `batch`. Keeps references to `config` and `batch`.
+  // Precomputes rotary tables for `batch`. Keeps references to `config` and `batch`. Runners that
+  // take turns may share the working memory of one of them, `workspace`.
   // INVALID_ARGUMENT for an id outside the vocabulary, an empty sequence, or one longer than
   // max_positions.
   static absl::StatusOr<LayerRunner> Create(const ModelConfig& config, const Device& device,
-                                            const PackedBatch& batch);
+                                            const PackedBatch& batch,
+                                            const LayerRunner* workspace = nullptr);
 
   absl::StatusOr<at::Tensor> Embed(const OuterWeights& weights) const;
   absl::StatusOr<at::Tensor> Forward(int64_t layer, const LayerWeights& weights,

@@ -201,6 +201,15 @@ absl::StatusOr<std::shared_ptr<const ModelFolder>> ModelFolder::Open(const std::
       folder, *std::move(config), std::move(json), std::move(table), std::move(tensors)));
 }
 
+absl::StatusOr<at::Tensor> LoadTensor(const TensorView& view, const Device& device) {
+  return GuardTorch([&] {
+    const at::Tensor tensor = at::empty(
+        view.shape, at::TensorOptions().device(TorchDevice(device)).dtype(ComputeType(device)));
+    Fill(view, tensor);
+    return tensor;
+  });
+}
+
 absl::StatusOr<LayerWeights> LoadLayer(const ModelFolder& folder, int64_t layer,
                                        const Device& device) {
   if (layer < 0 || layer >= folder.config().num_layers) {

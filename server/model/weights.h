@@ -66,6 +66,9 @@ struct OuterWeights {
   at::Tensor head;        // [vocabulary, d]; the embedding itself when tied
 };
 
+// A tensor of a file, copied to the device in its compute type. BF16, F16 and F32 only.
+absl::StatusOr<at::Tensor> LoadTensor(const TensorView& view, const Device& device);
+
 // Copies to the device in its compute type.
 absl::StatusOr<LayerWeights> LoadLayer(const ModelFolder& folder, int64_t layer,
                                        const Device& device);

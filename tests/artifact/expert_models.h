@@ -44,14 +44,15 @@ inline PackedBatch SomeTokens(const ModelConfig& config) {
   return batch;
 }
 
-inline absl::Status WriteExpertFolder(const ModelFolder& base, const Mask& mask,
+inline absl::Status WriteExpertFolder(const ModelFolder& base, const Cut& cut,
                                       const std::string& folder,
                                       const HfLayoutOptions& options = {}) {
   RunContext context;
   ASSIGN_OR_RETURN(const auto store, OpenStore("file:" + folder));
-  ASSIGN_OR_RETURN(const auto source, MakeSlicedSource(base.config(), base.tensors(), mask));
+  ASSIGN_OR_RETURN(const auto source, MakeSlicedSource(base.config(), base.tensors(), cut));
   RETURN_IF_ERROR(WriteWeights(*source, *store, "", options, context).status());
-  const auto width = static_cast<int64_t>(mask.kept[0].size());
+  const auto width = cut.shape == Shape::kMasked ? base.config().intermediate_size
+                                                 : static_cast<int64_t>(cut.mask.kept[0].size());
   const std::string config = ConfigText(ExpertConfigJson(base.config_json(), width));
   RETURN_IF_ERROR(PutFile("config.json", config, *store, "").status());
   ASSIGN_OR_RETURN(const std::vector<std::string> carried, CarriedFiles(base.path()));

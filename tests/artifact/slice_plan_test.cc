@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <random>
 #include <string>
@@ -104,6 +105,76 @@ TEST(SlicePlan, ShapesAndParametersAreThoseOfAModelOfThatWidth) {
     bytes += ByteSize(plan[i].spec);
   }
   EXPECT_EQ(bytes, 2 * CountParameters(narrow));
+}
+
+// Every channel that goes is zeros of its own place; counts differ between layers.
+TEST(SlicePlan, AMaskedShapeHasZerosWhereChannelsGo) {
+  const ModelConfig config = SmallConfig();
+  for (const DType dtype : {DType::kU8, DType::kBF16, DType::kF32}) {
+    const TempDir folder;
+    const SafetensorsFolder base = OpenBase(folder, config, dtype);
+    Mask mask = RandomMask(config, 13);
+    mask.kept[0] = {0, 39};
+    mask.kept[1].resize(40);
+    std::iota(mask.kept[1].begin(), mask.kept[1].end(), 0);
+    ASSERT_OK_AND_ASSIGN(const auto plan, MakeSlicePlan(config, base, {mask, Shape::kMasked}));
+    for (const TensorSlice& slice : plan) {
+      ASSERT_OK_AND_ASSIGN(const TensorView view, base.Find(slice.info.name));
+      EXPECT_EQ(slice.spec.shape, view.shape);
+      ASSERT_OK_AND_ASSIGN(const std::string masked, Sliced(slice, view));
+      ASSERT_EQ(masked.size(), view.bytes.size());
+      if (slice.axis < 0) {
+        EXPECT_EQ(masked, view.bytes) << slice.spec.name;
+        continue;
+      }
+      EXPECT_EQ(NaiveSlice({view.dtype, view.shape, masked}, slice.axis, *slice.kept),
+                NaiveSlice(view, slice.axis, *slice.kept));
+      std::vector<int32_t> gone;
+      for (int32_t channel = 0; channel < 40; ++channel) {
+        if (!std::binary_search(slice.kept->begin(), slice.kept->end(), channel)) {
+          gone.push_back(channel);
+        }
+      }
+      const std::string zeros = NaiveSlice({view.dtype, view.shape, masked}, slice.axis, gone);
+      EXPECT_EQ(zeros, std::string(zeros.size(), '\0')) << slice.spec.name;
+    }
+  }
+}
+
+TEST(SlicePlan, OnlyAMaskedShapeTakesCountsThatDiffer) {
+  const ModelConfig config = SmallConfig();
+  const TempDir folder;
+  const SafetensorsFolder base = OpenBase(folder, config, DType::kBF16);
+  Mask mask = RandomMask(config, 13);
+  mask.kept.back().pop_back();
+  EXPECT_OK(MakeSlicePlan(config, base, {mask, Shape::kMasked}));
+  EXPECT_THAT(MakeSlicePlan(config, base, mask),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("the same count")));
+}
+
+TEST(SlicePlan, AReplacedTensorComesInPlaceOfTheBases) {
+  const ModelConfig config = SmallConfig();
+  const TempDir folder;
+  const SafetensorsFolder base = OpenBase(folder, config, DType::kBF16);
+  const Mask mask = RandomMask(config, 13);
+  const std::string name = "model.layers.1.mlp.down_proj.weight";
+  const std::string bytes(static_cast<size_t>(config.hidden_size) * 13 * 2, 'x');
+  ASSERT_OK_AND_ASSIGN(const auto replaced, ScratchTensors::Create());
+  ASSERT_OK(replaced->Add({name, DType::kBF16, {config.hidden_size, 13}}, bytes));
+  ASSERT_OK(replaced->Seal());
+  ASSERT_OK_AND_ASSIGN(const auto plan,
+                       MakeSlicePlan(config, base, {mask, Shape::kUniform, replaced.get()}));
+  int seen = 0;
+  for (const TensorSlice& slice : plan) {
+    ASSERT_OK_AND_ASSIGN(const TensorView view, base.Find(slice.info.name));
+    ASSERT_OK_AND_ASSIGN(const std::string streamed, Sliced(slice, view));
+    seen += slice.spec.name == name ? 1 : 0;
+    EXPECT_EQ(streamed == bytes, slice.spec.name == name) << slice.spec.name;
+  }
+  EXPECT_EQ(seen, 1);
+  // In the base's shape it does not belong to a uniform cut.
+  EXPECT_THAT(MakeSlicePlan(config, base, {mask, Shape::kMasked, replaced.get()}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(name)));
 }
 
 // Shapes around the size of the buffer, and an axis in the middle.

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
@@ -40,7 +42,7 @@ class Verify : public testing::TestWithParam<std::string> {
     config_ = ReadFile(expert_folder_.Join("config.json"));
   }
 
-  absl::StatusOr<Verification> Run(const Mask& mask, const VerifyOptions& options = {}) {
+  absl::StatusOr<Verification> Run(const Cut& mask, const VerifyOptions& options = {}) {
     RunContext context;
     const auto expert = ModelFolder::Open(expert_folder_.path());
     if (!expert.ok()) return expert.status();
@@ -71,6 +73,61 @@ TEST_P(Verify, AnExpertIsItsReference) {
   EXPECT_LE(found.max_logit_error, 1e-5);
   EXPECT_GT(found.reference_nats_per_token, 0);
   EXPECT_NEAR(found.expert_nats_per_token, found.reference_nats_per_token, 1e-5);
+}
+
+TEST_P(Verify, AMaskedExpertIsItsReferenceWithADifferentCountInEveryLayer) {
+  for (size_t layer = 0; layer < mask_.kept.size(); ++layer) {
+    mask_.kept[layer].resize(13 - layer);
+  }
+  const TempDir masked;
+  ASSERT_OK(WriteExpertFolder(base_->folder(), {mask_, Shape::kMasked}, masked.path()));
+  ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(masked.path()));
+  EXPECT_EQ(expert->config().intermediate_size, base_->config().intermediate_size);
+  RunContext context;
+  const auto run = [&](const Cut& cut) {
+    return VerifyExpert(*base_, cut, *expert, sample_, {}, context);
+  };
+  ASSERT_OK_AND_ASSIGN(const Verification found, run({mask_, Shape::kMasked}));
+  EXPECT_LE(found.max_logit_error, 1e-5);
+  mask_.kept[0].pop_back();
+  EXPECT_THAT(run({mask_, Shape::kMasked}), StatusIs(absl::StatusCode::kDataLoss));
+}
+
+TEST_P(Verify, AReplacedTensorIsPartOfTheReference) {
+  const TensorInfo* down = nullptr;
+  for (const TensorInfo& info : base_->folder().table()) {
+    if (info.role == TensorRole::kDown) down = &info;
+  }
+  const TensorView base = base_->folder().tensors().Find(down->name).value();
+  for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
+    const auto columns = shape == Shape::kUniform
+                             ? int64_t{13}
+                             : static_cast<int64_t>(base_->config().intermediate_size);
+    // Half the base's first columns: values that no cut of the base makes.
+    ASSERT_OK_AND_ASSIGN(const at::Tensor whole, LoadTensor(base, Device{}));
+    at::Tensor half = (whole.narrow(1, 0, columns) * 0.5).contiguous();
+    if (shape == Shape::kMasked) {
+      for (int32_t channel = 0; channel < columns; ++channel) {
+        const auto& kept = mask_.kept.back();
+        if (!std::binary_search(kept.begin(), kept.end(), channel)) half.select(1, channel).zero_();
+      }
+    }
+    half = half.to(base.dtype == DType::kF32 ? at::kFloat : at::kBFloat16).contiguous();
+    ASSERT_OK_AND_ASSIGN(const auto replaced, ScratchTensors::Create());
+    ASSERT_OK(replaced->Add({down->name, base.dtype, half.sizes().vec()},
+                            {static_cast<const char*>(half.const_data_ptr()), half.nbytes()}));
+    ASSERT_OK(replaced->Seal());
+    const Cut cut(mask_, shape, replaced.get());
+    const TempDir folder;
+    ASSERT_OK(WriteExpertFolder(base_->folder(), cut, folder.path()));
+    ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(folder.path()));
+    RunContext context;
+    ASSERT_OK_AND_ASSIGN(const Verification found,
+                         VerifyExpert(*base_, cut, *expert, sample_, {}, context));
+    EXPECT_LE(found.max_logit_error, 1e-5);
+    EXPECT_THAT(VerifyExpert(*base_, {mask_, shape}, *expert, sample_, {}, context),
+                StatusIs(absl::StatusCode::kDataLoss, HasSubstr(down->name)));
+  }
 }
 
 TEST_P(Verify, FindsOneFlippedMantissaBitInAnyTensor) {

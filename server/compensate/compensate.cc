@@ -1,0 +1,321 @@
+#include "server/compensate/compensate.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <string>
+#include <utility>
+
+#include <ATen/ATen.h>
+
+#include "server/base/status_macros.h"
+#include "server/base/strings.h"
+#include "server/compensate/layer_sweep.h"
+#include "server/compensate/least_squares.h"
+#include "server/model/tensor_table.h"
+#include "server/model/torch_guard.h"
+
+namespace secateur {
+namespace {
+
+// Relative to the mean diagonal of the moments without first tokens.
+constexpr std::array kRidges = {0.03, 0.1, 0.3, 1.0};
+constexpr double kUntunedRidge = 0.1;
+// What widths by layer may take from a layer, and from the first and last two ones if guarded.
+constexpr double kMostRemovedByLayer = 0.7;
+constexpr double kMostRemovedGuarded = 0.2;
+constexpr size_t kGuardedLayers = 2;
+
+at::ScalarType StoredType(DType dtype) {
+  return dtype == DType::kF32 ? at::kFloat : dtype == DType::kF16 ? at::kHalf : at::kBFloat16;
+}
+
+at::Tensor IndexOf(const std::vector<int32_t>& channels, const at::Device& device) {
+  const at::Tensor index = at::empty({static_cast<int64_t>(channels.size())}, at::kLong);
+  std::copy(channels.begin(), channels.end(), index.mutable_data_ptr<int64_t>());
+  return index.to(device);
+}
+
+// All channels but the first `removed` of `order`, ascending.
+std::vector<int32_t> KeptAfter(const std::vector<int32_t>& order, int64_t removed, int64_t width) {
+  std::vector<bool> stays(static_cast<size_t>(width), true);
+  for (size_t i = 0; i < static_cast<size_t>(removed); ++i) {
+    stays[static_cast<size_t>(order[i])] = false;
+  }
+  std::vector<int32_t> kept;
+  for (size_t channel = 0; channel < stays.size(); ++channel) {
+    if (stays[channel]) kept.push_back(static_cast<int32_t>(channel));
+  }
+  return kept;
+}
+
+LayerWeights CutLayer(const LayerWeights& weights, const at::Tensor& kept, const at::Tensor& down) {
+  LayerWeights cut = weights;
+  for (LinearWeights* linear : {&cut.gate, &cut.up}) {
+    linear->weight = linear->weight.index_select(0, kept);
+    if (linear->bias.defined()) linear->bias = linear->bias.index_select(0, kept);
+  }
+  cut.down.weight = down;
+  return cut;
+}
+
+struct Candidate {
+  CandidateResult result;
+  Mask mask;
+};
+
+class Compensator {
+ public:
+  Compensator(const Transformer& base, const MeasuredText& measured,
+              const CompensationOptions& options, RunContext& context)
+      : base_(base),
+        config_(base.config()),
+        measured_(measured),
+        options_(options),
+        context_(context),
+        layers_(static_cast<size_t>(config_.num_layers)) {}
+
+  absl::StatusOr<Compensated> Run() {
+    RETURN_IF_ERROR(Check());
+    RETURN_IF_ERROR(FindTensors());
+    RETURN_IF_ERROR(TuneRidges());
+    std::vector<Candidate> candidates = MakeCandidates();
+    RETURN_IF_ERROR(Judge(candidates));
+    const auto best = std::min_element(candidates.begin(), candidates.end(),
+                                       [](const Candidate& a, const Candidate& b) {
+                                         return a.result.held_out_nats < b.result.held_out_nats;
+                                       });
+    for (const Candidate& candidate : candidates) result_.candidates.push_back(candidate.result);
+    result_.chosen = best->result;
+    result_.mask = std::move(best->mask);
+    RETURN_IF_ERROR(SolveWinner());
+    return std::move(result_);
+  }
+
+ private:
+  bool judged() const { return measured_.has_held_out(); }
+  bool ordered() const { return !measured_.curves().empty(); }
+  at::Device device() const { return base_.layer(0).down.weight.device(); }
+  int64_t width() const { return config_.intermediate_size; }
+  const std::vector<int32_t>& Plain(int64_t layer) const {
+    return options_.plain->kept[static_cast<size_t>(layer)];
+  }
+  int64_t uniform_removed() const { return width() - static_cast<int64_t>(Plain(0).size()); }
+
+  absl::Status Check() const {
+    if (options_.plain == nullptr || options_.plain->kept.size() != layers_.size()) {
+      return absl::InvalidArgumentError("compensation needs a mask of the base's layers");
+    }
+    if (!ordered()) return absl::OkStatus();
+    if (measured_.curves().size() != layers_.size()) {
+      return absl::InvalidArgumentError(StrCat("there are removal orders of ",
+                                               measured_.curves().size(), " layers; the base has ",
+                                               layers_.size()));
+    }
+    const auto most = static_cast<int64_t>(measured_.curves()[0].order.size());
+    if (uniform_removed() <= most) return absl::OkStatus();
+    return absl::InvalidArgumentError(StrCat("removal orders end at ", most, " of ", width(),
+                                             " neurons; the mask removes ", uniform_removed()));
+  }
+
+  absl::Status FindTensors() {
+    downs_.resize(layers_.size());
+    for (const TensorInfo& info : base_.folder().table()) {
+      if (info.role != TensorRole::kDown) continue;
+      ASSIGN_OR_RETURN(const TensorView view, base_.folder().tensors().Find(info.name));
+      downs_[static_cast<size_t>(info.layer)] = {info.name, view.dtype, {}};
+    }
+    return absl::OkStatus();
+  }
+
+  // The neurons that a cut of one width for all layers keeps.
+  std::vector<int32_t> UniformKept(int64_t layer) const {
+    if (!ordered()) return Plain(layer);
+    return KeptAfter(measured_.curves()[static_cast<size_t>(layer)].order, uniform_removed(),
+                     width());
+  }
+
+  absl::Status TuneRidges() {
+    for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+      LayerCompensation& tuned = layers_[static_cast<size_t>(layer)];
+      if (!judged()) {
+        tuned.ridge = kUntunedRidge;
+        continue;
+      }
+      RETURN_IF_ERROR(GuardTorch([&] { return TuneRidge(layer, tuned); }));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status TuneRidge(int64_t layer, LayerCompensation& tuned) const {
+    const Gram gram = measured_.Calibration(layer);
+    const Gram judge = measured_.HeldOut(layer);
+    const at::Tensor down = GainedDown(base_, layer);
+    const auto error_of = [&](const at::Tensor& columns, const at::Tensor& kept) {
+      return LayerError(down, columns, kept, judge.moments) / judge.residual;
+    };
+    const at::Tensor plain = IndexOf(Plain(layer), device());
+    tuned.plain_error = error_of(down.index_select(1, plain), plain);
+    const at::Tensor kept = IndexOf(UniformKept(layer), device());
+    tuned.error = error_of(down.index_select(1, kept), kept);
+    for (const double ridge : kRidges) {
+      RETURN_IF_ERROR(context_.CheckCancelled());
+      const at::Tensor solved =
+          SolveLeastSquares(down, gram.moments, kept, ridge * gram.ordinary_diagonal);
+      const double error = error_of(solved, kept);
+      if (!(error < tuned.error)) continue;
+      tuned.error = error;
+      tuned.ridge = ridge;
+    }
+    return absl::OkStatus();
+  }
+
+  Candidate Ordered(WidthsBy widths, const std::vector<int64_t>& removed) const {
+    Candidate candidate{.result = {.compensated = true, .widths = widths}, .mask = {}};
+    for (size_t layer = 0; layer < layers_.size(); ++layer) {
+      candidate.mask.kept.push_back(
+          KeptAfter(measured_.curves()[layer].order, removed[layer], width()));
+    }
+    return candidate;
+  }
+
+  std::vector<Candidate> MakeCandidates() const {
+    std::vector<Candidate> candidates;
+    if (ordered()) {
+      const std::vector<int64_t> uniform(layers_.size(), uniform_removed());
+      candidates.push_back(Ordered(WidthsBy::kUniform, uniform));
+      if (judged() && options_.shape == Shape::kMasked) AddWidthsByLayer(uniform, candidates);
+    } else {
+      candidates.push_back({.result = {}, .mask = *options_.plain});
+    }
+    if (judged()) {
+      candidates.push_back({.result = {.compensated = false}, .mask = *options_.plain});
+    }
+    return candidates;
+  }
+
+  void AddWidthsByLayer(const std::vector<int64_t>& uniform,
+                        std::vector<Candidate>& candidates) const {
+    const int64_t total = uniform[0] * config_.num_layers;
+    const auto share = [&](double most) {
+      return static_cast<int64_t>(most * static_cast<double>(width()));
+    };
+    std::vector<int64_t> most(layers_.size(), std::max(share(kMostRemovedByLayer), uniform[0]));
+    // What cannot be reached in whole steps, or within the limits, is not tried.
+    if (const auto curve = AllocateRemoved(measured_.curves(), total, most); curve.ok()) {
+      candidates.push_back(Ordered(WidthsBy::kHalfWay, HalfWay(uniform, *curve, kRemovalStep)));
+      candidates.push_back(Ordered(WidthsBy::kCurve, *curve));
+    }
+    for (size_t i = 0; i < std::min(kGuardedLayers, most.size()); ++i) {
+      most[i] = most[most.size() - 1 - i] = share(kMostRemovedGuarded);
+    }
+    if (const auto guarded = AllocateRemoved(measured_.curves(), total, most); guarded.ok()) {
+      candidates.push_back(Ordered(WidthsBy::kGuardedCurve, *guarded));
+    }
+  }
+
+  // down_proj for the kept neurons in the type it will be stored in: [hidden size, kept].
+  at::Tensor Columns(int64_t layer, const at::Tensor& kept, const Gram& gram) const {
+    const at::Tensor& down = base_.layer(layer).down.weight;
+    const std::optional<double> ridge = layers_[static_cast<size_t>(layer)].ridge;
+    const at::Tensor solved =
+        ridge ? SolveLeastSquares(down, gram.moments, kept, *ridge * gram.ordinary_diagonal)
+              : down.index_select(1, kept);
+    return solved.to(StoredType(downs_[static_cast<size_t>(layer)].dtype));
+  }
+
+  // Held-out text through every candidate.
+  absl::Status Judge(std::vector<Candidate>& candidates) {
+    if (!judged()) return absl::OkStatus();
+    std::vector<std::unique_ptr<LayerSweep>> sweeps;
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      ASSIGN_OR_RETURN(sweeps.emplace_back(), LayerSweep::Create(base_, measured_.text().held_out));
+    }
+    for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+      ASSIGN_OR_RETURN(const Gram gram, GuardTorch([&] { return measured_.Calibration(layer); }));
+      std::map<size_t, at::Tensor> solved;  // by width: candidates with equal ones keep the same
+      for (size_t i = 0; i < candidates.size(); ++i) {
+        RETURN_IF_ERROR(context_.CheckCancelled());
+        ASSIGN_OR_RETURN(const LayerWeights cut, GuardTorch([&] {
+                           return CandidateLayer(layer, candidates[i], gram, solved);
+                         }));
+        RETURN_IF_ERROR(sweeps[i]->Advance(layer, cut, context_));
+      }
+      context_.Report({"compensate", layer + 1, config_.num_layers, "layers"});
+    }
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      ASSIGN_OR_RETURN(candidates[i].result.held_out_nats, sweeps[i]->MeanNats());
+    }
+    return absl::OkStatus();
+  }
+
+  LayerWeights CandidateLayer(int64_t layer, const Candidate& candidate, const Gram& gram,
+                              std::map<size_t, at::Tensor>& solved) const {
+    const LayerWeights& weights = base_.layer(layer);
+    const std::vector<int32_t>& channels = candidate.mask.kept[static_cast<size_t>(layer)];
+    const at::Tensor kept = IndexOf(channels, device());
+    if (!candidate.result.compensated) {
+      return CutLayer(weights, kept, weights.down.weight.index_select(1, kept));
+    }
+    at::Tensor& columns = solved[channels.size()];
+    if (!columns.defined()) {
+      columns = Columns(layer, kept, gram).to(weights.down.weight.scalar_type());
+    }
+    return CutLayer(weights, kept, columns);
+  }
+
+  // Every layer's down_proj with all text.
+  absl::Status SolveWinner() {
+    const bool compensated = result_.chosen.compensated;
+    if (compensated) {
+      ASSIGN_OR_RETURN(result_.replaced, ScratchTensors::Create());
+    }
+    for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+      RETURN_IF_ERROR(context_.CheckCancelled());
+      LayerCompensation& tuned = layers_[static_cast<size_t>(layer)];
+      tuned.width = static_cast<int64_t>(result_.mask.kept[static_cast<size_t>(layer)].size());
+      if (!compensated) {
+        tuned.ridge.reset();
+        tuned.error = tuned.plain_error;
+      } else if (tuned.ridge) {
+        RETURN_IF_ERROR(GuardTorch([&] { return SolveLayer(layer); }));
+      }
+    }
+    result_.layers = std::move(layers_);
+    return compensated ? result_.replaced->Seal() : absl::OkStatus();
+  }
+
+  absl::Status SolveLayer(int64_t layer) {
+    Gram gram = measured_.Calibration(layer);
+    if (judged()) gram = Mixed(gram, measured_.HeldOut(layer), 1.0);
+    const at::Tensor kept = IndexOf(result_.mask.kept[static_cast<size_t>(layer)], device());
+    at::Tensor columns = Columns(layer, kept, gram);
+    if (options_.shape == Shape::kMasked) {
+      columns =
+          at::zeros({columns.size(0), width()}, columns.options()).index_copy(1, kept, columns);
+    }
+    const at::Tensor host = columns.cpu().contiguous();
+    TensorSpec spec = downs_[static_cast<size_t>(layer)];
+    spec.shape = host.sizes().vec();
+    return result_.replaced->Add(spec,
+                                 {static_cast<const char*>(host.const_data_ptr()), host.nbytes()});
+  }
+
+  const Transformer& base_;
+  const ModelConfig& config_;
+  const MeasuredText& measured_;
+  const CompensationOptions& options_;
+  RunContext& context_;
+  std::vector<TensorSpec> downs_;  // of the base's down_proj tensors, without their shapes
+  std::vector<LayerCompensation> layers_;
+  Compensated result_;
+};
+
+}  // namespace
+
+absl::StatusOr<Compensated> Compensate(const Transformer& base, const MeasuredText& measured,
+                                       const CompensationOptions& options, RunContext& context) {
+  return Compensator(base, measured, options, context).Run();
+}
+
+}  // namespace secateur

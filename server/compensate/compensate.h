@@ -1,0 +1,72 @@
+// From a base model and measured text to the neurons that stay and the down_proj that makes up for
+// the rest (ALGORITHM 5.2 and the recipe at the end of 0.1).
+//
+// For each layer the ridge of its least squares is the one that does best on held-out text; none
+// does best where compensation does harm. Then the held-out text runs through every candidate, cut
+// and compensated, layer by layer: one width for all layers, and widths by layer where they are
+// allowed. The candidate that predicts it best wins. Plain pruning without compensation is always a
+// candidate, so the result is never worse than that on held-out text. Up to here the held-out text
+// has only judged; the winner is then solved once more with all text.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/base/run_context.h"
+#include "server/compensate/measured_text.h"
+#include "server/format/scratch_tensors.h"
+#include "server/mask/cut.h"
+#include "server/model/transformer.h"
+
+namespace secateur {
+
+struct CompensationOptions {
+  // The mask without compensation, the same count in every layer: what is compensated or, where
+  // the measured text has removal orders, the candidate to beat.
+  const Mask* plain = nullptr;
+  Shape shape = Shape::kUniform;  // kMasked lets widths differ between layers
+};
+
+// How widths were distributed over layers.
+enum class WidthsBy {
+  kUniform,       // the same everywhere
+  kCurve,         // where removing costs least, by the removal curves
+  kHalfWay,       // between the two
+  kGuardedCurve,  // by the curves, but at least 80 % of the first and last two layers stay
+};
+
+struct CandidateResult {
+  bool compensated = true;
+  WidthsBy widths = WidthsBy::kUniform;
+  double held_out_nats = 0;  // mean per token; 0 without held-out text
+};
+
+struct LayerCompensation {
+  int64_t width = 0;
+  std::optional<double> ridge;  // relative to the mean diagonal of the moments; absent where kept
+                                // weights stayed as they were
+  // On held-out text, as a share of the residual stream's mean square, at the uniform width: of the
+  // plain mask, and of the chosen neurons with compensation. 0 without held-out text.
+  double plain_error = 0;
+  double error = 0;
+};
+
+struct Compensated {
+  Mask mask;
+  std::unique_ptr<ScratchTensors> replaced;  // sealed; null where plain pruning won
+  CandidateResult chosen;
+  std::vector<CandidateResult> candidates;  // all, in the order they were tried
+  std::vector<LayerCompensation> layers;
+};
+
+// Memory: the residual streams of the held-out text once a candidate and a few matrices of
+// neurons^2 in float64; replacement tensors lie in a temporary file. The caller holds the device.
+// INVALID_ARGUMENT for a mask or measured text that is not this base's. Reports "compensate" in
+// layers; stops within one batch or one solve after a cancel.
+absl::StatusOr<Compensated> Compensate(const Transformer& base, const MeasuredText& measured,
+                                       const CompensationOptions& options, RunContext& context);
+
+}  // namespace secateur

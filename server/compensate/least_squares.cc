@@ -1,0 +1,26 @@
+#include "server/compensate/least_squares.h"
+
+#include <ATen/ATen.h>
+
+namespace secateur {
+
+at::Tensor SolveLeastSquares(const at::Tensor& down, const at::Tensor& moments,
+                             const at::Tensor& kept, double lambda) {
+  const at::Tensor wide = down.to(at::kDouble);
+  const at::Tensor columns = moments.index_select(1, kept).to(at::kDouble);  // [neurons, kept]
+  at::Tensor system = columns.index_select(0, kept);
+  system.diagonal().add_(lambda);
+  // (W G_P + lambda W_P) (G_PP + lambda I)^-1 = W_P + D.
+  const at::Tensor right = wide.matmul(columns) + lambda * wide.index_select(1, kept);
+  return at::cholesky_solve(right.t(), at::linalg_cholesky(system)).t();
+}
+
+double LayerError(const at::Tensor& down, const at::Tensor& kept_down, const at::Tensor& kept,
+                  const at::Tensor& moments) {
+  // float32 is enough: errors are compared, not accumulated.
+  at::Tensor change = -down.to(at::kFloat);
+  change.index_add_(1, kept, kept_down.to(at::kFloat));
+  return (change.matmul(moments.to(at::kFloat)) * change).sum(at::kDouble).item<double>();
+}
+
+}  // namespace secateur

@@ -1,0 +1,26 @@
+// Least squares on down_proj (ALGORITHM 5.2): the kept neurons take over what the removed ones did.
+//
+//   minimise over D:  sum_t q_t omega_t ||W_R a_R(t) - D a_P(t)||^2 + lambda ||D||^2
+//   D = W_R G_RP (G_PP + lambda I)^-1,  W_P becomes W_P + D
+//
+// Prior-centred: a large ridge lambda leaves the kept weights as they are, which is plain pruning.
+// Rows of W are independent, so a gain on rows (GainedDown) changes the error, not the solution.
+// float64; libtorch's exceptions pass through. Pure functions.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace secateur {
+
+// down: [hidden size, neurons]; moments: [neurons, neurons]; kept: [kept], int64, ascending.
+// [hidden size, kept], float64. REQUIRES: lambda > 0, or moments that are positive definite on the
+// kept neurons.
+at::Tensor SolveLeastSquares(const at::Tensor& down, const at::Tensor& moments,
+                             const at::Tensor& kept, double lambda);
+
+// tr((W' - W) G (W' - W)'), W' = `kept_down` in the kept columns and 0 elsewhere: the weighted
+// squared error of the layer's output on the text that `moments` come from.
+double LayerError(const at::Tensor& down, const at::Tensor& kept_down, const at::Tensor& kept,
+                  const at::Tensor& moments);
+
+}  // namespace secateur

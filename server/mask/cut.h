@@ -1,0 +1,29 @@
+// What becomes of a base model's tensors: the mask, the form it takes, and what is replaced.
+// Refers to what it was made from, which must outlive it.
+#pragma once
+
+#include "server/format/scratch_tensors.h"
+#include "server/mask/mask.h"
+
+namespace secateur {
+
+// How a mask becomes tensors (DESIGN 3, `shape`).
+enum class Shape {
+  kUniform,  // removed rows and columns are cut out; every layer keeps the same count
+  kMasked,   // the base's shape, with zeros in their place; counts may differ between layers
+};
+
+struct Cut {
+  // A mask is a cut into a uniform shape that replaces nothing.
+  Cut(const Mask& cut_mask, Shape cut_shape = Shape::kUniform,  // NOLINT(runtime/explicit)
+      const ScratchTensors* replaced_tensors = nullptr)
+      : mask(cut_mask), shape(cut_shape), replaced(replaced_tensors) {}
+
+  const Mask& mask;
+  const Shape shape;
+  // Tensors that are not the base's, by name, in the expert's shape and the base's stored type
+  // (zeros included where the shape is kMasked); null for none.
+  const ScratchTensors* const replaced;
+};
+
+}  // namespace secateur
