@@ -30,6 +30,10 @@ constexpr std::array<IdFile, 3> kIdFiles = {
         return VisitConfigIds(json, "generation_config.json", visit);
       }}}};
 
+// A config.json may leave ids to its family's defaults, which are small: the first ones keep
+// theirs.
+constexpr int64_t kFirstIds = 8;
+
 // Indented like the files it stands in for.
 std::string FileText(const Json& json) { return json.dump(2) + "\n"; }
 
@@ -79,7 +83,7 @@ absl::Status VocabularyTrimmer::CheckNumbers() const {
 }
 
 absl::Status VocabularyTrimmer::CollectRequired() {
-  if (rows_ > 0) required_.push_back(0);  // opens documents where a model has no BOS and no EOS
+  for (int32_t id = 0; id < std::min(kFirstIds, rows_); ++id) required_.push_back(id);
   const auto require = [this](const std::vector<int32_t>& ids) {
     required_.insert(required_.end(), ids.begin(), ids.end());
   };

@@ -42,9 +42,9 @@ class VocabularyTrimmer {
                                                                        int64_t rows);
 
   // SelectVocabulary() with what always stays: added and special tokens, bytes, every ASCII
-  // character, what the chat template writes, and ids that the folder's files name; without
-  // byte_fallback every single character too, since nothing could spell it. `counts` are of
-  // `tokenizer`.
+  // character, what the chat template writes, ids that the folder's files name or may leave to
+  // defaults (the first 8); without byte_fallback every single character too, since nothing could
+  // spell it. `counts` are of `tokenizer`.
   KeptVocabulary Select(const TokenCounts& counts, const VocabularyOptions& options) const;
 
   // The new files. INTERNAL when the tokenizers library numbers them otherwise than we did.
