@@ -28,6 +28,8 @@ namespace {
 constexpr char kTenantRoot[] = "/tenants/default";
 constexpr int kCallThreads = 4;
 constexpr int kMaxPendingCalls = 1024;
+// Of measured texts in temporary files: some ten selections of a model of 135M parameters.
+constexpr int64_t kMeasuredDiskBytes = int64_t{8} << 30;
 constexpr std::chrono::milliseconds kLoadCheckEvery(50);
 constexpr std::chrono::seconds kStoreCheckEvery(5);
 // After the drain, streams may deliver the last states.
@@ -47,7 +49,11 @@ std::map<std::string, JobFactory> MakeFactories(const JobParts& parts) {
 // Declared in the order in which they are built; destroyed in the opposite one.
 struct Server::Parts {
   explicit Parts(const ServerOptions& o)
-      : options(o), metrics(SECATEUR_VERSION), models(metrics), views(o.view_cache_bytes) {}
+      : options(o),
+        metrics(SECATEUR_VERSION),
+        models(metrics),
+        views(o.view_cache_bytes),
+        measured(kMeasuredDiskBytes) {}
 
   absl::Status Build();
   absl::Status OpenStores();
@@ -67,6 +73,7 @@ struct Server::Parts {
   std::optional<ProfileStore> profiles;
   std::optional<ExpertStore> experts;
   ViewCache views;
+  MeasuredCache measured;
   SingleFlight single_flight;
   MemoryOperationStore operations;
   std::optional<CallRunner> calls;
@@ -118,7 +125,8 @@ absl::Status Server::Parts::OpenStores() {
 }
 
 void Server::Parts::BuildServices() {
-  const Stores stores{*blobs, *corpora, *profiles, *experts, views, single_flight, metrics};
+  const Stores stores{*blobs, *corpora, *profiles,     *experts,
+                      views,  measured, single_flight, metrics};
   const JobParts parts{models, stores, *readable, *writable};
   calls.emplace(kCallThreads, kMaxPendingCalls, metrics);
   jobs.emplace(

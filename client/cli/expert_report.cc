@@ -64,6 +64,26 @@ std::string FormatVerification(const v1::VerificationResult& verification) {
                          verification.max_logit_error());
 }
 
+// "least-squares, by-curve: 2.110 nats a held-out token; plain pruning 2.431, base 1.874".
+std::string FormatCompensation(const v1::CompensationResult& result) {
+  const v1::CompensationCandidate& chosen = result.chosen();
+  std::string text = FormatEnum(*v1::Compensation_descriptor(), chosen.compensation());
+  if (chosen.compensation() == v1::NONE) text = "none did better than plain pruning";
+  if (chosen.widths() > v1::SAME_WIDTH) {
+    absl::StrAppend(&text, ", widths ",
+                    FormatEnum(*v1::WidthAllocation_descriptor(), chosen.widths()));
+  }
+  if (result.held_out_token_count() == 0) return text;
+  absl::StrAppendFormat(&text, ": %.3f nats a held-out token", chosen.held_out_nats_per_token());
+  for (const v1::CompensationCandidate& candidate : result.candidates()) {
+    if (candidate.compensation() == v1::NONE && chosen.compensation() != v1::NONE) {
+      absl::StrAppendFormat(&text, "; plain pruning %.3f", candidate.held_out_nats_per_token());
+    }
+  }
+  absl::StrAppendFormat(&text, ", base %.3f", result.base_held_out_nats_per_token());
+  return text;
+}
+
 std::string FormatRemoved(const v1::Size& size) {
   return absl::StrCat(FormatShare(size.neuron_ratio()), " of FFN neurons, ",
                       FormatShare(size.parameter_reduction()), " of parameters, ",
@@ -81,6 +101,9 @@ Table SummaryTable(const v1::Expert& expert) {
   AddField(table, "base", FormatSize(expert.base_size()));
   AddField(table, "size", FormatSize(expert.size()));
   AddField(table, "removed", FormatRemoved(expert.size()));
+  if (expert.has_compensation()) {
+    AddField(table, "compensation", FormatCompensation(expert.compensation()));
+  }
   AddField(table, "verified", FormatVerification(expert.verification()));
   AddField(table, "mask", expert.mask_digest());
   AddField(table, "folder", expert.uri());

@@ -73,18 +73,49 @@ absl::Status AddWeights(const SpecOptions& options, v1::ExpertSpec& spec) {
   return absl::OkStatus();
 }
 
+// Sets an enum field from the option's text; the zero value where that is empty.
+template <class Enum, class Set>
+absl::Status SetEnum(const std::string& option, const std::string& text,
+                     const google::protobuf::EnumDescriptor& descriptor, const Set& set) {
+  const auto value = ParseEnum(option, text, descriptor);
+  if (!value.ok()) return value.status();
+  set(static_cast<Enum>(*value));
+  return absl::OkStatus();
+}
+
+absl::Status AddTarget(const SpecOptions& options, v1::ExpertSpec& spec) {
+  return SetEnum<v1::Engine>(
+      "--target", options.target, *v1::Engine_descriptor(), [&](v1::Engine engine) {
+        if (engine == 0 && options.tensor_parallel == 0) return;
+        spec.mutable_target()->set_engine(engine);
+        spec.mutable_target()->set_tensor_parallel_degree(options.tensor_parallel);
+      });
+}
+
+absl::Status AddGeneralWeight(const SpecOptions& options, v1::ExpertSpec& spec) {
+  if (options.general_weight.empty()) return absl::OkStatus();
+  double weight = 0;
+  if (!absl::SimpleAtod(options.general_weight, &weight) || !(weight >= 0)) {
+    return absl::InvalidArgumentError(absl::StrCat("--general-weight: \"", options.general_weight,
+                                                   "\" is not a number of at least 0"));
+  }
+  spec.set_general_weight(weight);
+  return absl::OkStatus();
+}
+
 absl::Status AddChoices(const SpecOptions& options, v1::ExpertSpec& spec) {
-  const auto rule = ParseEnum("--rule", options.rule, *v1::Rule_descriptor());
-  if (!rule.ok()) return rule.status();
-  const auto source = ParseEnum("--source", options.source, *v1::Source_descriptor());
-  if (!source.ok()) return source.status();
-  const auto engine = ParseEnum("--target", options.target, *v1::Engine_descriptor());
-  if (!engine.ok()) return engine.status();
-  spec.set_rule(static_cast<v1::Rule>(*rule));
-  spec.set_source(static_cast<v1::Source>(*source));
-  if (*engine != 0 || options.tensor_parallel != 0) {
-    spec.mutable_target()->set_engine(static_cast<v1::Engine>(*engine));
-    spec.mutable_target()->set_tensor_parallel_degree(options.tensor_parallel);
+  for (const absl::Status& status :
+       {SetEnum<v1::Rule>("--rule", options.rule, *v1::Rule_descriptor(),
+                          [&](v1::Rule rule) { spec.set_rule(rule); }),
+        SetEnum<v1::Source>("--source", options.source, *v1::Source_descriptor(),
+                            [&](v1::Source source) { spec.set_source(source); }),
+        SetEnum<v1::Shape>("--shape", options.shape, *v1::Shape_descriptor(),
+                           [&](v1::Shape shape) { spec.set_shape(shape); }),
+        SetEnum<v1::Compensation>("--compensation", options.compensation,
+                                  *v1::Compensation_descriptor(),
+                                  [&](v1::Compensation c) { spec.set_compensation(c); }),
+        AddTarget(options, spec), AddGeneralWeight(options, spec)}) {
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -142,8 +173,17 @@ void AddSpecOptions(CLI::App& command, SpecOptions& options) {
   AddRepeated(command, "--weight", options.weights,
               "KEY=NUMBER: weight of a dimension among the others (default 1)");
   AddSizeOptions(command, options);
-  command.add_option("--rule", options.rule, "relative-mean (default) or cus-prun");
-  command.add_option("--source", options.source, "auto (default), cell or compose");
+  command.add_option("--rule", options.rule,
+                     "relative-mean (default; at once, from profiles alone), second-order (best "
+                     "quality; takes a forward pass) or cus-prun (as published)");
+  command.add_option("--source", options.source, "auto (default), cell, compose or blend");
+  command.add_option("--compensation", options.compensation,
+                     "none or least-squares (default with second-order)");
+  command.add_option("--shape", options.shape,
+                     "uniform (default) or masked: the base's shape with zeros");
+  command.add_option("--general-weight", options.general_weight,
+                     "Weight of general text beside the selection's 1 (default 0.1 with "
+                     "second-order, else 0)");
   command.add_option("--target", options.target, "transformers (default), vllm or llama-cpp");
   command.add_option("--tensor-parallel", options.tensor_parallel,
                      "Devices a layer is split over (default 1)");

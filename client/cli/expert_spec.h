@@ -20,7 +20,7 @@ struct SpecOptions {
   std::vector<int64_t> widths;
   std::string of;  // what --remove-parameters is a share of
   // How. Empty or 0: the server's default.
-  std::string rule, source, target;
+  std::string rule, source, target, shape, compensation, general_weight;
   int32_t tensor_parallel = 0;
   int64_t max_document_tokens = 0;
   std::vector<std::string> evaluation_corpora;

@@ -112,9 +112,13 @@ std::string Summary(const ModelCard& card) {
   const std::string title = card.title.empty() ? StrCat("Expert of ", card.base_model) : card.title;
   return StrCat("# ", Plain(title), "\n\n",
                 "This model was modified: FFN neurons were removed from **", Plain(card.base_model),
-                "**; all other weights are the base model's own. Nothing was trained.\n\n",
-                "- Base model: ", Plain(card.base_model), ", SHA-256 `", card.base_digest.Hex(),
-                "`\n");
+                card.compensated
+                    ? "**, and `down_proj` was solved anew by least squares so that those which "
+                      "stay make up for them; all other weights are the base model's own. "
+                    : "**; all other weights are the base model's own. ",
+                card.masked ? "Removed neurons are zeros: the tensors keep the base's shape. " : "",
+                "Nothing was trained.\n\n", "- Base model: ", Plain(card.base_model), ", SHA-256 `",
+                card.base_digest.Hex(), "`\n");
 }
 
 std::string MadeFor(const ModelCard& card) {

@@ -42,6 +42,8 @@ struct ModelCard {
   BaseLicense license;
   std::vector<Selection> selections;  // empty: general
   std::string rule;                   // "RELATIVE_MEAN"
+  bool compensated = false;           // down_proj weights were solved anew
+  bool masked = false;  // removed neurons are zeros, the tensors have the base's shape
   int64_t layers = 0;
   int64_t base_width = 0;  // FFN neurons of each layer
   int64_t expert_width = 0;

@@ -103,13 +103,19 @@ class MeasuredText::Measurer {
  private:
   absl::Status Layer(int64_t layer, LayerSweep& calibration, LayerSweep& held_out) {
     ASSIGN_OR_RETURN(Gram gram, Advance(calibration, base_, layer, context_));
+    Gram judge;
+    if (measured_.has_held_out()) {
+      ASSIGN_OR_RETURN(judge, Advance(held_out, base_, layer, context_));
+    }
     if (orders_) RETURN_IF_ERROR(Order(layer, gram));
+    RETURN_IF_ERROR(Keep(std::move(gram), measured_.calibration_));
+    return measured_.has_held_out() ? Keep(std::move(judge), measured_.held_out_)
+                                    : absl::OkStatus();
+  }
+
+  absl::Status Keep(Gram gram, Moments& moments) {
     measured_.disk_bytes_ += static_cast<int64_t>(gram.moments.nbytes());
-    RETURN_IF_ERROR(measured_.calibration_.Add(std::move(gram)));
-    if (!measured_.has_held_out()) return absl::OkStatus();
-    ASSIGN_OR_RETURN(Gram judge, Advance(held_out, base_, layer, context_));
-    measured_.disk_bytes_ += static_cast<int64_t>(judge.moments.nbytes());
-    return measured_.held_out_.Add(std::move(judge));
+    return moments.Add(std::move(gram));
   }
 
   absl::Status Order(int64_t layer, const Gram& gram) {

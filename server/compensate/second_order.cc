@@ -16,15 +16,15 @@ namespace {
 class Removal {
  public:
   Removal(const at::Tensor& down, const at::Tensor& moments, double lambda)
-      : down_(down.to(at::kDouble).clone()) {
+      : original_(down.to(at::kDouble)), lambda_(lambda), down_(original_.clone()) {
     at::Tensor system = moments.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);
     system.diagonal().add_(lambda);
     inverse_ = at::cholesky_inverse(at::linalg_cholesky(system));
     gone_ = at::zeros({down.size(1)}, down.options().dtype(at::kBool));
   }
 
-  // Takes `count` neurons out; returns them and what that cost.
-  std::pair<at::Tensor, double> Step(int64_t count) {
+  // Takes `count` neurons out and returns them.
+  at::Tensor Step(int64_t count) {
     at::Tensor saliency = down_.square().sum(0) / inverse_.diagonal();
     saliency.masked_fill_(gone_, std::numeric_limits<double>::infinity());
     // Sorted by saliency, and by channel where that is equal.
@@ -35,17 +35,23 @@ class Removal {
     const at::Tensor block = rows.index_select(1, chosen);     // H_RR
     const at::Tensor solved = at::cholesky_solve(rows, at::linalg_cholesky(block));
     const at::Tensor columns = down_.index_select(1, chosen);  // W_R
-    const double cost = (at::cholesky_solve(columns.t(), at::linalg_cholesky(block)) * columns.t())
-                            .sum()
-                            .item<double>();
+    const at::Tensor weighed = at::cholesky_solve(columns.t(), at::linalg_cholesky(block));
+    regularised_error_ += (weighed * columns.t()).sum().item<double>();
     down_.addmm_(columns, solved, 1, -1);
     inverse_.addmm_(rows.t(), solved, 1, -1);
     gone_.index_fill_(0, chosen, true);
     down_.index_fill_(1, chosen, 0);
-    return {chosen.to(at::kInt).cpu(), cost};
+    return chosen.to(at::kInt).cpu();
+  }
+
+  double error() const {
+    return regularised_error_ - lambda_ * (down_ - original_).square().sum().item<double>();
   }
 
  private:
+  const at::Tensor original_;
+  const double lambda_;
+  double regularised_error_ = 0;
   at::Tensor down_;     // [hidden size, neurons]
   at::Tensor inverse_;  // [neurons, neurons]
   at::Tensor gone_;     // [neurons], bool
@@ -62,10 +68,10 @@ absl::StatusOr<RemovalCurve> OrderBySecondOrder(const at::Tensor& down, const at
     for (int64_t removed = 0; removed < most_removed;) {
       RETURN_IF_ERROR(context.CheckCancelled());
       const int64_t count = std::min(step, most_removed - removed);
-      const auto [channels, cost] = removal.Step(count);
+      const at::Tensor channels = removal.Step(count);
       const int32_t* first = channels.data_ptr<int32_t>();
       curve.order.insert(curve.order.end(), first, first + count);
-      curve.error.push_back(curve.error.back() + std::max(cost, 0.0));
+      curve.error.push_back(std::max(curve.error.back(), removal.error()));
       removed += count;
     }
     return absl::OkStatus();

@@ -1,10 +1,11 @@
 // Second-order selection (the optimal brain surgeon on whole neurons; ALGORITHM 0.1): neurons go in
 // the order in which the others can best make up for them.
 //
-// With H = (G + lambda I)^-1, removing block R costs tr(W_R H_RR^-1 W_R'), and leaves
-//   W -= W_R H_RR^-1 H_R.,   H -= H_.R H_RR^-1 H_R.
+// With H = (G + lambda I)^-1, removing block R adds tr(W_R H_RR^-1 W_R') to the regularised error
+// tr((W' - W) (G + lambda I) (W' - W)'), and leaves its minimum
+//   W' -= W'_R H_RR^-1 H_R.,   H -= H_.R H_RR^-1 H_R.
 // which is the ridge solution for what is left. Each step takes the neurons with the smallest
-// ||w_k||^2 / H_kk. One order serves every size: the first n of it are what a cut by n removes.
+// ||w'_k||^2 / H_kk. One order serves every size: the first n of it are what a cut by n removes.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,9 @@
 namespace secateur {
 
 // down: [hidden size, neurons], gained (GainedDown); moments: [neurons, neurons]. Removes
-// `most_removed` neurons, `step` at a time, and records the order and the summed cost (the
-// regularised error, in the units of `moments`). Checks for cancellation at each step.
+// `most_removed` neurons, `step` at a time, and records the order and the error after each step:
+// tr((W' - W) G (W' - W)'), without the ridge's own terms, which would lean towards layers of small
+// weights. Checks for cancellation at each step.
 // DATA_LOSS when G + lambda I is not positive definite.
 absl::StatusOr<RemovalCurve> OrderBySecondOrder(const at::Tensor& down, const at::Tensor& moments,
                                                 double lambda, int64_t most_removed, int64_t step,

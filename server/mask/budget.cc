@@ -22,7 +22,8 @@ bool Has(const TensorInfo& tensor, Axis axis) {
 // What a model and each of its neurons cost. One look at the tensor table: all counts are affine in
 // the width.
 struct Counts {
-  int64_t own = 0;           // width
+  int64_t own = 0;  // width
+  int64_t layers = 0;
   int64_t vocabulary = 0;    // rows that stay
   int64_t parameters = 0;    // of all tensors of the base
   int64_t blocks = 0;        // of the layers' tensors
@@ -31,6 +32,7 @@ struct Counts {
 
   Counts(const ModelConfig& config, int64_t rows)
       : own(config.intermediate_size),
+        layers(config.num_layers),
         vocabulary(rows == kWholeVocabulary ? config.vocabulary_size : rows) {
     for (const TensorInfo& tensor : TensorTable(config)) {
       int64_t elements = 1;
@@ -45,15 +47,20 @@ struct Counts {
   }
 
   Size At(int64_t width, int64_t item_size) const {
-    const int64_t neurons = (own - width) * neuron;
+    return AtRemoved((own - width) * layers, item_size);
+  }
+
+  // `neurons` go, of all layers together.
+  Size AtRemoved(int64_t neurons, int64_t item_size) const {
+    const int64_t removed = neurons * (neuron / layers);
     Size size;
-    size.width = width;
+    size.width = own - (neurons + layers - 1) / layers;
     size.vocabulary = vocabulary;
-    size.parameters = parameters - neurons - removed_rows;
+    size.parameters = parameters - removed - removed_rows;
     size.bytes = size.parameters * item_size;
-    size.neuron_ratio = Share(own - width, own);
-    size.parameter_reduction = Share(neurons + removed_rows, parameters);
-    size.block_reduction = Share(neurons, blocks);
+    size.neuron_ratio = Share(neurons, own * layers);
+    size.parameter_reduction = Share(removed + removed_rows, parameters);
+    size.block_reduction = Share(removed, blocks);
     return size;
   }
 };
@@ -196,6 +203,10 @@ class Solver {
 
 Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size, int64_t vocabulary) {
   return Counts(config, vocabulary).At(width, item_size);
+}
+
+Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size) {
+  return Counts(config, kWholeVocabulary).AtRemoved(removed, item_size);
 }
 
 absl::StatusOr<Size> SolveWidth(const ModelConfig& config, const Budget& budget, int64_t alignment,

@@ -63,6 +63,10 @@ inline constexpr int64_t kWholeVocabulary = 0;
 Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size,
                  int64_t vocabulary = kWholeVocabulary);
 
+// Sizes of the model after `removed` neurons, of all layers together; where layers lose different
+// counts `width` is their mean, rounded down.
+Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size);
+
 // INVALID_ARGUMENT for a share outside [0, 1), a limit or an alignment that is not positive.
 // OUT_OF_RANGE when the budget cannot be reached by FFN neurons alone or is not aligned: the
 // message names the budget's field, the value, the nearest that can be reached and why.

@@ -42,6 +42,10 @@ absl::StatusOr<RemovalOrder> Compose(Rule rule, const std::vector<WeightedView>&
 // Keeps `width` neurons in every layer, 1 <= width <= m: selection, not sorting.
 Mask SelectUniform(const RemovalOrder& order, int64_t width, int threads = 2);
 
+// CUS_PRUN only: keeps all but the strict set of each layer at `sigma` in [0, 1]: the published
+// form, in which layers lose different counts. Up to (m - 1) / m every layer keeps a neuron.
+Mask SelectRelevant(const RemovalOrder& order, double sigma);
+
 // CUS_PRUN only: for each layer the size of the strict set at `sigma` in [0, 1].
 std::vector<int64_t> IrrelevantCounts(const RemovalOrder& order, double sigma);
 // CUS_PRUN only: the smallest sigma at which every layer's strict set holds at least `removed`

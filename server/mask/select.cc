@@ -129,6 +129,19 @@ Mask SelectUniform(const RemovalOrder& order, int64_t width, int threads) {
   return mask;
 }
 
+Mask SelectRelevant(const RemovalOrder& order, double sigma) {
+  assert(order.rule == Rule::kCusPrun && sigma >= 0 && sigma <= 1);
+  Mask mask;
+  for (const std::vector<uint32_t>& keys : order.layers) {
+    const int64_t ranks = IrrelevantRanks(keys.size(), sigma);
+    std::vector<int32_t>& kept = mask.kept.emplace_back();
+    for (size_t channel = 0; channel < keys.size(); ++channel) {
+      if (RankOf(keys[channel]) >= ranks) kept.push_back(static_cast<int32_t>(channel));
+    }
+  }
+  return mask;
+}
+
 std::vector<int64_t> IrrelevantCounts(const RemovalOrder& order, double sigma) {
   assert(order.rule == Rule::kCusPrun && sigma >= 0 && sigma <= 1);
   std::vector<int64_t> counts;

@@ -17,6 +17,7 @@
 #include "server/evaluate/verify.h"
 #include "server/model/weights.h"
 #include "server/pipeline/build_profile.h"
+#include "server/pipeline/compensate_expert.h"
 #include "server/pipeline/size_proto.h"
 #include "server/storage/local_copy.h"
 #include "server/storage/local_store.h"
@@ -30,9 +31,11 @@ constexpr int64_t kEvaluateTokens = 256;
 // One build: its inputs, and the manifest as it comes together.
 class ExpertBuilder {
  public:
-  ExpertBuilder(ResidentModel& model, const PlannedExpert& planned, const ComposedRequest& composed,
-                const BuildOptions& options, Stores stores, RunContext& context)
+  ExpertBuilder(ResidentModel& model, const ExpertRequest& request, const PlannedExpert& planned,
+                const ComposedRequest& composed, const BuildOptions& options, Stores stores,
+                RunContext& context)
       : model_(model),
+        request_(request),
         planned_(planned),
         composed_(composed),
         options_(options),
@@ -40,6 +43,7 @@ class ExpertBuilder {
         context_(context) {}
 
   absl::StatusOr<StoredExpert> Build(const std::string& prefix) {
+    RETURN_IF_ERROR(CompensateIfAsked());
     RETURN_IF_ERROR(WriteModelFiles(prefix));
     RETURN_IF_ERROR(Check(prefix));
     RETURN_IF_ERROR(Add(PutFile("README.md", ModelCardText(Card()), stores_.blobs, prefix)));
@@ -58,16 +62,29 @@ class ExpertBuilder {
     return absl::OkStatus();
   }
 
+  absl::Status CompensateIfAsked() {
+    if (!request_.least_squares) return absl::OkStatus();
+    ASSIGN_OR_RETURN(compensated_,
+                     CompensateExpert(model_, request_, composed_, planned_, stores_, context_));
+    *manifest_.mutable_compensation() = compensated_->result;
+    return absl::OkStatus();
+  }
+
+  const Mask& mask() const { return compensated_ ? compensated_->cut.mask : planned_.mask; }
+  Cut cut() const {
+    return {mask(), request_.shape, compensated_ ? compensated_->cut.replaced.get() : nullptr};
+  }
+
   absl::Status WriteModelFiles(const std::string& prefix) {
     const ModelFolder& base = model_.folder();
-    ASSIGN_OR_RETURN(const auto source,
-                     MakeSlicedSource(base.config(), base.tensors(), planned_.mask));
+    ASSIGN_OR_RETURN(const auto source, MakeSlicedSource(base.config(), base.tensors(), cut()));
     ASSIGN_OR_RETURN(const std::vector<ArtifactFile> weights,
                      WriteWeights(*source, stores_.blobs, prefix,
                                   {.max_shard_bytes = options_.max_shard_bytes}, context_));
     for (const ArtifactFile& file : weights) RETURN_IF_ERROR(Add(file));
-    const std::string config =
-        ConfigText(ExpertConfigJson(base.config_json(), planned_.size.width));
+    const int64_t width =
+        request_.shape == Shape::kMasked ? base.config().intermediate_size : planned_.size.width;
+    const std::string config = ConfigText(ExpertConfigJson(base.config_json(), width));
     RETURN_IF_ERROR(Add(PutFile("config.json", config, stores_.blobs, prefix)));
     ASSIGN_OR_RETURN(const std::vector<std::string> carried, CarriedFiles(base.path()));
     for (const std::string& name : carried) {
@@ -84,8 +101,8 @@ class ExpertBuilder {
     ASSIGN_OR_RETURN(const PackedBatch sample, Sample());
     Verification verification;
     RETURN_IF_ERROR(model_.lane().Run(context_, [&] {
-      ASSIGN_OR_RETURN(verification, VerifyExpert(model_.transformer(), planned_.mask, *folder,
-                                                  sample, {}, context_));
+      ASSIGN_OR_RETURN(verification,
+                       VerifyExpert(model_.transformer(), cut(), *folder, sample, {}, context_));
       return absl::OkStatus();
     }));
     v1::VerificationResult& result = *manifest_.mutable_verification();
@@ -152,6 +169,8 @@ class ExpertBuilder {
                    .license = ReadBaseLicense(model_.folder().path()),
                    .selections = {},
                    .rule = v1::Rule_Name(planned_.resolved.spec().rule()),
+                   .compensated = compensated_ && compensated_->cut.chosen.compensated,
+                   .masked = request_.shape == Shape::kMasked,
                    .layers = model_.config().num_layers,
                    .base_width = base.width,
                    .expert_width = planned_.size.width,
@@ -179,7 +198,7 @@ class ExpertBuilder {
     *manifest_.mutable_size() = ToProto(planned_.size, model_.folder());
     *manifest_.mutable_base_size() = ToProto(BaseSize(model_), model_.folder());
     manifest_.set_sigma(planned_.sigma);
-    manifest_.set_mask_digest(planned_.mask.digest().Hex());
+    manifest_.set_mask_digest(mask().digest().Hex());
     for (const ProfileInfo& profile : composed_.profiles) {
       v1::UsedProfile& used = *manifest_.add_profiles();
       used.set_corpus_digest(profile.key.corpus_digest.Hex());
@@ -196,11 +215,13 @@ class ExpertBuilder {
   }
 
   ResidentModel& model_;
+  const ExpertRequest& request_;
   const PlannedExpert& planned_;
   const ComposedRequest& composed_;
   const BuildOptions& options_;
   const Stores stores_;
   RunContext& context_;
+  std::optional<CompensatedExpert> compensated_;
   std::vector<ArtifactFile> files_;
   v1::Manifest manifest_;
 };
@@ -214,12 +235,13 @@ absl::Status CopyToOutput(const StoredExpert& expert, const std::string& path, S
 }
 
 // Removes the expert that a REFRESH replaces once the new one is there.
-absl::StatusOr<StoredExpert> BuildNew(ResidentModel& model, const PlannedExpert& planned,
-                                      const ComposedRequest& composed, const BuildOptions& options,
-                                      Stores stores, RunContext& context) {
+absl::StatusOr<StoredExpert> BuildNew(ResidentModel& model, const ExpertRequest& request,
+                                      const PlannedExpert& planned, const ComposedRequest& composed,
+                                      const BuildOptions& options, Stores stores,
+                                      RunContext& context) {
   const std::string prefix = stores.experts.NewPrefix(planned.expert_id);
   auto discard = absl::MakeCleanup([&] { stores.experts.Discard(prefix); });
-  ExpertBuilder builder(model, planned, composed, options, stores, context);
+  ExpertBuilder builder(model, request, planned, composed, options, stores, context);
   ASSIGN_OR_RETURN(StoredExpert expert, builder.Build(prefix));
   std::move(discard).Cancel();
   Log(LogLevel::kInfo, "expert published",
@@ -259,7 +281,7 @@ absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertReque
   if (expert && !options.refresh) {
     stores.metrics.expert_cache_hits.Increment();
   } else {
-    ASSIGN_OR_RETURN(expert, BuildNew(model, planned, composed, options, stores, context));
+    ASSIGN_OR_RETURN(expert, BuildNew(model, request, planned, composed, options, stores, context));
   }
   RETURN_IF_ERROR(CopyToOutput(*expert, options.output_path, stores, context));
   return *expert;

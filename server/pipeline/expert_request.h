@@ -9,13 +9,19 @@
 
 #include "server/mask/budget.h"
 #include "server/mask/compose.h"
+#include "server/mask/cut.h"
 
 namespace secateur {
 
 // Version of the algorithms behind the rules; a change makes new experts.
 inline constexpr int kAlgorithmVersion = 1;
-// AUTO takes the cell from this many documents on.
+// AUTO takes the cell from this many documents on; where they are fewer, BLEND counts the cell
+// n / (n + kCellDocuments).
 inline constexpr int64_t kCellDocuments = 32;
+
+// Default of `general_weight` with SECOND_ORDER: costs the target a few percent of its loss and
+// takes a quarter or more off that of general text (ALGORITHM 0.1).
+inline constexpr double kSecondOrderGeneralWeight = 0.1;
 
 struct Selection {
   std::string key;
@@ -23,7 +29,7 @@ struct Selection {
   double weight = 1;
 };
 
-enum class RelevanceSource { kAuto, kCell, kCompose };
+enum class RelevanceSource { kAuto, kCell, kCompose, kBlend };
 
 // CUS_PRUN: the share of a layer that counts as irrelevant in a document.
 struct Sigma {
@@ -33,7 +39,13 @@ using ExpertBudget = std::variant<Budget, Sigma>;
 
 struct ExpertRequest {
   std::vector<Selection> select;  // sorted by key
+  // How masks are composed from profiles; with `second_order`, of the plain mask that is to be
+  // beaten.
   Rule rule = Rule::kRelativeMean;
+  bool second_order = false;   // implies `least_squares`
+  bool least_squares = false;  // compensation
+  Shape shape = Shape::kUniform;
+  double general_weight = 0;  // of general text, beside 1 for the selection
   RelevanceSource source = RelevanceSource::kAuto;
   ExpertBudget budget;
   int64_t alignment = 32;  // of widths, from the target

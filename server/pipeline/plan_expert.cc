@@ -1,6 +1,8 @@
 #include "server/pipeline/plan_expert.h"
 
 #include <algorithm>
+#include <map>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -70,6 +72,37 @@ absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model
                     "PROFILE_MISSING");
 }
 
+// Adds the view of general text: every calibration corpus with a profile.
+absl::Status AddGeneralText(const ResidentModel& model, const ExpertRequest& request, Stores stores,
+                            ResolvedSources& sources) {
+  if (request.general_weight == 0) return absl::OkStatus();
+  ResolvedView general{.corpora = {}, .weight = request.general_weight};
+  for (CorpusInfo& corpus :
+       stores.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration})) {
+    ASSIGN_OR_RETURN(const ProfileKey key,
+                     ProfileKeyFor(model, corpus, request.max_document_tokens));
+    if (stores.profiles.Find(key.id())) general.corpora.push_back(std::move(corpus));
+  }
+  if (general.corpora.empty()) return absl::OkStatus();  // no selected one has a profile either
+  std::sort(general.corpora.begin(), general.corpora.end(),
+            [](const CorpusInfo& a, const CorpusInfo& b) { return a.digest < b.digest; });
+  sources.views.push_back(std::move(general));
+  sources.general = true;
+  for (ResolvedView& view : sources.views) view.weight /= 1 + request.general_weight;
+  return absl::OkStatus();
+}
+
+// Of all views, each once, sorted by digest.
+std::vector<CorpusInfo> CorporaOf(const std::vector<ResolvedView>& views) {
+  std::map<Digest, CorpusInfo> corpora;
+  for (const ResolvedView& view : views) {
+    for (const CorpusInfo& corpus : view.corpora) corpora.emplace(corpus.digest, corpus);
+  }
+  std::vector<CorpusInfo> list;
+  for (auto& [digest, corpus] : corpora) list.push_back(std::move(corpus));
+  return list;
+}
+
 absl::Status SigmaTooSmall(const RemovalOrder& order, double sigma, int64_t alignment) {
   return WithReason(
       WithField(absl::OutOfRangeError(absl::StrFormat(
@@ -93,6 +126,45 @@ absl::StatusOr<Size> SizeForSigma(const ResidentModel& model, const RemovalOrder
   return SizeAtWidth(model.config(), width, StoredItemSize(model.folder()));
 }
 
+// The published form: exactly the strict sets go, as zeros.
+absl::Status PlanStrictSets(const ResidentModel& model, const RemovalOrder& order, double sigma,
+                            PlannedExpert& planned) {
+  planned.sigma = sigma;
+  planned.irrelevant_counts = IrrelevantCounts(order, sigma);
+  const int64_t width = model.config().intermediate_size;
+  if (std::find(planned.irrelevant_counts.begin(), planned.irrelevant_counts.end(), width) !=
+      planned.irrelevant_counts.end()) {
+    return WithReason(
+        WithField(absl::OutOfRangeError(absl::StrFormat(
+                      "at sigma %g every neuron of a layer is irrelevant: at most %.6g leaves one",
+                      sigma, static_cast<double>(width - 1) / static_cast<double>(width))),
+                  "spec.budget"),
+        "BUDGET_NOT_REACHABLE");
+  }
+  planned.mask = SelectRelevant(order, sigma);
+  const int64_t removed = std::accumulate(planned.irrelevant_counts.begin(),
+                                          planned.irrelevant_counts.end(), int64_t{0});
+  planned.size = SizeAtRemoved(model.config(), removed, StoredItemSize(model.folder()));
+  return absl::OkStatus();
+}
+
+absl::Status PlanUniform(const ResidentModel& model, const ExpertRequest& request,
+                         const RemovalOrder& order, const ExpertBudget& budget,
+                         PlannedExpert& planned) {
+  if (const auto* sigma = std::get_if<Sigma>(&budget)) {
+    ASSIGN_OR_RETURN(planned.size, SizeForSigma(model, order, sigma->value, request.alignment));
+  } else {
+    ASSIGN_OR_RETURN(planned.size,
+                     SizeForBudget(model, std::get<Budget>(budget), request.alignment));
+  }
+  if (request.rule == Rule::kCusPrun) {
+    planned.sigma = SigmaForRemoved(order, model.config().intermediate_size - planned.size.width);
+    planned.irrelevant_counts = IrrelevantCounts(order, planned.sigma);
+  }
+  planned.mask = SelectUniform(order, planned.size.width, kComposeThreads);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
@@ -100,8 +172,9 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
                                                ResolvedSources sources, Stores stores) {
   ComposedRequest composed;
   composed.sources = std::move(sources);
+  RETURN_IF_ERROR(AddGeneralText(model, request, stores, composed.sources));
   ASSIGN_OR_RETURN(composed.profiles,
-                   FindProfiles(model, request, composed.sources.corpora, stores));
+                   FindProfiles(model, request, CorporaOf(composed.sources.views), stores));
   const absl::Time start = absl::Now();
   std::vector<std::shared_ptr<const RelevanceView>> views;
   std::vector<WeightedView> weighted;
@@ -131,21 +204,14 @@ absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertR
                                        const ComposedRequest& composed,
                                        const ExpertBudget& budget) {
   PlannedExpert planned;
-  if (const auto* sigma = std::get_if<Sigma>(&budget)) {
-    ASSIGN_OR_RETURN(planned.size,
-                     SizeForSigma(model, composed.order, sigma->value, request.alignment));
-  } else {
-    ASSIGN_OR_RETURN(planned.size,
-                     SizeForBudget(model, std::get<Budget>(budget), request.alignment));
-  }
-  if (request.rule == Rule::kCusPrun) {
-    planned.sigma =
-        SigmaForRemoved(composed.order, model.config().intermediate_size - planned.size.width);
-    planned.irrelevant_counts = IrrelevantCounts(composed.order, planned.sigma);
-  }
-  planned.mask = SelectUniform(composed.order, planned.size.width, kComposeThreads);
+  const auto* sigma = std::get_if<Sigma>(&budget);
+  const bool strict_sets = sigma != nullptr && request.shape == Shape::kMasked;
+  RETURN_IF_ERROR(strict_sets ? PlanStrictSets(model, composed.order, sigma->value, planned)
+                              : PlanUniform(model, request, composed.order, budget, planned));
   ASSIGN_OR_RETURN(const Digest base, model.WaitForDigest());
-  planned.resolved = ResolveRequest(request, composed.sources, planned.size.width, base);
+  planned.resolved = ResolveRequest(
+      request, composed.sources,
+      strict_sets ? ResolvedBudget(*sigma) : ResolvedBudget(Width{planned.size.width}), base);
   planned.expert_id = ExpertIdOf(planned.resolved);
   return planned;
 }

@@ -17,11 +17,12 @@ namespace secateur {
 
 // Relevance composed for one selection; sizes are cut from it.
 struct ComposedRequest {
-  ResolvedSources sources;
-  std::vector<ProfileInfo> profiles;  // of sources.corpora, in that order
+  ResolvedSources sources;            // with general text, if it has a weight
+  std::vector<ProfileInfo> profiles;  // of the corpora of all views, sorted by corpus digest
   RemovalOrder order;
 };
 
+// General text is every calibration corpus that has a profile by now.
 // FAILED_PRECONDITION naming corpora that have no profile yet (at most five).
 absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
                                                const ExpertRequest& request,
@@ -29,8 +30,8 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
 
 struct PlannedExpert {
   Size size;
-  Mask mask;
-  double sigma = 0;                        // CUS_PRUN
+  Mask mask;         // with compensation: the plain one, before any forward pass
+  double sigma = 0;  // CUS_PRUN
   std::vector<int64_t> irrelevant_counts;  // CUS_PRUN, by layer, at `sigma`
   v1::ResolvedRequest resolved;
   std::string expert_id;

@@ -77,6 +77,60 @@ int64_t CountDocuments(const std::vector<CorpusInfo>& corpora) {
                          [](int64_t sum, const CorpusInfo& c) { return sum + c.documents; });
 }
 
+// Fills `corpora`, `shared_corpora` and `documents` from `views`.
+void CountCorpora(ResolvedSources& sources) {
+  std::map<Digest, int> uses;
+  sources.corpora.clear();
+  for (const ResolvedView& view : sources.views) {
+    for (const CorpusInfo& corpus : view.corpora) {
+      if (++uses[corpus.digest] == 1) sources.corpora.push_back(corpus);
+    }
+  }
+  std::sort(sources.corpora.begin(), sources.corpora.end(), ByDigest);
+  sources.shared_corpora =
+      std::count_if(uses.begin(), uses.end(), [](const auto& use) { return use.second > 1; });
+  sources.documents = CountDocuments(sources.corpora);
+}
+
+absl::Status NoCell() {
+  return WithReason(WithField(absl::FailedPreconditionError(
+                                  "no calibration corpus carries all selected labels: use source "
+                                  "COMPOSE or AUTO, or upload one that does"),
+                              "spec.source"),
+                    "NO_CORPUS_FOR_CELL");
+}
+
+// AUTO where that was asked for comes to one of the others; `reason` says why.
+absl::StatusOr<RelevanceSource> ChooseSource(const ExpertRequest& request,
+                                             const std::vector<CorpusInfo>& cell,
+                                             std::string& reason) {
+  if (request.source != RelevanceSource::kAuto) {
+    reason = "asked for";
+    if (cell.empty() && request.source != RelevanceSource::kCompose) return NoCell();
+    return request.source;
+  }
+  const int64_t documents = CountDocuments(cell);
+  const bool enough = documents >= kCellDocuments;
+  reason = absl::StrFormat("%d documents carry all selected labels, which is %s %d", documents,
+                           enough ? "at least" : "fewer than", kCellDocuments);
+  if (enough) return RelevanceSource::kCell;
+  // The published rule has no weights to blend by.
+  return documents > 0 && request.rule != Rule::kCusPrun ? RelevanceSource::kBlend
+                                                         : RelevanceSource::kCompose;
+}
+
+std::vector<ResolvedView> Blended(std::vector<CorpusInfo> cell,
+                                  std::vector<ResolvedView> dimensions) {
+  const auto documents = static_cast<double>(CountDocuments(cell));
+  const double share = documents / (documents + static_cast<double>(kCellDocuments));
+  std::vector<ResolvedView> views = {{.corpora = std::move(cell), .weight = share}};
+  for (ResolvedView& view : dimensions) {
+    view.weight *= 1 - share;
+    views.push_back(std::move(view));
+  }
+  return views;
+}
+
 }  // namespace
 
 std::vector<std::string> NearestValues(const std::string& key, const std::string& value,
@@ -105,45 +159,20 @@ absl::StatusOr<ResolvedSources> ResolveSources(const ExpertRequest& request,
     return std::all_of(request.select.begin(), request.select.end(),
                        [&](const Selection& selection) { return Carries(corpus, selection); });
   });
-  const int64_t cell_documents = CountDocuments(cell);
   ResolvedSources resolved;
-  switch (request.source) {
+  ASSIGN_OR_RETURN(resolved.source, ChooseSource(request, cell, resolved.reason));
+  switch (resolved.source) {
     case RelevanceSource::kCell:
-      if (cell.empty()) {
-        return WithReason(WithField(absl::FailedPreconditionError(
-                                        "no calibration corpus carries all selected labels: use "
-                                        "source COMPOSE or AUTO, or upload one that does"),
-                                    "spec.source"),
-                          "NO_CORPUS_FOR_CELL");
-      }
-      resolved.cell = true;
-      resolved.reason = "asked for";
+      resolved.views.push_back({.corpora = std::move(cell), .weight = 1});
       break;
-    case RelevanceSource::kCompose:
-      resolved.reason = "asked for";
+    case RelevanceSource::kBlend:
+      resolved.views = Blended(std::move(cell), std::move(dimensions));
       break;
-    case RelevanceSource::kAuto:
-      resolved.cell = cell_documents >= kCellDocuments;
-      resolved.reason =
-          absl::StrFormat("%d documents carry all selected labels, which is %s %d", cell_documents,
-                          resolved.cell ? "at least" : "fewer than", kCellDocuments);
+    default:
+      resolved.views = std::move(dimensions);
       break;
   }
-  if (resolved.cell) {
-    resolved.views.push_back({.corpora = std::move(cell), .weight = 1});
-  } else {
-    resolved.views = std::move(dimensions);
-  }
-  std::map<Digest, int> uses;
-  for (const ResolvedView& view : resolved.views) {
-    for (const CorpusInfo& corpus : view.corpora) {
-      if (++uses[corpus.digest] == 1) resolved.corpora.push_back(corpus);
-    }
-  }
-  std::sort(resolved.corpora.begin(), resolved.corpora.end(), ByDigest);
-  resolved.shared_corpora =
-      std::count_if(uses.begin(), uses.end(), [](const auto& use) { return use.second > 1; });
-  resolved.documents = CountDocuments(resolved.corpora);
+  CountCorpora(resolved);
   return resolved;
 }
 

@@ -16,16 +16,20 @@ struct ResolvedView {
 };
 
 struct ResolvedSources {
-  bool cell = false;                // CELL, else COMPOSE
-  std::string reason;               // in words
-  std::vector<ResolvedView> views;  // CELL: one; COMPOSE: one for each value of each dimension
-  std::vector<CorpusInfo> corpora;  // of all views, each once, sorted by digest
-  int64_t shared_corpora = 0;       // how many are in more than one view
-  int64_t documents = 0;            // of `corpora`
+  RelevanceSource source = RelevanceSource::kCompose;  // not kAuto
+  std::string reason;                                  // in words
+  // CELL: one; COMPOSE: one for each value of each dimension; BLEND: the cell's, then those.
+  std::vector<ResolvedView> views;
+  bool general = false;  // general text has a view of its own, the last one
+  // Of the selection, without general text: each once, sorted by digest.
+  std::vector<CorpusInfo> corpora;
+  int64_t shared_corpora = 0;  // how many are in more than one view
+  int64_t documents = 0;       // of `corpora`
 };
 
 // FAILED_PRECONDITION when no calibration corpus carries a label (the message lists the nearest
-// known values) or, for CELL, all labels.
+// known values) or, for CELL and BLEND, all labels. General text is not in it: ComposeRequest adds
+// it, since it is what is profiled by then.
 absl::StatusOr<ResolvedSources> ResolveSources(const ExpertRequest& request,
                                                const CorpusStore& corpora);
 

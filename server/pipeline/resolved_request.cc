@@ -4,10 +4,25 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
 namespace secateur {
+namespace {
+
+v1::Source SourceToProto(RelevanceSource source) {
+  switch (source) {
+    case RelevanceSource::kCell:
+      return v1::CELL;
+    case RelevanceSource::kBlend:
+      return v1::BLEND;
+    default:
+      return v1::COMPOSE;
+  }
+}
+
+}  // namespace
 
 v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedSources& sources,
-                                   int64_t width, const Digest& base) {
-  const bool weighted = request.rule == Rule::kRelativeMean && !sources.cell;
+                                   const ResolvedBudget& budget, const Digest& base) {
+  const bool weighted = request.rule == Rule::kRelativeMean &&
+                        (sources.source != RelevanceSource::kCell || sources.general);
   v1::ResolvedRequest resolved;
   resolved.set_algorithm_version(kAlgorithmVersion);
   resolved.set_base_digest(base.Hex());
@@ -18,14 +33,23 @@ v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedS
     v1::DimensionSelection& out = *spec.add_select();
     out.set_key(selection.key);
     for (const std::string& value : selection.values) out.add_values(value);
-    if (weighted) out.set_weight(selection.weight / weight_sum);
+    if (weighted && sources.source != RelevanceSource::kCell) {
+      out.set_weight(selection.weight / weight_sum);
+    }
   }
-  spec.set_rule(request.rule == Rule::kCusPrun ? v1::CUS_PRUN : v1::RELATIVE_MEAN);
-  spec.set_source(sources.cell ? v1::CELL : v1::COMPOSE);
-  spec.mutable_budget()->set_width(width);
-  spec.set_shape(v1::UNIFORM);
+  if (request.rule != Rule::kCusPrun) spec.set_general_weight(request.general_weight);
+  spec.set_rule(request.rule == Rule::kCusPrun ? v1::CUS_PRUN
+                : request.second_order         ? v1::SECOND_ORDER
+                                               : v1::RELATIVE_MEAN);
+  spec.set_source(SourceToProto(sources.source));
+  if (const auto* width = std::get_if<Width>(&budget)) {
+    spec.mutable_budget()->set_width(width->value);
+  } else {
+    spec.mutable_budget()->set_sigma(std::get<Sigma>(budget).value);
+  }
+  spec.set_shape(request.shape == Shape::kMasked ? v1::MASKED : v1::UNIFORM);
   spec.add_units(v1::FFN_NEURON);
-  spec.set_compensation(v1::NONE);
+  spec.set_compensation(request.least_squares ? v1::LEAST_SQUARES : v1::NONE);
   spec.add_formats(v1::HUGGING_FACE);
   spec.set_max_document_tokens(request.max_document_tokens);
   for (const std::string& id : request.evaluation_corpora) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <variant>
 
 #include "secateur/v1/manifest.pb.h"
 #include "server/base/digest.h"
@@ -10,8 +11,11 @@
 
 namespace secateur {
 
+// A width for all layers, or the sigma of strict sets of different sizes.
+using ResolvedBudget = std::variant<Width, Sigma>;
+
 v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedSources& sources,
-                                   int64_t width, const Digest& base);
+                                   const ResolvedBudget& budget, const Digest& base);
 
 // "e" + 40 hex digits of the SHA-256 of the deterministic serialization.
 std::string ExpertIdOf(const v1::ResolvedRequest& resolved);

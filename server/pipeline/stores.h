@@ -5,6 +5,7 @@
 #include "server/artifact/expert_store.h"
 #include "server/corpus/corpus_store.h"
 #include "server/metrics/metrics.h"
+#include "server/pipeline/measured_cache.h"
 #include "server/pipeline/single_flight.h"
 #include "server/pipeline/view_cache.h"
 #include "server/profile/profile_store.h"
@@ -18,6 +19,7 @@ struct Stores {
   ProfileStore& profiles;
   ExpertStore& experts;
   ViewCache& views;
+  MeasuredCache& measured;
   SingleFlight& single_flight;
   Metrics& metrics;
 };

@@ -132,6 +132,7 @@ absl::StatusOr<v1::Expert> ToProto(const StoredExpert& expert, const std::string
   out.set_mask_digest(manifest.mask_digest());
   *out.mutable_verification() = manifest.verification();
   *out.mutable_evaluations() = manifest.evaluations();
+  if (manifest.has_compensation()) *out.mutable_compensation() = manifest.compensation();
   *out.mutable_files() = manifest.files();
   v1::ExpertFile& own = *out.add_files();
   own.set_name(expert.manifest.name);
@@ -150,7 +151,9 @@ v1::Expert ToExpert(const PlannedExpert& planned, const ResidentModel& model) {
   *out.mutable_base_size() = ToProto(BaseSize(model), model.folder());
   out.set_source(planned.resolved.spec().source());
   out.set_sigma(planned.sigma);
-  out.set_mask_digest(planned.mask.digest().Hex());
+  if (planned.resolved.spec().rule() != v1::SECOND_ORDER) {
+    out.set_mask_digest(planned.mask.digest().Hex());
+  }
   return out;
 }
 
@@ -159,7 +162,7 @@ v1::Plan ToProto(const PlannedExpert& planned, const ComposedRequest& composed,
   v1::Plan out;
   *out.mutable_size() = ToProto(planned.size, model.folder());
   *out.mutable_base_size() = ToProto(BaseSize(model), model.folder());
-  out.set_source(composed.sources.cell ? v1::CELL : v1::COMPOSE);
+  out.set_source(planned.resolved.spec().source());
   out.set_source_reason(composed.sources.reason);
   for (const CorpusInfo& corpus : composed.sources.corpora) {
     out.add_corpora(CorpusName(corpus.id()));
@@ -169,7 +172,9 @@ v1::Plan ToProto(const PlannedExpert& planned, const ComposedRequest& composed,
   out.set_sigma(planned.sigma);
   out.mutable_irrelevant_neuron_counts()->Add(planned.irrelevant_counts.begin(),
                                               planned.irrelevant_counts.end());
-  out.set_mask_digest(planned.mask.digest().Hex());
+  if (planned.resolved.spec().rule() != v1::SECOND_ORDER) {
+    out.set_mask_digest(planned.mask.digest().Hex());
+  }
   AddEngine(out, v1::TRANSFORMERS, 1);
   AddEngine(out, v1::VLLM, 64);
   AddEngine(out, v1::LLAMA_CPP, 32);  // its blocks; K-quants need 256, which a plan can ask for

@@ -168,24 +168,39 @@ absl::StatusOr<std::vector<Selection>> SelectFromProto(const v1::ExpertSpec& spe
   return selections;
 }
 
-// Values of the API that later versions will honour.
-absl::Status CheckHonoured(const v1::ExpertSpec& spec) {
-  if (spec.general_weight() != 0) return NotHonoured("spec.general_weight", "only 0 is served");
-  if (spec.rule() == v1::SECOND_ORDER) return NotHonoured("spec.rule", "SECOND_ORDER");
-  if (spec.source() == v1::BLEND) return NotHonoured("spec.source", "BLEND");
-  if (spec.shape() == v1::PER_LAYER || spec.shape() == v1::MASKED) {
-    return NotHonoured("spec.shape", v1::Shape_Name(spec.shape()));
+// What goes with what.
+absl::Status CheckCombination(const v1::ExpertSpec& spec) {
+  const bool published = spec.rule() == v1::CUS_PRUN;
+  if (published && spec.source() == v1::BLEND) {
+    return NotHonoured("spec.source", "BLEND has weights, which CUS_PRUN has not");
   }
-  if (spec.compensation() > v1::NONE) {
-    return NotHonoured("spec.compensation", v1::Compensation_Name(spec.compensation()));
+  if (published && spec.general_weight() != 0) {
+    return NotHonoured("spec.general_weight", "CUS_PRUN has no weights");
+  }
+  if (published && spec.compensation() == v1::LEAST_SQUARES) {
+    return NotHonoured("spec.compensation", "the published CUS_PRUN has none");
+  }
+  if (spec.rule() == v1::SECOND_ORDER && spec.compensation() == v1::NONE) {
+    return NotHonoured("spec.compensation",
+                       "SECOND_ORDER chooses neurons that the others make up for: NONE goes with "
+                       "RELATIVE_MEAN");
   }
   for (int i = 0; i < spec.select_size(); ++i) {
-    if (spec.select(i).weight() != 0 &&
-        (spec.rule() == v1::CUS_PRUN || spec.source() == v1::CELL)) {
+    if (spec.select(i).weight() != 0 && (published || spec.source() == v1::CELL)) {
       return NotHonoured(StrCat("spec.select[", i, "].weight"),
-                         "weights go with RELATIVE_MEAN over several dimensions, not with CUS_PRUN "
-                         "or CELL");
+                         "weights go with several dimensions, not with CUS_PRUN or CELL");
     }
+  }
+  return absl::OkStatus();
+}
+
+// Values of the API that later versions will honour.
+absl::Status CheckHonoured(const v1::ExpertSpec& spec) {
+  if (spec.shape() == v1::PER_LAYER) {
+    return NotHonoured("spec.shape", v1::Shape_Name(spec.shape()));
+  }
+  if (spec.compensation() == v1::BIAS || spec.compensation() == v1::SEQUENTIAL) {
+    return NotHonoured("spec.compensation", v1::Compensation_Name(spec.compensation()));
   }
   for (int i = 0; i < spec.units_size(); ++i) {
     const std::string path = StrCat("spec.units[", i, "]");
@@ -202,6 +217,27 @@ absl::Status CheckHonoured(const v1::ExpertSpec& spec) {
     }
   }
   return absl::OkStatus();
+}
+
+RelevanceSource SourceFromProto(v1::Source source) {
+  switch (source) {
+    case v1::CELL:
+      return RelevanceSource::kCell;
+    case v1::COMPOSE:
+      return RelevanceSource::kCompose;
+    case v1::BLEND:
+      return RelevanceSource::kBlend;
+    default:
+      return RelevanceSource::kAuto;
+  }
+}
+
+absl::StatusOr<double> GeneralWeightFromProto(const v1::ExpertSpec& spec) {
+  if (!spec.has_general_weight()) {
+    return spec.rule() == v1::SECOND_ORDER ? kSecondOrderGeneralWeight : 0.0;
+  }
+  if (spec.general_weight() >= 0 && spec.general_weight() <= 100) return spec.general_weight();
+  return Bad("spec.general_weight", StrCat(spec.general_weight(), " is not 0 to 100"));
 }
 
 absl::StatusOr<int64_t> AlignmentOf(const v1::Target& target) {
@@ -304,12 +340,15 @@ absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, Rule rule
 absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64_t max_positions,
                                                bool budget_required) {
   RETURN_IF_ERROR(CheckHonoured(spec));
+  RETURN_IF_ERROR(CheckCombination(spec));
   ExpertRequest request;
   ASSIGN_OR_RETURN(request.select, SelectFromProto(spec));
   request.rule = spec.rule() == v1::CUS_PRUN ? Rule::kCusPrun : Rule::kRelativeMean;
-  request.source = spec.source() == v1::CELL      ? RelevanceSource::kCell
-                   : spec.source() == v1::COMPOSE ? RelevanceSource::kCompose
-                                                  : RelevanceSource::kAuto;
+  request.second_order = spec.rule() == v1::SECOND_ORDER;
+  request.least_squares = request.second_order || spec.compensation() == v1::LEAST_SQUARES;
+  request.shape = spec.shape() == v1::MASKED ? Shape::kMasked : Shape::kUniform;
+  ASSIGN_OR_RETURN(request.general_weight, GeneralWeightFromProto(spec));
+  request.source = SourceFromProto(spec.source());
   if (spec.has_budget() || budget_required) {
     ASSIGN_OR_RETURN(request.budget, BudgetFromProto(spec.budget(), request.rule, "spec.budget"));
   }

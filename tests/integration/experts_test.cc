@@ -50,7 +50,7 @@ TEST(PlanExpert, AnswersForSeveralSizesAndStoresNothing) {
     EXPECT_EQ(plan.size().width(), width);
     EXPECT_DOUBLE_EQ(plan.size().neuron_ratio(), 1 - static_cast<double>(width) / 128);
     EXPECT_EQ(plan.base_size().width(), 128);
-    EXPECT_EQ(plan.source(), v1::COMPOSE) << plan.source_reason();
+    EXPECT_EQ(plan.source(), v1::BLEND) << plan.source_reason();
     EXPECT_EQ(plan.shared_corpus_count(), 1);
     EXPECT_EQ(plan.document_count(), 15);
     EXPECT_THAT(plan.corpora(), SizeIs(3));
@@ -95,7 +95,7 @@ TEST(PlanExpert, NamesTheFieldThatCannotBe) {
   EXPECT_THAT(status, IsError(grpc::FAILED_PRECONDITION, "NO_CORPUS_FOR_LABEL"));
   EXPECT_THAT(status.error_message(), HasSubstr("law, cooking"));
   EXPECT_TRUE(ErrorOf(status).precondition);
-  status = plan([](auto& r) { r.mutable_spec()->set_shape(v1::MASKED); });
+  status = plan([](auto& r) { r.mutable_spec()->set_shape(v1::PER_LAYER); });
   EXPECT_THAT(status, IsError(grpc::UNIMPLEMENTED, "NOT_HONOURED"));
   EXPECT_EQ(ErrorOf(status).field, "spec.shape");
   status = plan([](auto& r) { r.set_parent("models/other"); });
@@ -153,6 +153,62 @@ TEST(CreateExpert, PublishesACheckedExpertAndReportsItsProgress) {
   }
 }
 
+TEST(CreateExpert, CompensatesBySecondOrderInEveryShape) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  for (const v1::Shape shape : {v1::UNIFORM, v1::MASKED}) {
+    v1::CreateExpertRequest request = LawRequest();
+    request.mutable_spec()->set_rule(v1::SECOND_ORDER);
+    request.mutable_spec()->set_shape(shape);
+    const v1::Expert expert = live.Make(request);
+    EXPECT_EQ(expert.spec().compensation(), v1::LEAST_SQUARES);
+    EXPECT_EQ(expert.spec().general_weight(), 0.1);
+    EXPECT_EQ(expert.size().width(), 96);
+    const v1::CompensationResult& result = expert.compensation();
+    EXPECT_GT(result.calibration_token_count(), result.held_out_token_count());
+    EXPECT_GT(result.held_out_token_count(), 0);
+    ASSERT_THAT(result.layers(), SizeIs(3));
+    int64_t neurons = 0;
+    for (const v1::LayerCompensation& layer : result.layers()) neurons += layer.width();
+    EXPECT_EQ(neurons, 3 * 96);
+    for (const v1::CompensationCandidate& candidate : result.candidates()) {
+      EXPECT_LE(result.chosen().held_out_nats_per_token(), candidate.held_out_nats_per_token());
+    }
+    // From what was measured before, and measured anew: the same bytes.
+    const auto digests = DigestsOf(expert);
+    request.set_cache_policy(v1::REFRESH);
+    EXPECT_EQ(DigestsOf(live.Make(request)), digests);
+    LiveServer other;
+    UploadLawCorpora(other);
+    EXPECT_EQ(DigestsOf(other.Make(request)), digests);
+  }
+}
+
+TEST(CreateExpert, WritesTheStrictSetsOfCusPrunAsZeros) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  v1::CreateExpertRequest request = LawRequest();
+  request.mutable_spec()->set_rule(v1::CUS_PRUN);
+  request.mutable_spec()->set_shape(v1::MASKED);
+  request.mutable_spec()->mutable_budget()->set_sigma(0.7);
+  const v1::Expert expert = live.Make(request);
+  EXPECT_EQ(expert.sigma(), 0.7);
+  EXPECT_EQ(expert.spec().budget().sigma(), 0.7);
+  EXPECT_GT(expert.size().neuron_ratio(), 0);
+  EXPECT_LT(expert.size().neuron_ratio(), 0.7);
+  EXPECT_LT(expert.size().parameter_count(), expert.base_size().parameter_count());
+  // The canonical spec is a request for the same expert.
+  v1::CreateExpertRequest again = request;
+  *again.mutable_spec() = expert.spec();
+  again.set_cache_policy(v1::ONLY_IF_CACHED);
+  lro::Operation operation;
+  ASSERT_RPC_OK(live.Create(again, &operation));
+  EXPECT_EQ(ResponseOf<v1::Expert>(operation).name(), expert.name());
+  request.mutable_spec()->mutable_budget()->set_sigma(1);
+  EXPECT_THAT(live.Create(request, &operation),
+              IsError(grpc::OUT_OF_RANGE, "BUDGET_NOT_REACHABLE"));
+}
+
 TEST(CreateExpert, AnswersTheSameRequestAtOnceWithTheSameExpert) {
   LiveServer live;
   UploadLawCorpora(live);
@@ -160,7 +216,7 @@ TEST(CreateExpert, AnswersTheSameRequestAtOnceWithTheSameExpert) {
   v1::CreateExpertRequest again = LawRequest();
   again.mutable_spec()->mutable_select()->SwapElements(0, 1);
   again.mutable_spec()->set_rule(v1::RELATIVE_MEAN);
-  again.mutable_spec()->set_source(v1::COMPOSE);
+  again.mutable_spec()->set_source(v1::BLEND);
   again.mutable_spec()->mutable_budget()->set_width(96);
   again.set_cache_policy(v1::ONLY_IF_CACHED);
   lro::Operation operation;

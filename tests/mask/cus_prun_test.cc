@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -126,6 +127,41 @@ TEST(CusPrun, StrictOverViewsIsStrictOverTheUnionOfTheirDocuments) {
       EXPECT_EQ(IrrelevantCounts(composed, sigma)[layer],
                 static_cast<int64_t>(StrictSet(all, layer, sigma).size()));
     }
+  }
+}
+
+TEST(CusPrun, ThePublishedFormRemovesExactlyTheStrictSets) {
+  std::mt19937 random(21);
+  for (const int count : {1, 4}) {
+    const std::vector<Scores> documents = RandomDocuments(count, random);
+    const RelevanceView view = ViewOf(ProfileOf(documents));
+    ASSERT_OK_AND_ASSIGN(const RemovalOrder order, Compose(Rule::kCusPrun, {{&view, 1}}));
+    for (const double sigma : {0.0, 0.3, 0.5, 0.8, 0.999}) {
+      const Mask mask = SelectRelevant(order, sigma);
+      for (size_t layer = 0; layer < kLayers; ++layer) {
+        std::set<int32_t> kept(mask.kept[layer].begin(), mask.kept[layer].end());
+        const std::set<int32_t> strict = StrictSet(documents, layer, sigma);
+        EXPECT_EQ(kept.size() + strict.size(), kNeurons);
+        for (const int32_t channel : strict) EXPECT_FALSE(kept.contains(channel));
+        EXPECT_EQ(kept.empty(), sigma > 36.0 / 37);
+      }
+    }
+  }
+}
+
+// More is irrelevant at a larger sigma, and what was stays so.
+TEST(CusPrun, MasksAreNestedInSigma) {
+  std::mt19937 random(22);
+  const RelevanceView view = ViewOf(ProfileOf(RandomDocuments(3, random)));
+  ASSERT_OK_AND_ASSIGN(const RemovalOrder order, Compose(Rule::kCusPrun, {{&view, 1}}));
+  Mask wider = SelectRelevant(order, 0);
+  for (const double sigma : {0.1, 0.25, 0.4, 0.6, 0.9}) {
+    const Mask mask = SelectRelevant(order, sigma);
+    for (size_t layer = 0; layer < kLayers; ++layer) {
+      EXPECT_TRUE(std::includes(wider.kept[layer].begin(), wider.kept[layer].end(),
+                                mask.kept[layer].begin(), mask.kept[layer].end()));
+    }
+    wider = mask;
   }
 }
 

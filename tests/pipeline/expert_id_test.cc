@@ -1,6 +1,7 @@
 // The id of an expert is that of its resolved request, however it was asked for.
 #include "server/pipeline/resolved_request.h"
 
+#include <functional>
 #include <set>
 
 #include "tests/pipeline/fixture.h"
@@ -14,7 +15,7 @@ class ExpertIdTest : public testing::Test {
                    const std::string& base = "base") {
     const auto sources = ResolveSources(request, stores_.corpora);
     EXPECT_OK(sources);
-    return ExpertIdOf(ResolveRequest(request, *sources, width, Sha256Of(base)));
+    return ExpertIdOf(ResolveRequest(request, *sources, Width{width}, Sha256Of(base)));
   }
 
   TestStores stores_;
@@ -53,6 +54,16 @@ TEST_F(ExpertIdTest, ChangesWithAllThatDecidesTheBytes) {
   const auto expect_new = [&ids](const std::string& id) { EXPECT_TRUE(ids.insert(id).second); };
   expect_new(IdOf(request_, 64));
   expect_new(IdOf(request_, 96, "another base"));
+  for (const auto& change : std::vector<std::function<void(ExpertRequest&)>>{
+           [](ExpertRequest& r) { r.second_order = r.least_squares = true; },
+           [](ExpertRequest& r) { r.least_squares = true; },
+           [](ExpertRequest& r) { r.shape = Shape::kMasked; },
+           [](ExpertRequest& r) { r.general_weight = 0.1; },
+           [](ExpertRequest& r) { r.source = RelevanceSource::kBlend; }}) {
+    ExpertRequest changed = request_;
+    change(changed);
+    expect_new(IdOf(changed));
+  }
   ExpertRequest other = request_;
   other.source = RelevanceSource::kCell;
   expect_new(IdOf(other));

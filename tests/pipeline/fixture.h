@@ -23,9 +23,12 @@ struct TestStores {
   ProfileStore profiles{blobs, metrics};
   ExpertStore experts{blobs};
   ViewCache views{1 << 20};
+  MeasuredCache measured{int64_t{1} << 30};
   SingleFlight single_flight;
 
-  Stores all() { return {blobs, corpora, profiles, experts, views, single_flight, metrics}; }
+  Stores all() {
+    return {blobs, corpora, profiles, experts, views, measured, single_flight, metrics};
+  }
 
   // A corpus of `documents` short texts about `theme`.
   CorpusInfo Add(const Labels& labels, int documents, const std::string& theme,

@@ -42,7 +42,7 @@ class ResolveSourcesTest : public testing::Test {
 
 TEST_F(ResolveSourcesTest, TakesForCellTheCorporaThatCarryEveryLabel) {
   ASSERT_OK_AND_ASSIGN(const auto resolved, Resolve(RequestFor(select_, RelevanceSource::kCell)));
-  EXPECT_TRUE(resolved.cell);
+  EXPECT_EQ(resolved.source, RelevanceSource::kCell);
   ASSERT_THAT(resolved.views, SizeIs(1));
   EXPECT_EQ(resolved.views[0].weight, 1);
   EXPECT_THAT(IdsOf(resolved.corpora), ElementsAre(en_law_.id()));
@@ -53,7 +53,7 @@ TEST_F(ResolveSourcesTest, TakesForCellTheCorporaThatCarryEveryLabel) {
 TEST_F(ResolveSourcesTest, TakesForComposeAllCorporaOfEachDimensionWeighted) {
   ASSERT_OK_AND_ASSIGN(const auto resolved,
                        Resolve(RequestFor(select_, RelevanceSource::kCompose)));
-  EXPECT_FALSE(resolved.cell);
+  EXPECT_EQ(resolved.source, RelevanceSource::kCompose);
   ASSERT_THAT(resolved.views, SizeIs(2));
   EXPECT_EQ(IdsOf(resolved.views[0].corpora), Sorted({en_law_.id(), de_law_.id()}));
   EXPECT_EQ(IdsOf(resolved.views[1].corpora), Sorted({en_law_.id(), en_.id()}));
@@ -79,21 +79,41 @@ TEST_F(ResolveSourcesTest, CountsEachOfSeveralValuesWithEqualWeight) {
   EXPECT_EQ(resolved.shared_corpora, 2);
 }
 
-TEST_F(ResolveSourcesTest, TakesForAutoTheCellFrom32DocumentsOn) {
+TEST_F(ResolveSourcesTest, TakesForAutoTheCellFrom32DocumentsOnAndBlendsBelow) {
   ASSERT_OK_AND_ASSIGN(const auto few, Resolve(RequestFor(select_)));
-  EXPECT_FALSE(few.cell);
+  EXPECT_EQ(few.source, RelevanceSource::kBlend);
   EXPECT_THAT(few.reason, HasSubstr("20 documents"));
   stores_.Add({{"language", "en"}, {"domain", "law"}}, 11, "f");
-  EXPECT_FALSE(Resolve(RequestFor(select_))->cell);  // 31
+  EXPECT_EQ(Resolve(RequestFor(select_))->source, RelevanceSource::kBlend);  // 31
   stores_.Add({{"language", "en"}, {"domain", "law"}}, 1, "g");
   ASSERT_OK_AND_ASSIGN(const auto enough, Resolve(RequestFor(select_)));
-  EXPECT_TRUE(enough.cell);
+  EXPECT_EQ(enough.source, RelevanceSource::kCell);
   EXPECT_THAT(enough.corpora, SizeIs(3));
 }
 
+TEST_F(ResolveSourcesTest, NeverBlendsForThePublishedRule) {
+  ExpertRequest request = RequestFor(select_);
+  request.rule = Rule::kCusPrun;
+  EXPECT_EQ(Resolve(request)->source, RelevanceSource::kCompose);
+}
+
+TEST_F(ResolveSourcesTest, BlendsTheCellByHowManyDocumentsItHas) {
+  ASSERT_OK_AND_ASSIGN(const auto blended, Resolve(RequestFor(select_, RelevanceSource::kBlend)));
+  ASSERT_OK_AND_ASSIGN(const auto composed,
+                       Resolve(RequestFor(select_, RelevanceSource::kCompose)));
+  ASSERT_THAT(blended.views, SizeIs(3));
+  EXPECT_THAT(IdsOf(blended.views[0].corpora), ElementsAre(en_law_.id()));
+  EXPECT_DOUBLE_EQ(blended.views[0].weight, 20.0 / (20 + 32));
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(IdsOf(blended.views[i + 1].corpora), IdsOf(composed.views[i].corpora));
+    EXPECT_DOUBLE_EQ(blended.views[i + 1].weight, composed.views[i].weight * 32 / (20 + 32));
+  }
+  EXPECT_EQ(IdsOf(blended.corpora), IdsOf(composed.corpora));
+}
+
 TEST_F(ResolveSourcesTest, NeverTakesEvaluationCorpora) {
-  for (const RelevanceSource source :
-       {RelevanceSource::kAuto, RelevanceSource::kCell, RelevanceSource::kCompose}) {
+  for (const RelevanceSource source : {RelevanceSource::kAuto, RelevanceSource::kCell,
+                                       RelevanceSource::kCompose, RelevanceSource::kBlend}) {
     ASSERT_OK_AND_ASSIGN(const auto resolved, Resolve(RequestFor(select_, source)));
     EXPECT_THAT(IdsOf(resolved.corpora), testing::Not(testing::Contains(held_out_.id())));
   }
@@ -114,10 +134,11 @@ TEST_F(ResolveSourcesTest, NamesTheNearestValuesOfALabelThatNoCorpusCarries) {
 TEST_F(ResolveSourcesTest, RefusesACellThatNoCorpusIsIn) {
   stores_.Add({{"domain", "art"}}, 50, "h");
   const std::vector<Selection> select = {{"domain", {"art"}, 1}, {"language", {"en"}, 1}};
-  EXPECT_EQ(NotesOf(Resolve(RequestFor(select, RelevanceSource::kCell)).status()).reason,
-            "NO_CORPUS_FOR_CELL");
+  for (const RelevanceSource source : {RelevanceSource::kCell, RelevanceSource::kBlend}) {
+    EXPECT_EQ(NotesOf(Resolve(RequestFor(select, source)).status()).reason, "NO_CORPUS_FOR_CELL");
+  }
   ASSERT_OK_AND_ASSIGN(const auto resolved, Resolve(RequestFor(select)));
-  EXPECT_FALSE(resolved.cell);
+  EXPECT_EQ(resolved.source, RelevanceSource::kCompose);
 }
 
 TEST(NearestValues, AreRankedByEditDistanceAndAtMostFive) {

@@ -61,7 +61,8 @@ const std::map<std::string, Case>& Cases() {
        {[](auto& s) { s.mutable_select(0)->set_weight(3); }, "",
         [](auto& r) { return r.select[0].weight == 3; }}},
       {"ExpertSpec.general_weight",
-       {[](auto& s) { s.set_general_weight(0.5); }, "spec.general_weight", nullptr}},
+       {[](auto& s) { s.set_general_weight(0.5); }, "",
+        [](auto& r) { return r.general_weight == 0.5; }}},
       {"ExpertSpec.rule",
        {[](auto& s) { s.set_rule(v1::CUS_PRUN); }, "",
         [](auto& r) { return r.rule == Rule::kCusPrun; }}},
@@ -71,7 +72,9 @@ const std::map<std::string, Case>& Cases() {
       {"Rule.CUS_PRUN",
        {[](auto& s) { s.set_rule(v1::CUS_PRUN); }, "",
         [](auto& r) { return r.rule == Rule::kCusPrun; }}},
-      {"Rule.SECOND_ORDER", {[](auto& s) { s.set_rule(v1::SECOND_ORDER); }, "spec.rule", nullptr}},
+      {"Rule.SECOND_ORDER",
+       {[](auto& s) { s.set_rule(v1::SECOND_ORDER); }, "",
+        [](auto& r) { return r.second_order && r.least_squares && r.general_weight == 0.1; }}},
       {"ExpertSpec.source",
        {[](auto& s) { s.set_source(v1::CELL); }, "",
         [](auto& r) { return r.source == RelevanceSource::kCell; }}},
@@ -84,7 +87,9 @@ const std::map<std::string, Case>& Cases() {
       {"Source.COMPOSE",
        {[](auto& s) { s.set_source(v1::COMPOSE); }, "",
         [](auto& r) { return r.source == RelevanceSource::kCompose; }}},
-      {"Source.BLEND", {[](auto& s) { s.set_source(v1::BLEND); }, "spec.source", nullptr}},
+      {"Source.BLEND",
+       {[](auto& s) { s.set_source(v1::BLEND); }, "",
+        [](auto& r) { return r.source == RelevanceSource::kBlend; }}},
       {"ExpertSpec.budget",
        {[](auto& s) { s.mutable_budget()->set_neuron_ratio(0.5); }, "",
         [](auto& r) { return std::get<NeuronRatio>(std::get<Budget>(r.budget)).value == 0.5; }}},
@@ -127,11 +132,13 @@ const std::map<std::string, Case>& Cases() {
           s.set_rule(v1::CUS_PRUN);
         },
         "", [](auto& r) { return std::holds_alternative<Sigma>(r.budget); }}},
-      {"ExpertSpec.shape", {[](auto& s) { s.set_shape(v1::MASKED); }, "spec.shape", nullptr}},
+      {"ExpertSpec.shape", {[](auto& s) { s.set_shape(v1::PER_LAYER); }, "spec.shape", nullptr}},
       {"Shape.UNIFORM",
        {[](auto& s) { s.set_shape(v1::UNIFORM); }, "", [](auto&) { return true; }}},
       {"Shape.PER_LAYER", {[](auto& s) { s.set_shape(v1::PER_LAYER); }, "spec.shape", nullptr}},
-      {"Shape.MASKED", {[](auto& s) { s.set_shape(v1::MASKED); }, "spec.shape", nullptr}},
+      {"Shape.MASKED",
+       {[](auto& s) { s.set_shape(v1::MASKED); }, "",
+        [](auto& r) { return r.shape == Shape::kMasked; }}},
       {"ExpertSpec.units",
        {[](auto& s) { s.add_units(v1::KV_HEAD_GROUP); }, "spec.units[0]", nullptr}},
       {"UnitKind.FFN_NEURON",
@@ -151,7 +158,8 @@ const std::map<std::string, Case>& Cases() {
       {"Compensation.BIAS",
        {[](auto& s) { s.set_compensation(v1::BIAS); }, "spec.compensation", nullptr}},
       {"Compensation.LEAST_SQUARES",
-       {[](auto& s) { s.set_compensation(v1::LEAST_SQUARES); }, "spec.compensation", nullptr}},
+       {[](auto& s) { s.set_compensation(v1::LEAST_SQUARES); }, "",
+        [](auto& r) { return r.least_squares && !r.second_order; }}},
       {"Compensation.SEQUENTIAL",
        {[](auto& s) { s.set_compensation(v1::SEQUENTIAL); }, "spec.compensation", nullptr}},
       {"ExpertSpec.target",
@@ -261,6 +269,26 @@ TEST(ExpertSpec, IsRefusedForCombinationsThatHaveNoMeaning) {
          s.mutable_select(0)->set_weight(2);
        },
        "spec.select[0].weight"},
+      {[](auto& s) {
+         s.set_rule(v1::SECOND_ORDER);
+         s.set_compensation(v1::NONE);
+       },
+       "spec.compensation"},
+      {[](auto& s) {
+         s.set_rule(v1::CUS_PRUN);
+         s.set_compensation(v1::LEAST_SQUARES);
+       },
+       "spec.compensation"},
+      {[](auto& s) {
+         s.set_rule(v1::CUS_PRUN);
+         s.set_source(v1::BLEND);
+       },
+       "spec.source"},
+      {[](auto& s) {
+         s.set_rule(v1::CUS_PRUN);
+         s.set_general_weight(0.1);
+       },
+       "spec.general_weight"},
   };
   for (const auto& [set, path] : cases) {
     ExpertSpec spec = Plain();

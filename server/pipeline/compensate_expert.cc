@@ -1,0 +1,120 @@
+#include "server/pipeline/compensate_expert.h"
+
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "server/base/log.h"
+#include "server/base/status_macros.h"
+#include "server/base/strings.h"
+#include "server/pipeline/compensation_text.h"
+
+namespace secateur {
+namespace {
+
+// Everything that a measured text depends on.
+absl::StatusOr<std::string> KeyOf(const ResidentModel& model, const ExpertRequest& request,
+                                  const ResolvedSources& sources) {
+  ASSIGN_OR_RETURN(const Digest base, model.WaitForDigest());
+  Sha256 hash;
+  hash.UpdateField(StrCat(kCompensationVersion, "/", request.second_order, "/",
+                          request.max_document_tokens, "/", sources.general));
+  hash.UpdateField(base.Hex());
+  for (const ResolvedView& view : sources.views) {
+    hash.UpdateField(StrCat(view.weight, "/", view.corpora.size()));
+    for (const CorpusInfo& corpus : view.corpora) hash.UpdateField(corpus.digest.Hex());
+  }
+  return hash.Finish().Hex();
+}
+
+absl::StatusOr<std::shared_ptr<const MeasuredText>> Measured(ResidentModel& model,
+                                                             const ExpertRequest& request,
+                                                             const ResolvedSources& sources,
+                                                             Stores stores, RunContext& context) {
+  ASSIGN_OR_RETURN(const std::string key, KeyOf(model, request, sources));
+  ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(key, context));
+  if (auto known = stores.measured.Find(key)) return known;
+  ASSIGN_OR_RETURN(CompensationText text,
+                   ReadCompensationText(model, request, sources, stores, context));
+  const absl::Time start = absl::Now();
+  std::shared_ptr<const MeasuredText> measured;
+  RETURN_IF_ERROR(model.lane().Run(context, [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(measured, MeasuredText::Measure(model.transformer(), std::move(text),
+                                                     request.second_order, context));
+    return absl::OkStatus();
+  }));
+  Log(LogLevel::kInfo, "text measured",
+      {{"model", model.name()},
+       {"tokens", measured->text().tokens()},
+       {"disk_bytes", measured->disk_bytes()},
+       {"seconds", absl::ToDoubleSeconds(absl::Now() - start)}});
+  stores.measured.Insert(key, measured);
+  return measured;
+}
+
+v1::WidthAllocation ToProto(WidthsBy widths) {
+  switch (widths) {
+    case WidthsBy::kUniform:
+      return v1::SAME_WIDTH;
+    case WidthsBy::kCurve:
+      return v1::BY_CURVE;
+    case WidthsBy::kHalfWay:
+      return v1::HALF_WAY;
+    case WidthsBy::kGuardedCurve:
+      return v1::GUARDED_CURVE;
+  }
+  return v1::WIDTH_ALLOCATION_UNSPECIFIED;
+}
+
+v1::CompensationCandidate ToProto(const CandidateResult& candidate) {
+  v1::CompensationCandidate out;
+  out.set_compensation(candidate.compensated ? v1::LEAST_SQUARES : v1::NONE);
+  out.set_widths(ToProto(candidate.widths));
+  out.set_held_out_nats_per_token(candidate.held_out_nats);
+  return out;
+}
+
+int64_t TokensOf(const std::vector<WeightedBatch>& batches) {
+  int64_t tokens = 0;
+  for (const WeightedBatch& batch : batches) tokens += batch.batch.tokens();
+  return tokens;
+}
+
+v1::CompensationResult ToProto(const Compensated& cut, const MeasuredText& measured) {
+  v1::CompensationResult out;
+  *out.mutable_chosen() = ToProto(cut.chosen);
+  for (const CandidateResult& candidate : cut.candidates) {
+    *out.add_candidates() = ToProto(candidate);
+  }
+  out.set_base_held_out_nats_per_token(measured.base_held_out_nats());
+  out.set_calibration_token_count(TokensOf(measured.text().calibration));
+  out.set_held_out_token_count(TokensOf(measured.text().held_out));
+  for (const LayerCompensation& layer : cut.layers) {
+    v1::LayerCompensation& to = *out.add_layers();
+    to.set_width(layer.width);
+    to.set_ridge(layer.ridge.value_or(0));
+    to.set_plain_error(layer.plain_error);
+    to.set_error(layer.error);
+  }
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<CompensatedExpert> CompensateExpert(ResidentModel& model,
+                                                   const ExpertRequest& request,
+                                                   const ComposedRequest& composed,
+                                                   const PlannedExpert& planned, Stores stores,
+                                                   RunContext& context) {
+  ASSIGN_OR_RETURN(const auto measured,
+                   Measured(model, request, composed.sources, stores, context));
+  const CompensationOptions options{.plain = &planned.mask, .shape = request.shape};
+  CompensatedExpert expert;
+  RETURN_IF_ERROR(model.lane().Run(context, [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(expert.cut, Compensate(model.transformer(), *measured, options, context));
+    return absl::OkStatus();
+  }));
+  expert.result = ToProto(expert.cut, *measured);
+  return expert;
+}
+
+}  // namespace secateur

@@ -1,0 +1,173 @@
+#include "server/compensate/compensate.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+
+#include "server/compensate/least_squares.h"
+#include "server/model/torch_guard.h"
+#include "tests/artifact/expert_models.h"
+#include "tests/support/temp_dir.h"
+
+namespace secateur {
+namespace {
+
+using testing::Each;
+using testing::SizeIs;
+
+std::vector<WeightedBatch> RandomText(const ModelConfig& config, int batches, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<WeightedBatch> text;
+  for (int i = 0; i < batches; ++i) {
+    WeightedBatch batch{{.ids = {}, .offsets = {0, 30, 75}}, std::vector<float>(75, 0.01F)};
+    for (int t = 0; t < 75; ++t) {
+      batch.batch.ids.push_back(
+          static_cast<int32_t>(random() % static_cast<uint64_t>(config.vocabulary_size)));
+    }
+    batch.batch.ids[0] = batch.batch.ids[30] = static_cast<int32_t>(config.first_token_id);
+    text.push_back(std::move(batch));
+  }
+  return text;
+}
+
+// A tiny base of a family, text measured on it, and a plain mask of 64 neurons.
+class CompensateTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    ASSERT_OK(WriteTinyModel(FindTinyModel(GetParam()), folder_.path()));
+    base_ = LoadModel(folder_.path());
+    plain_ = RandomMask(base_->config(), base_->config().intermediate_size - kRemovalStep);
+  }
+
+  std::shared_ptr<const MeasuredText> Measure(bool orders, bool held_out = true) {
+    RunContext context;
+    CompensationText text{RandomText(base_->config(), 6, 1), {}};
+    if (held_out) text.held_out = RandomText(base_->config(), 2, 2);
+    auto measured = MeasuredText::Measure(*base_, std::move(text), orders, context);
+    EXPECT_OK(measured);
+    return *std::move(measured);
+  }
+
+  absl::StatusOr<Compensated> Run(const MeasuredText& measured, Shape shape = Shape::kUniform) {
+    RunContext context;
+    return Compensate(*base_, measured, {.plain = &plain_, .shape = shape}, context);
+  }
+
+  int64_t width() const { return base_->config().intermediate_size; }
+
+  const TempDir folder_;
+  std::unique_ptr<Transformer> base_;
+  Mask plain_;
+};
+
+TEST_P(CompensateTest, KeepsTheAskedCountAndIsNoWorseThanPlainPruningOnHeldOutText) {
+  const auto measured = Measure(true);
+  ASSERT_OK_AND_ASSIGN(const Compensated result, Run(*measured));
+  ASSERT_THAT(result.mask.kept, SizeIs(base_->config().num_layers));
+  EXPECT_THAT(result.mask.kept, Each(SizeIs(width() - kRemovalStep)));
+  double least = result.candidates[0].held_out_nats;
+  for (const CandidateResult& candidate : result.candidates) {
+    least = std::min(least, candidate.held_out_nats);
+  }
+  EXPECT_EQ(result.chosen.held_out_nats, least);
+  EXPECT_FALSE(result.candidates.back().compensated);
+  EXPECT_LE(result.chosen.held_out_nats, result.candidates.back().held_out_nats);
+  EXPECT_GT(measured->base_held_out_nats(), 0);
+}
+
+TEST_P(CompensateTest, ReplacesEveryDownProjInTheExpertsShape) {
+  const auto measured = Measure(true);
+  for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
+    ASSERT_OK_AND_ASSIGN(const Compensated result, Run(*measured, shape));
+    if (!result.chosen.compensated) continue;
+    const TempDir folder;
+    const Cut cut(result.mask, shape, result.replaced.get());
+    ASSERT_OK(WriteExpertFolder(base_->folder(), cut, folder.path()));
+    ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(folder.path()));
+    int64_t kept = 0;
+    for (const auto& channels : result.mask.kept) kept += static_cast<int64_t>(channels.size());
+    EXPECT_EQ(kept, (width() - kRemovalStep) * base_->config().num_layers);
+    for (const TensorInfo& info : base_->folder().table()) {
+      const bool compensated = info.role == TensorRole::kDown &&
+                               result.layers[static_cast<size_t>(info.layer)].ridge.has_value();
+      EXPECT_EQ(result.replaced->Find(info.name) != nullptr, compensated) << info.name;
+    }
+  }
+}
+
+TEST_P(CompensateTest, WithoutOrdersCompensatesThePlainMaskItself) {
+  const auto measured = Measure(false);
+  EXPECT_TRUE(measured->curves().empty());
+  ASSERT_OK_AND_ASSIGN(const Compensated result, Run(*measured));
+  EXPECT_EQ(result.mask, plain_);
+  for (const LayerCompensation& layer : result.layers) EXPECT_LE(layer.error, layer.plain_error);
+}
+
+TEST_P(CompensateTest, WithoutHeldOutTextTunesAndComparesNothing) {
+  ASSERT_OK_AND_ASSIGN(const Compensated result, Run(*Measure(true, false)));
+  EXPECT_THAT(result.candidates, SizeIs(1));
+  EXPECT_TRUE(result.chosen.compensated);
+  EXPECT_EQ(result.chosen.held_out_nats, 0);
+}
+
+TEST_P(CompensateTest, GivesTheSameTensorsAgain) {
+  ASSERT_OK_AND_ASSIGN(const Compensated first, Run(*Measure(true)));
+  ASSERT_OK_AND_ASSIGN(const Compensated again, Run(*Measure(true)));
+  EXPECT_EQ(first.mask, again.mask);
+  ASSERT_EQ(first.chosen.compensated, again.chosen.compensated);
+  if (!first.chosen.compensated) return;
+  for (const TensorInfo& info : base_->folder().table()) {
+    const TensorView* tensor = first.replaced->Find(info.name);
+    if (tensor != nullptr) {
+      EXPECT_EQ(tensor->bytes, again.replaced->Find(info.name)->bytes);
+    }
+  }
+}
+
+TEST_P(CompensateTest, MomentsAreThoseOfTheWholeText) {
+  const auto measured = Measure(false);
+  // A batch is a batch, however many documents are beside it.
+  RunContext context;
+  CompensationText text{measured->text().calibration, {}};
+  std::reverse(text.calibration.begin(), text.calibration.end());
+  ASSERT_OK_AND_ASSIGN(const auto other,
+                       MeasuredText::Measure(*base_, std::move(text), false, context));
+  ASSERT_OK(GuardTorch([&] {
+    for (int64_t layer = 0; layer < base_->config().num_layers; ++layer) {
+      const Gram a = measured->Calibration(layer);
+      const Gram b = other->Calibration(layer);
+      EXPECT_TRUE(at::allclose(a.moments, b.moments, 1e-4, 1e-6)) << layer;
+      EXPECT_NEAR(a.residual, b.residual, 1e-6 * a.residual);
+    }
+    return absl::OkStatus();
+  }));
+  EXPECT_EQ(other->disk_bytes(), base_->config().num_layers * width() * width() * 4);
+}
+
+TEST_P(CompensateTest, RefusesAMaskOfAnotherModelAndACutPastTheOrders) {
+  const auto measured = Measure(true);
+  plain_ = RandomMask(base_->config(), 1);
+  EXPECT_THAT(Run(*measured), StatusIs(absl::StatusCode::kInvalidArgument));
+  plain_.kept.pop_back();
+  EXPECT_THAT(Run(*measured), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_P(CompensateTest, StopsWhenItIsCancelled) {
+  const auto measured = Measure(true);
+  RunContext context;
+  context.Cancel();
+  EXPECT_THAT(Compensate(*base_, *measured, {.plain = &plain_}, context),
+              StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(MeasuredText::Measure(*base_, measured->text(), true, context),
+              StatusIs(absl::StatusCode::kCancelled));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, CompensateTest, testing::ValuesIn(TinyModelNames()),
+                         [](const auto& name) { return name.param; });
+
+}  // namespace
+}  // namespace secateur

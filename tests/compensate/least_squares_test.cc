@@ -1,0 +1,58 @@
+#include "server/compensate/least_squares.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/compensate/random_layer.h"
+
+namespace secateur {
+namespace {
+
+const std::vector<int64_t> kKept = {0, 2, 3, 7, 8, 9, 11, 12, 15, 16, 18, 21, 23};
+
+TEST(LeastSquares, EqualsAnOrdinarySolverOnTheTokensThemselves) {
+  for (const double lambda : {1e-3, 0.1, 10.0}) {
+    const RandomLayer layer(1);
+    const at::Tensor kept = Index(kKept);
+    at::Tensor change;
+    CutError(layer, kept, lambda, true, &change);
+    const at::Tensor solved = SolveLeastSquares(layer.down, layer.moments, kept, lambda);
+    EXPECT_TRUE(at::allclose(solved, layer.down.index_select(1, kept) + change, 1e-9, 1e-9));
+  }
+}
+
+TEST(LeastSquares, BecomesPlainPruningAsTheRidgeGrows) {
+  const RandomLayer layer(2);
+  const at::Tensor kept = Index(kKept);
+  const at::Tensor plain = layer.down.index_select(1, kept);
+  double last = 1e300;
+  for (const double lambda : {1e2, 1e4, 1e6, 1e8}) {
+    const at::Tensor solved = SolveLeastSquares(layer.down, layer.moments, kept, lambda);
+    const double distance = (solved - plain).norm().item<double>();
+    EXPECT_LT(distance, last);
+    last = distance;
+  }
+  EXPECT_LT(last, 1e-4);
+}
+
+TEST(LeastSquares, KeepsEverythingWhenNothingGoes) {
+  const RandomLayer layer(3);
+  const at::Tensor all = at::arange(layer.down.size(1), at::kLong);
+  EXPECT_TRUE(at::allclose(SolveLeastSquares(layer.down, layer.moments, all, 0.1), layer.down));
+}
+
+TEST(LayerError, IsTheSquaredChangeOfTheOutputOverTokens) {
+  const RandomLayer layer(4);
+  const at::Tensor kept = Index(kKept);
+  const at::Tensor columns = SolveLeastSquares(layer.down, layer.moments, kept, 0.1);
+  const at::Tensor before = layer.activations.matmul(layer.down.t());
+  const at::Tensor after = layer.activations.index_select(1, kept).matmul(columns.t());
+  const double direct =
+      (before - after).square().sum().item<double>() / static_cast<double>(before.size(0));
+  EXPECT_NEAR(LayerError(layer.down, columns, kept, layer.moments), direct, 1e-4 * direct);
+  const double plain =
+      LayerError(layer.down, layer.down.index_select(1, kept), kept, layer.moments);
+  EXPECT_LT(direct, plain);
+}
+
+}  // namespace
+}  // namespace secateur

@@ -1,0 +1,124 @@
+#include "server/pipeline/compensation_text.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "tests/pipeline/fixture.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_model.h"
+
+namespace secateur {
+namespace {
+
+class CompensationTextTest : public testing::Test {
+ protected:
+  CompensationTextTest() {
+    EXPECT_OK(WriteTinyModel(FindTinyModel("llama_gqa"), folder_.path()));
+    const auto folder = ModelFolder::Open(folder_.path());
+    EXPECT_OK(folder);
+    RunContext context;
+    auto model = ResidentModel::Load("tiny", *folder, Device{}, context);
+    EXPECT_OK(model);
+    model_ = *std::move(model);
+  }
+
+  CompensationText Read(const ResolvedSources& sources) {
+    RunContext context;
+    auto text = ReadCompensationText(*model_, request_, sources, stores_.all(), context);
+    EXPECT_OK(text);
+    return *std::move(text);
+  }
+
+  ResolvedSources Resolve() {
+    auto sources = ResolveSources(request_, stores_.corpora);
+    EXPECT_OK(sources);
+    return *std::move(sources);
+  }
+
+  const TempDir folder_;
+  std::shared_ptr<ResidentModel> model_;
+  TestStores stores_;
+  ExpertRequest request_ =
+      RequestFor({{"domain", {"law"}, 1}, {"language", {"en"}, 3}}, RelevanceSource::kCompose);
+};
+
+struct Weights {
+  double first = 0, others = 0;
+  int64_t documents = 0;
+};
+
+void Add(const std::vector<WeightedBatch>& batches, Weights& sum) {
+  for (const WeightedBatch& batch : batches) {
+    ASSERT_EQ(batch.weights.size(), batch.batch.ids.size());
+    const std::set<int64_t> starts(batch.batch.offsets.begin(), batch.batch.offsets.end() - 1);
+    for (size_t token = 0; token < batch.weights.size(); ++token) {
+      (starts.contains(static_cast<int64_t>(token)) ? sum.first : sum.others) +=
+          batch.weights[token];
+    }
+    sum.documents += batch.batch.sequences();
+  }
+}
+
+TEST_F(CompensationTextTest, WeighsAllTokensToOneAndFirstTokensLikeOneIn200) {
+  stores_.Add({{"language", "en"}}, 40, "english");
+  stores_.Add({{"domain", "law"}}, 7, "law");
+  const CompensationText text = Read(Resolve());
+  Weights sum;
+  Add(text.calibration, sum);
+  Add(text.held_out, sum);
+  EXPECT_NEAR(sum.first + sum.others, 1, 1e-5);
+  EXPECT_NEAR(sum.first, 1.0 / 200, 1e-6);
+  EXPECT_EQ(sum.documents, 47);
+}
+
+TEST_F(CompensationTextTest, HoldsOutEveryFifthDocument) {
+  stores_.Add({{"language", "en"}}, 40, "english");
+  stores_.Add({{"domain", "law"}}, 7, "law");
+  const CompensationText text = Read(Resolve());
+  Weights held_out;
+  Add(text.held_out, held_out);
+  EXPECT_EQ(held_out.documents, 9);
+  // However the corpora were found, the same documents are held out.
+  const CompensationText again = Read(Resolve());
+  ASSERT_EQ(again.held_out.size(), text.held_out.size());
+  for (size_t i = 0; i < text.held_out.size(); ++i) {
+    EXPECT_EQ(again.held_out[i].batch.ids, text.held_out[i].batch.ids);
+    EXPECT_EQ(again.held_out[i].weights, text.held_out[i].weights);
+  }
+}
+
+TEST_F(CompensationTextTest, CountsAViewByItsWeightHoweverMuchTextItHas) {
+  stores_.Add({{"language", "en"}}, 40, "english");
+  stores_.Add({{"domain", "law"}}, 7, "law");
+  ResolvedSources sources = Resolve();
+  ASSERT_EQ(sources.views.size(), 2U);
+  const auto weight_of = [&](size_t view) {
+    ResolvedSources one = sources;
+    one.views = {sources.views[view]};
+    const CompensationText text = Read(one);
+    Weights sum;
+    Add(text.calibration, sum);
+    Add(text.held_out, sum);
+    return sum.first + sum.others;
+  };
+  EXPECT_NEAR(weight_of(0), 0.25, 1e-5);
+  EXPECT_NEAR(weight_of(1), 0.75, 1e-5);
+}
+
+TEST_F(CompensationTextTest, TakesASampleOfGeneralText) {
+  stores_.Add({{"language", "en"}}, 4, "english");
+  stores_.Add({{"domain", "law"}}, 4, "law");
+  const CorpusInfo large = stores_.Add({{"domain", "all"}}, 4000, "everything there is");
+  ResolvedSources sources = Resolve();
+  sources.views.push_back({.corpora = {large}, .weight = 0.1});
+  sources.general = true;
+  const CompensationText text = Read(sources);
+  // Bytes are counted as tokens by a rule of thumb; the sample is of that order.
+  EXPECT_GT(text.tokens(), kGeneralTokens / 2);
+  EXPECT_LT(text.tokens(), 4 * kGeneralTokens);
+}
+
+}  // namespace
+}  // namespace secateur
