@@ -173,9 +173,11 @@ absl::StatusOr<std::unique_ptr<TensorSource>> MakeSlicedSource(const ModelConfig
   return std::make_unique<SlicedSource>(std::move(plan), base);
 }
 
-nlohmann::ordered_json ExpertConfigJson(const nlohmann::ordered_json& base, int64_t width) {
+nlohmann::ordered_json ExpertConfigJson(const nlohmann::ordered_json& base, int64_t width,
+                                        std::optional<int64_t> vocabulary) {
   nlohmann::ordered_json config = base;
   config["intermediate_size"] = width;
+  if (vocabulary) config["vocab_size"] = *vocabulary;
   return config;
 }
 

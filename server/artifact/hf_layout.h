@@ -1,11 +1,12 @@
 // An expert as a Hugging Face folder: weights in shards with their index, config.json with the new
 // width and all unknown keys kept in their order, and the base's tokenizer, generation config, chat
-// template and licence files as they are.
+// template and licence files as they are (a trimmed vocabulary brings files of its own for some).
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,8 +38,10 @@ absl::StatusOr<std::unique_ptr<TensorSource>> MakeSlicedSource(const ModelConfig
                                                                const SafetensorsFolder& base,
                                                                const Cut& cut);
 
-// The base's config.json with `intermediate_size` = width; nothing else changes.
-nlohmann::ordered_json ExpertConfigJson(const nlohmann::ordered_json& base, int64_t width);
+// The base's config.json with `intermediate_size` = width and, where rows of the vocabulary go,
+// `vocab_size` = vocabulary; nothing else changes.
+nlohmann::ordered_json ExpertConfigJson(const nlohmann::ordered_json& base, int64_t width,
+                                        std::optional<int64_t> vocabulary = std::nullopt);
 // The bytes of config.json: two spaces of indent and a newline, as Transformers writes it.
 std::string ConfigText(const nlohmann::ordered_json& config);
 

@@ -21,6 +21,21 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
 
+// Ascending numbers within [0, limit). `what`: "channel", of "mask of layer 3".
+absl::Status CheckAscending(const std::vector<int32_t>& kept, int64_t limit, std::string_view where,
+                            std::string_view what) {
+  int64_t previous = -1;
+  for (const int32_t number : kept) {
+    if (number <= previous || number >= limit) {
+      return absl::InvalidArgumentError(StrCat(where, " has ", what, " ", number, " behind ",
+                                               previous, "; ", what, "s must ascend within [0, ",
+                                               limit, ")"));
+    }
+    previous = number;
+  }
+  return absl::OkStatus();
+}
+
 // `expected_count`: -1 for any.
 absl::Status CheckLayer(const std::vector<int32_t>& kept, int64_t layer, int64_t width,
                         int64_t expected_count) {
@@ -34,16 +49,16 @@ absl::Status CheckLayer(const std::vector<int32_t>& kept, int64_t layer, int64_t
                                              " neurons and layer 0 keeps ", expected_count,
                                              "; every layer must keep the same count"));
   }
-  int64_t previous = -1;
-  for (const int32_t channel : kept) {
-    if (channel <= previous || channel >= width) {
-      return absl::InvalidArgumentError(StrCat("mask of layer ", layer, " has channel ", channel,
-                                               " behind ", previous,
-                                               "; channels must ascend within [0, ", width, ")"));
-    }
-    previous = channel;
+  return CheckAscending(kept, width, StrCat("mask of layer ", layer), "channel");
+}
+
+absl::Status CheckVocabulary(const std::vector<int32_t>& rows, int64_t vocabulary_size,
+                             Shape shape) {
+  if (!rows.empty() && shape == Shape::kMasked) {
+    return absl::InvalidArgumentError(
+        "the mask leaves rows of the vocabulary out; a masked shape has all of them");
   }
-  return absl::OkStatus();
+  return CheckAscending(rows, vocabulary_size, "mask of the vocabulary", "row");
 }
 
 absl::Status CheckMask(const ModelConfig& config, const Mask& mask, Shape shape) {
@@ -58,18 +73,19 @@ absl::Status CheckMask(const ModelConfig& config, const Mask& mask, Shape shape)
     RETURN_IF_ERROR(
         CheckLayer(mask.kept[static_cast<size_t>(layer)], layer, config.intermediate_size, count));
   }
-  return absl::OkStatus();
+  return CheckVocabulary(mask.vocabulary, config.vocabulary_size, shape);
 }
 
-int NeuronAxis(const TensorInfo& info) {
-  const auto found = std::find(info.axes.begin(), info.axes.end(), Axis::kNeuron);
+// Where `info` has such units; -1: nowhere.
+int FindAxis(const TensorInfo& info, Axis axis) {
+  const auto found = std::find(info.axes.begin(), info.axes.end(), axis);
   return found == info.axes.end() ? -1 : static_cast<int>(found - info.axes.begin());
 }
 
 // Along its neuron axis, if it has one and loses any.
 void CutNeurons(const TensorInfo& info, const ModelConfig& config, const Cut& cut,
                 TensorSlice& slice) {
-  const int axis = NeuronAxis(info);
+  const int axis = FindAxis(info, Axis::kNeuron);
   if (axis < 0) return;
   const std::vector<int32_t>& kept = cut.mask.kept[static_cast<size_t>(info.layer)];
   const auto count = static_cast<int64_t>(kept.size());
@@ -78,6 +94,15 @@ void CutNeurons(const TensorInfo& info, const ModelConfig& config, const Cut& cu
   slice.kept = &kept;
   slice.zeros = cut.shape == Shape::kMasked;
   if (!slice.zeros) slice.spec.shape[static_cast<size_t>(axis)] = count;
+}
+
+// The rows of embedding and head that stay.
+void CutVocabulary(const TensorInfo& info, const Cut& cut, TensorSlice& slice) {
+  const int axis = FindAxis(info, Axis::kVocabulary);
+  if (axis < 0 || cut.mask.vocabulary.empty()) return;
+  slice.axis = axis;
+  slice.kept = &cut.mask.vocabulary;
+  slice.spec.shape[static_cast<size_t>(axis)] = static_cast<int64_t>(slice.kept->size());
 }
 
 absl::Status Replace(const Cut& cut, TensorSlice& slice) {
@@ -263,6 +288,7 @@ absl::StatusOr<std::vector<TensorSlice>> MakeSlicePlan(const ModelConfig& config
     TensorSlice slice;
     slice.spec = {info.name, view.dtype, view.shape};
     CutNeurons(info, config, cut, slice);
+    CutVocabulary(info, cut, slice);
     RETURN_IF_ERROR(Replace(cut, slice));
     slice.info = std::move(info);
     plan.push_back(std::move(slice));

@@ -6,14 +6,10 @@
 #include <string>
 #include <string_view>
 
-#include <nlohmann/json.hpp>
-
 #include "server/base/status_macros.h"
 
 namespace secateur {
 namespace {
-
-constexpr const char* kWidthKey = "intermediate_size";
 
 std::string Shown(const nlohmann::ordered_json& value) {
   return value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace)
@@ -32,6 +28,26 @@ absl::Status CompareBytes(const std::string& name, const TensorView& expert,
       StrCat("tensor ", name, ": byte ", differ.first - expert.bytes.begin(), " of the expert is ",
              static_cast<int>(static_cast<uint8_t>(*differ.first)), "; the base has ",
              static_cast<int>(static_cast<uint8_t>(*differ.second))));
+}
+
+// Row i of the expert is row rows[i] of the base.
+absl::Status CompareRows(const std::string& name, const TensorView& expert, const TensorView& base,
+                         const std::vector<int32_t>& rows) {
+  std::vector<int64_t> shape = base.shape;
+  shape[0] = static_cast<int64_t>(rows.size());
+  if (expert.dtype != base.dtype || expert.shape != shape) {
+    return absl::DataLossError(
+        StrCat("tensor ", name,
+               ": the expert's type or shape is not the one that its mask makes of the base's"));
+  }
+  const size_t row_bytes = base.bytes.size() / static_cast<size_t>(base.shape[0]);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const std::string_view found = expert.bytes.substr(i * row_bytes, row_bytes);
+    if (found == base.bytes.substr(static_cast<size_t>(rows[i]) * row_bytes, row_bytes)) continue;
+    return absl::DataLossError(StrCat("tensor ", name, ": row ", i, " of the expert is not row ",
+                                      rows[i], " of the base"));
+  }
+  return absl::OkStatus();
 }
 
 const at::Tensor& TensorOf(const LayerWeights& weights, TensorRole role) {
@@ -115,28 +131,29 @@ absl::Status CompareValues(const std::string& name, const at::Tensor& expert,
 
 }  // namespace
 
-absl::Status CompareConfigs(const ModelFolder& base, const ModelFolder& expert) {
-  nlohmann::ordered_json wanted = base.config_json();
-  wanted[kWidthKey] = expert.config().intermediate_size;
+absl::Status CompareConfigs(const nlohmann::ordered_json& wanted, const ModelFolder& expert) {
   const nlohmann::ordered_json& found = expert.config_json();
   for (const auto& [key, value] : wanted.items()) {
     const auto at = found.find(key);
     if (at != found.end() && *at == value) continue;
     return absl::DataLossError(StrCat("config.json of the expert: ", key, " is ",
-                                      at == found.end() ? "missing" : Shown(*at), "; the base has ",
+                                      at == found.end() ? "missing" : Shown(*at), "; it should be ",
                                       Shown(value)));
   }
   if (found.size() == wanted.size()) return absl::OkStatus();
   return absl::DataLossError(StrCat("config.json of the expert has ", found.size(),
-                                    " keys; the base has ", wanted.size()));
+                                    " keys; it should have ", wanted.size()));
 }
 
-absl::Status CompareOuterTensors(const ModelFolder& base, const ModelFolder& expert) {
+absl::Status CompareOuterTensors(const ModelFolder& base, const ModelFolder& expert,
+                                 const std::vector<int32_t>& rows) {
   for (const TensorInfo& info : base.table()) {
     if (info.layer >= 0) continue;
     ASSIGN_OR_RETURN(const TensorView wanted, base.tensors().Find(info.name));
     ASSIGN_OR_RETURN(const TensorView found, expert.tensors().Find(info.name));
-    RETURN_IF_ERROR(CompareBytes(info.name, found, wanted));
+    const bool is_cut = !rows.empty() && info.axes[0] == Axis::kVocabulary;
+    RETURN_IF_ERROR(is_cut ? CompareRows(info.name, found, wanted, rows)
+                           : CompareBytes(info.name, found, wanted));
   }
   return absl::OkStatus();
 }

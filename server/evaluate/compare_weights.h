@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <ATen/core/Tensor.h>
+#include <nlohmann/json.hpp>
 
 #include "absl/status/status.h"
 #include "server/mask/cut.h"
@@ -18,11 +19,12 @@
 
 namespace secateur {
 
-// The expert's config.json is the base's but for `intermediate_size`, which is the expert's own.
-absl::Status CompareConfigs(const ModelFolder& base, const ModelFolder& expert);
+// The expert's config.json says what it should, key by key.
+absl::Status CompareConfigs(const nlohmann::ordered_json& wanted, const ModelFolder& expert);
 
-// Embedding, final norm and head.
-absl::Status CompareOuterTensors(const ModelFolder& base, const ModelFolder& expert);
+// Embedding, final norm and head; of embedding and head the `rows` of the base, if any are given.
+absl::Status CompareOuterTensors(const ModelFolder& base, const ModelFolder& expert,
+                                 const std::vector<int32_t>& rows);
 
 struct KeptChannels {
   at::Tensor index;    // [width], int64: the channels

@@ -48,8 +48,25 @@ absl::Status CheckDifference(const Difference& difference, double tolerance,
                                     difference.magnitude, " is allowed"));
 }
 
+absl::Status CheckRows(const std::vector<int32_t>& rows, const ModelConfig& base,
+                       const ModelConfig& expert) {
+  const auto outside = std::find_if(rows.begin(), rows.end(), [&](int32_t row) {
+    return row < 0 || row >= base.vocabulary_size;
+  });
+  if (outside != rows.end()) {
+    return absl::InvalidArgumentError(StrCat("the mask keeps row ", *outside,
+                                             " of the vocabulary; the base model has ",
+                                             base.vocabulary_size));
+  }
+  const int64_t wanted = rows.empty() ? base.vocabulary_size : static_cast<int64_t>(rows.size());
+  if (expert.vocabulary_size == wanted) return absl::OkStatus();
+  return absl::DataLossError(StrCat("the expert's vocabulary has ", expert.vocabulary_size,
+                                    " rows; its mask makes ", wanted));
+}
+
 absl::Status CheckMask(const Cut& cut, const ModelConfig& base, const ModelConfig& expert) {
   const Mask& mask = cut.mask;
+  RETURN_IF_ERROR(CheckRows(mask.vocabulary, base, expert));
   if (static_cast<int64_t>(mask.kept.size()) != base.num_layers) {
     return absl::InvalidArgumentError(
         StrCat("the mask has ", mask.kept.size(), " layers; the base model has ", base.num_layers));
@@ -75,6 +92,15 @@ absl::Status CheckMask(const Cut& cut, const ModelConfig& base, const ModelConfi
   return absl::OkStatus();
 }
 
+nlohmann::ordered_json ConfigOf(const ModelFolder& base, const ModelFolder& expert) {
+  nlohmann::ordered_json config = base.config_json();
+  config["intermediate_size"] = expert.config().intermediate_size;
+  if (expert.config().vocabulary_size != base.config().vocabulary_size) {
+    config["vocab_size"] = expert.config().vocabulary_size;
+  }
+  return config;
+}
+
 double MeanNats(const std::vector<double>& nll) {
   if (nll.empty()) return 0;
   return std::accumulate(nll.begin(), nll.end(), 0.0) / static_cast<double>(nll.size());
@@ -88,11 +114,12 @@ class Verifier {
       : base_(base), cut_(cut), expert_(expert), sample_(sample), options_(options) {}
 
   absl::Status Start() {
-    ASSIGN_OR_RETURN(base_runner_, LayerRunner::Create(base_.config(), base_.device(), sample_));
+    RETURN_IF_ERROR(MatchVocabulary());
+    ASSIGN_OR_RETURN(base_runner_, LayerRunner::Create(base_.config(), base_.device(), reference_));
     ASSIGN_OR_RETURN(expert_runner_,
                      LayerRunner::Create(expert_.config(), base_.device(), sample_));
     ASSIGN_OR_RETURN(base_hidden_, base_runner_->Embed(base_.outer()));
-    expert_hidden_ = base_hidden_;  // the embeddings are equal, byte for byte
+    ASSIGN_OR_RETURN(expert_hidden_, expert_runner_->Embed(expert_outer_));
     found_.tokens = sample_.tokens();
     return absl::OkStatus();
   }
@@ -123,18 +150,44 @@ class Verifier {
 
   absl::StatusOr<Verification> Finish() {
     ASSIGN_OR_RETURN(base_hidden_, base_runner_->FinalNorm(base_.outer(), base_hidden_));
-    ASSIGN_OR_RETURN(expert_hidden_, expert_runner_->FinalNorm(base_.outer(), expert_hidden_));
+    ASSIGN_OR_RETURN(expert_hidden_, expert_runner_->FinalNorm(expert_outer_, expert_hidden_));
     RETURN_IF_ERROR(CompareLogits());
     ASSIGN_OR_RETURN(const std::vector<double> reference,
-                     TokenNll(base_.config(), base_.outer(), base_hidden_, sample_));
+                     TokenNll(expert_.config(), reference_outer_, base_hidden_, sample_));
     ASSIGN_OR_RETURN(const std::vector<double> expert,
-                     TokenNll(base_.config(), base_.outer(), expert_hidden_, sample_));
+                     TokenNll(expert_.config(), expert_outer_, expert_hidden_, sample_));
     found_.reference_nats_per_token = MeanNats(reference);
     found_.expert_nats_per_token = MeanNats(expert);
     return found_;
   }
 
  private:
+  // Where rows were cut: the expert's own embedding and head, of the base's head the same rows, and
+  // the sample as the base numbers it. Else the base's are the expert's, byte for byte.
+  absl::Status MatchVocabulary() {
+    reference_ = sample_;
+    reference_outer_ = expert_outer_ = base_.outer();
+    const std::vector<int32_t>& rows = cut_.mask.vocabulary;
+    if (rows.empty()) return absl::OkStatus();
+    for (int32_t& id : reference_.ids) {
+      if (id < 0 || id >= static_cast<int64_t>(rows.size())) {
+        return absl::InvalidArgumentError(StrCat(
+            "the sample has the id ", id, "; the expert's vocabulary has ", rows.size(), " rows"));
+      }
+      id = rows[static_cast<size_t>(id)];
+    }
+    ASSIGN_OR_RETURN(expert_outer_, LoadOuter(expert_, base_.device()));
+    return GuardTorch([&] {
+      const at::Tensor index = at::tensor(rows, at::kInt).to(base_.outer().head.device());
+      reference_outer_.head = base_.outer().head.index_select(0, index);
+      return absl::OkStatus();
+    });
+  }
+
+  static absl::StatusOr<at::Tensor> Logits(const OuterWeights& outer, const at::Tensor& hidden) {
+    return GuardTorch([&] { return at::linear(hidden, outer.head).to(at::kFloat); });
+  }
+
   // The layer's down_proj if it is not the base's, else an undefined tensor.
   absl::StatusOr<at::Tensor> ReplacedDown(int64_t layer) const {
     if (cut_.replaced == nullptr) return at::Tensor();
@@ -158,8 +211,10 @@ class Verifier {
     for (int64_t row = std::max<int64_t>(0, tokens - kLogitPositions); row < tokens;
          row += kLogitRows) {
       const int64_t end = std::min(row + kLogitRows, tokens);
-      ASSIGN_OR_RETURN(const at::Tensor reference, base_.Logits(base_hidden_.slice(0, row, end)));
-      ASSIGN_OR_RETURN(const at::Tensor expert, base_.Logits(expert_hidden_.slice(0, row, end)));
+      ASSIGN_OR_RETURN(const at::Tensor reference,
+                       Logits(reference_outer_, base_hidden_.slice(0, row, end)));
+      ASSIGN_OR_RETURN(const at::Tensor expert,
+                       Logits(expert_outer_, expert_hidden_.slice(0, row, end)));
       RETURN_IF_ERROR(GuardTorch([&] {
         const Difference difference = Compare(expert, reference);
         largest.error = std::max(largest.error, difference.error);
@@ -177,6 +232,9 @@ class Verifier {
   const ModelFolder& expert_;
   const PackedBatch& sample_;
   const VerifyOptions& options_;
+  PackedBatch reference_;         // the sample in the base's numbers
+  OuterWeights reference_outer_;  // the base's, its head on the expert's rows
+  OuterWeights expert_outer_;
   std::optional<LayerRunner> base_runner_;
   std::optional<LayerRunner> expert_runner_;
   at::Tensor base_hidden_;
@@ -190,9 +248,10 @@ absl::StatusOr<Verification> VerifyExpert(const Transformer& base, const Cut& cu
                                           const ModelFolder& expert, const PackedBatch& sample,
                                           const VerifyOptions& options, RunContext& context) {
   const int64_t layers = base.config().num_layers;
-  RETURN_IF_ERROR(CompareConfigs(base.folder(), expert));
+  RETURN_IF_ERROR(CompareConfigs(
+      options.config != nullptr ? *options.config : ConfigOf(base.folder(), expert), expert));
   RETURN_IF_ERROR(CheckMask(cut, base.config(), expert.config()));
-  RETURN_IF_ERROR(CompareOuterTensors(base.folder(), expert));
+  RETURN_IF_ERROR(CompareOuterTensors(base.folder(), expert, cut.mask.vocabulary));
   Verifier verifier(base, cut, expert, sample, options);
   RETURN_IF_ERROR(verifier.Start());
   for (int64_t layer = 0; layer < layers; ++layer) {

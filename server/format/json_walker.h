@@ -3,7 +3,7 @@
 // has twice (the last one would win) and nesting deeper than `max_depth`.
 //
 // A subclass is told of each value with the keys that lead to it. Its first error ends the walk.
-// One walk per object, one thread at a time. Internal to server/format.
+// One walk per object, one thread at a time. Internal to server/format and server/vocabulary.
 #pragma once
 
 #include <cstddef>

@@ -15,25 +15,34 @@ double Share(int64_t part, int64_t whole) {
   return static_cast<double>(part) / static_cast<double>(whole);
 }
 
+bool Has(const TensorInfo& tensor, Axis axis) {
+  return std::find(tensor.axes.begin(), tensor.axes.end(), axis) != tensor.axes.end();
+}
+
 // What a model and each of its neurons cost. One look at the tensor table: all counts are affine in
 // the width.
 struct Counts {
   int64_t own = 0;  // width
   int64_t layers = 0;
-  int64_t parameters = 0;  // of all tensors
-  int64_t blocks = 0;      // of the layers' tensors
-  int64_t neuron = 0;      // of one neuron, in all layers together
+  int64_t vocabulary = 0;    // rows that stay
+  int64_t parameters = 0;    // of all tensors of the base
+  int64_t blocks = 0;        // of the layers' tensors
+  int64_t neuron = 0;        // of one neuron, in all layers together
+  int64_t removed_rows = 0;  // parameters of the rows that go
 
-  explicit Counts(const ModelConfig& config)
-      : own(config.intermediate_size), layers(config.num_layers) {
+  Counts(const ModelConfig& config, int64_t rows)
+      : own(config.intermediate_size),
+        layers(config.num_layers),
+        vocabulary(rows == kWholeVocabulary ? config.vocabulary_size : rows) {
     for (const TensorInfo& tensor : TensorTable(config)) {
       int64_t elements = 1;
       for (const int64_t size : tensor.shape) elements *= size;
       parameters += elements;
       if (tensor.layer >= 0) blocks += elements;
-      const bool has_neurons =
-          std::find(tensor.axes.begin(), tensor.axes.end(), Axis::kNeuron) != tensor.axes.end();
-      if (has_neurons) neuron += elements / own;
+      if (Has(tensor, Axis::kNeuron)) neuron += elements / own;
+      if (Has(tensor, Axis::kVocabulary)) {
+        removed_rows += elements / config.vocabulary_size * (config.vocabulary_size - vocabulary);
+      }
     }
   }
 
@@ -46,10 +55,11 @@ struct Counts {
     const int64_t removed = neurons * (neuron / layers);
     Size size;
     size.width = own - (neurons + layers - 1) / layers;
-    size.parameters = parameters - removed;
+    size.vocabulary = vocabulary;
+    size.parameters = parameters - removed - removed_rows;
     size.bytes = size.parameters * item_size;
     size.neuron_ratio = Share(neurons, own * layers);
-    size.parameter_reduction = Share(removed, parameters);
+    size.parameter_reduction = Share(removed + removed_rows, parameters);
     size.block_reduction = Share(removed, blocks);
     return size;
   }
@@ -128,7 +138,8 @@ class Solver {
   absl::StatusOr<int64_t> operator()(const ParameterReduction& budget) const {
     RETURN_IF_ERROR(CheckShare("parameter_reduction", budget.value));
     const int64_t whole = budget.of_blocks ? counts_.blocks : counts_.parameters;
-    const int64_t width = widths_.Nearest(budget.value, counts_.neuron, whole);
+    const double rows = budget.of_blocks ? 0 : Share(counts_.removed_rows, whole);
+    const int64_t width = widths_.Nearest(budget.value - rows, counts_.neuron, whole);
     if (width >= widths_.smallest_expert()) return width;
     const Size most = At(widths_.smallest_expert());
     const std::string_view base = budget.of_blocks ? "the layers' parameters" : "all parameters";
@@ -190,19 +201,19 @@ class Solver {
 
 }  // namespace
 
-Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size) {
-  return Counts(config).At(width, item_size);
+Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size, int64_t vocabulary) {
+  return Counts(config, vocabulary).At(width, item_size);
 }
 
 Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size) {
-  return Counts(config).AtRemoved(removed, item_size);
+  return Counts(config, kWholeVocabulary).AtRemoved(removed, item_size);
 }
 
 absl::StatusOr<Size> SolveWidth(const ModelConfig& config, const Budget& budget, int64_t alignment,
-                                int64_t item_size) {
+                                int64_t item_size, int64_t vocabulary) {
   RETURN_IF_ERROR(CheckLimit("the alignment of widths", alignment));
   RETURN_IF_ERROR(CheckLimit("the size of an element", item_size));
-  const Counts counts(config);
+  const Counts counts(config, vocabulary);
   ASSIGN_OR_RETURN(const int64_t width, std::visit(Solver(counts, alignment, item_size), budget));
   return counts.At(width, item_size);
 }

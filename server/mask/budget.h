@@ -1,7 +1,8 @@
 // What was asked for, in numbers of neurons.
 //
-// Only FFN neurons are removed, the same count in every layer, and the kept width is a multiple of
-// the target's alignment (the base's own width always qualifies). Pure functions.
+// A budget decides how many FFN neurons are removed, the same count in every layer, and the kept
+// width is a multiple of the target's alignment (the base's own width always qualifies). Rows of
+// the vocabulary that go as well are known before and count in. Pure functions.
 //
 // Budgets that speak of neurons (NeuronRatio, Width) reach down to the alignment itself. Those that
 // speak of the whole model may take at most kMostNeuronsRemoved of the neurons: what is left beyond
@@ -48,6 +49,7 @@ using Budget = std::variant<NeuronRatio, ParameterReduction, MaxParameters, MaxB
 
 struct Size {
   int64_t width = 0;
+  int64_t vocabulary = 0;  // rows of the embedding
   int64_t parameters = 0;
   int64_t bytes = 0;               // of all tensors as stored
   double neuron_ratio = 0;         // share of FFN neurons removed
@@ -55,8 +57,11 @@ struct Size {
   double block_reduction = 0;      // share of the layers' parameters removed
 };
 
-// Sizes of the model at `width`. `item_size`: bytes of an element of the stored type.
-Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size);
+// Sizes of the model at `width`. `item_size`: bytes of an element of the stored type;
+// `vocabulary`: rows that stay, kWholeVocabulary for all.
+inline constexpr int64_t kWholeVocabulary = 0;
+Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size,
+                 int64_t vocabulary = kWholeVocabulary);
 
 // Sizes of the model after `removed` neurons, of all layers together; where layers lose different
 // counts `width` is their mean, rounded down.
@@ -66,6 +71,6 @@ Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size
 // OUT_OF_RANGE when the budget cannot be reached by FFN neurons alone or is not aligned: the
 // message names the budget's field, the value, the nearest that can be reached and why.
 absl::StatusOr<Size> SolveWidth(const ModelConfig& config, const Budget& budget, int64_t alignment,
-                                int64_t item_size);
+                                int64_t item_size, int64_t vocabulary = kWholeVocabulary);
 
 }  // namespace secateur

@@ -87,6 +87,50 @@ TEST(SlicePlan, EveryTensorEqualsAnElementWiseCopy) {
   }
 }
 
+TEST(SlicePlan, RowsOfTheVocabularyGoFromEmbeddingAndHead) {
+  const ModelConfig config = SmallConfig();  // not tied
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    const TempDir folder;
+    const SafetensorsFolder base = OpenBase(folder, config, dtype);
+    Mask mask = RandomMask(config, 13);
+    mask.vocabulary = {0, 1, 2, 17, 30, 31, 49};
+    ModelConfig trimmed = config;
+    trimmed.intermediate_size = 13;
+    trimmed.vocabulary_size = 7;
+    ASSERT_OK_AND_ASSIGN(const auto plan, MakeSlicePlan(config, base, mask));
+    const std::vector<TensorInfo> table = TensorTable(trimmed);
+    ASSERT_EQ(plan.size(), table.size());
+    int cut = 0;
+    for (size_t i = 0; i < plan.size(); ++i) {
+      EXPECT_EQ(plan[i].spec.shape, table[i].shape) << plan[i].spec.name;
+      if (plan[i].kept != &mask.vocabulary) continue;
+      ++cut;
+      ASSERT_OK_AND_ASSIGN(const TensorView view, base.Find(plan[i].info.name));
+      EXPECT_THAT(Sliced(plan[i], view), IsOkAndHolds(NaiveSlice(view, 0, mask.vocabulary)));
+    }
+    EXPECT_EQ(cut, 2);
+  }
+}
+
+TEST(SlicePlan, RefusesRowsThatDoNotFit) {
+  const ModelConfig config = SmallConfig();
+  const TempDir folder;
+  const SafetensorsFolder base = OpenBase(folder, config, DType::kF32);
+  Mask mask = RandomMask(config, 13);
+  const auto plan = [&](const std::vector<int32_t>& rows, Shape shape = Shape::kUniform) {
+    mask.vocabulary = rows;
+    return MakeSlicePlan(config, base, {mask, shape}).status();
+  };
+  EXPECT_OK(plan({0, 49}));
+  EXPECT_THAT(plan({0, 50}), StatusIs(absl::StatusCode::kInvalidArgument,
+                                      HasSubstr("mask of the vocabulary has row 50")));
+  EXPECT_THAT(plan({-1}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("row -1")));
+  EXPECT_THAT(plan({3, 3}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("row 3 behind")));
+  EXPECT_THAT(plan({0, 1}, Shape::kMasked),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("masked shape")));
+}
+
 TEST(SlicePlan, ShapesAndParametersAreThoseOfAModelOfThatWidth) {
   const ModelConfig config = SmallConfig();
   const TempDir folder;

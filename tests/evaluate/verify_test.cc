@@ -93,6 +93,50 @@ TEST_P(Verify, AMaskedExpertIsItsReferenceWithADifferentCountInEveryLayer) {
   EXPECT_THAT(run({mask_, Shape::kMasked}), StatusIs(absl::StatusCode::kDataLoss));
 }
 
+// Every third row stays, so that the special tokens (270, 271) and most others get another number.
+TEST_P(Verify, AnExpertWithATrimmedVocabularyIsItsReferenceOnTheRowsItKeeps) {
+  const auto rows = static_cast<int32_t>(base_->config().vocabulary_size);
+  for (int32_t row = 0; row < rows; row += 3) mask_.vocabulary.push_back(row);
+  const TempDir trimmed;
+  ASSERT_OK(WriteExpertFolder(base_->folder(), mask_, trimmed.path()));
+  auto config = base_->folder().config_json();
+  config["intermediate_size"] = 13;
+  config["vocab_size"] = mask_.vocabulary.size();
+  config["bos_token_id"] = 90;
+  config["eos_token_id"] = 89;
+  trimmed.Write("config.json", config.dump());
+  for (int32_t& id : sample_.ids) id /= 3;
+  ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(trimmed.path()));
+  RunContext context;
+  const auto run = [&](const Mask& mask, const nlohmann::ordered_json& wanted) {
+    return VerifyExpert(*base_, mask, *expert, sample_, {.config = &wanted}, context);
+  };
+  ASSERT_OK_AND_ASSIGN(const Verification found, run(mask_, config));
+  EXPECT_EQ(found.tokens, 90);
+  EXPECT_LE(found.max_layer_error, 1e-5);
+  EXPECT_LE(found.max_logit_error, 1e-5);
+  EXPECT_NEAR(found.expert_nats_per_token, found.reference_nats_per_token, 1e-5);
+
+  Mask other = mask_;
+  other.vocabulary[4] += 1;
+  EXPECT_THAT(run(other, config),
+              StatusIs(absl::StatusCode::kDataLoss,
+                       AllOf(HasSubstr("row 4 of the expert"), HasSubstr("row 13 of the base"))));
+  other.vocabulary.pop_back();
+  EXPECT_THAT(run(other, config), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("rows")));
+  other.vocabulary.clear();
+  EXPECT_THAT(run(other, config), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("rows")));
+  other.vocabulary = {rows};
+  EXPECT_THAT(run(other, config), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("row")));
+  config["eos_token_id"] = 88;
+  EXPECT_THAT(run(mask_, config),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("eos_token_id is 89")));
+  sample_.ids[3] = static_cast<int32_t>(mask_.vocabulary.size());
+  config["eos_token_id"] = 89;
+  EXPECT_THAT(run(mask_, config),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("the sample has the id")));
+}
+
 TEST_P(Verify, AReplacedTensorIsPartOfTheReference) {
   const TensorInfo* down = nullptr;
   for (const TensorInfo& info : base_->folder().table()) {

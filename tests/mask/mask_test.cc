@@ -40,5 +40,20 @@ TEST(Mask, TheDigestStaysTheSameForEver) {
   EXPECT_EQ((Mask{{{1, 258}}}.digest()), Sha256Of(bytes));
 }
 
+TEST(Mask, TheDigestDependsOnEveryRowUnlessAllStay) {
+  const Mask whole{{{0, 2, 5}, {1, 3, 4}}};
+  Mask trimmed = whole;
+  trimmed.vocabulary = {0, 1, 7};
+  EXPECT_NE(trimmed, whole);
+  EXPECT_NE(trimmed.digest(), whole.digest());
+  for (size_t i = 0; i < 3; ++i) {
+    Mask other = trimmed;
+    other.vocabulary[i] += 1 << 20;
+    EXPECT_NE(other.digest(), trimmed.digest()) << i;
+  }
+  const Mask as_a_layer{{{0, 2, 5}, {1, 3, 4}, {0, 1, 7}}};
+  EXPECT_NE(as_a_layer.digest(), trimmed.digest());
+}
+
 }  // namespace
 }  // namespace secateur

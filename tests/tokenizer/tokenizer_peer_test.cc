@@ -1,58 +1,18 @@
 // Real tokenizers against Transformers: every token id, byte range and decoded text of real
 // documents.
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <thread>
 
-#include "server/base/digest.h"
 #include "server/base/mapped_file.h"
 #include "server/tokenizer/tokenizer.h"
 #include "tests/support/status_matchers.h"
-#include "tests/support/temp_dir.h"
+#include "tests/tokenizer/transformers_peer.h"
 
 namespace secateur {
 namespace {
 
 namespace fs = std::filesystem;
-
-const std::string kMultilingual = SECATEUR_TESTS "/data/multilingual.jsonl";
-
-// The value of an environment variable, empty if it is not set.
-std::string Environment(const std::string& name) {
-  const char* value = std::getenv(name.c_str());
-  return value == nullptr ? "" : value;
-}
-
-std::string DigestOf(const std::vector<uint32_t>& integers) {
-  return Sha256Of({reinterpret_cast<const char*>(integers.data()), 4 * integers.size()}).Hex();
-}
-
-// The line that tokenizer_peer.py writes for a document.
-absl::StatusOr<std::string> LineOf(const Tokenizer& tokenizer, const std::string& text) {
-  const auto encoding = tokenizer.Encode(text);
-  if (!encoding.ok()) return encoding.status();
-  const auto decoded = tokenizer.Decode(encoding->ids);
-  if (!decoded.ok()) return decoded.status();
-  std::vector<uint32_t> offsets;
-  for (const auto& [begin, end] : encoding->offsets) {
-    offsets.push_back(begin);
-    offsets.push_back(end);
-  }
-  return std::to_string(encoding->ids.size()) + " " + DigestOf(encoding->ids) + " " +
-         DigestOf(offsets) + " " + Sha256Of(*decoded).Hex();
-}
-
-std::vector<std::string> TextsOf(const std::string& file) {
-  std::vector<std::string> texts;
-  std::ifstream in(file);
-  for (std::string line; std::getline(in, line);) {
-    texts.push_back(nlohmann::json::parse(line)["text"]);
-  }
-  return texts;
-}
 
 // The parameter is the environment variable that names the model folder.
 class RealTokenizer : public testing::TestWithParam<const char*> {
@@ -67,47 +27,15 @@ class RealTokenizer : public testing::TestWithParam<const char*> {
     tokenizer_ = *std::move(tokenizer);
   }
 
-  // Asks Transformers in one process, then compares document by document.
-  void CompareWithTransformers(const std::vector<std::string>& files);
-
   std::string model_;
   std::unique_ptr<Tokenizer> tokenizer_;
 };
-
-void RealTokenizer::CompareWithTransformers(const std::vector<std::string>& files) {
-  const TempDir folder;
-  std::string list;
-  for (const std::string& file : files) list += file + "\n";
-  const std::string output = folder.Join("output");
-  const std::string command = "\"" + Environment("SECATEUR_TEST_PYTHON") +
-                              "\" \"" SECATEUR_TESTS "/tokenizer/tokenizer_peer.py\" \"" + model_ +
-                              "\" \"" + folder.Write("list", list) + "\" \"" + output + "\"";
-  ASSERT_EQ(std::system(command.c_str()), 0) << command;
-
-  std::ifstream expected(output);
-  std::string line;
-  ASSERT_TRUE(std::getline(expected, line));
-  EXPECT_EQ(std::to_string(tokenizer_->vocabulary_size()), line);
-  size_t documents = 0;
-  for (const std::string& file : files) {
-    size_t number = 0;
-    for (const std::string& text : TextsOf(file)) {
-      ++number;
-      ASSERT_TRUE(std::getline(expected, line)) << file;
-      EXPECT_THAT(LineOf(*tokenizer_, text), IsOkAndHolds(line)) << file << " line " << number;
-      ++documents;
-    }
-  }
-  EXPECT_FALSE(std::getline(expected, line)) << line;
-  EXPECT_GT(documents, 0u);
-  RecordProperty("documents", static_cast<int>(documents));
-}
 
 TEST_P(RealTokenizer, AgreesWithTransformersOnEveryScript) {
   if (Environment("SECATEUR_TEST_PYTHON").empty()) {
     GTEST_SKIP() << "SECATEUR_TEST_PYTHON names no Python with transformers";
   }
-  CompareWithTransformers({kMultilingual});
+  CompareWithTransformers(model_, *tokenizer_, {kMultilingual});
 }
 
 TEST_P(RealTokenizer, AgreesWithTransformersOnTheTestData) {
@@ -122,7 +50,7 @@ TEST_P(RealTokenizer, AgreesWithTransformersOnTheTestData) {
       if (entry.path().extension() == ".jsonl") files.push_back(entry.path().string());
     }
   }
-  CompareWithTransformers(files);
+  CompareWithTransformers(model_, *tokenizer_, files);
 }
 
 TEST_P(RealTokenizer, ThreadsThatShareItGetTheSameIds) {
