@@ -92,13 +92,12 @@ absl::StatusOr<Digest> Sha256OfFile(const std::string& path, RunContext& context
   const absl::Cleanup close = [file] { std::fclose(file); };
   std::vector<char> buffer(kReadBytes);
   Sha256 hash;
-  size_t n = 0;
-  do {
+  while (!std::feof(file)) {
     RETURN_IF_ERROR(context.CheckCancelled());
-    n = std::fread(buffer.data(), 1, buffer.size(), file);
+    const size_t n = std::fread(buffer.data(), 1, buffer.size(), file);
     if (std::ferror(file)) return absl::ErrnoToStatus(errno, StrCat("cannot read ", path));
     hash.Update(std::string_view(buffer.data(), n));
-  } while (n == buffer.size());
+  }
   return hash.Finish();
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <variant>
 
 namespace secateur {
@@ -24,7 +25,7 @@ struct LogField {
     } else if constexpr (std::is_floating_point_v<T>) {
       value = static_cast<double>(v);
     } else {
-      value = std::string(v);
+      value = std::string(std::move(v));
     }
   }
   std::string_view key;

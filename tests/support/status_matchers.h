@@ -23,6 +23,8 @@
 namespace secateur {
 namespace matchers_internal {
 
+// Matchers use the result within the expression that made it.
+// NOLINTNEXTLINE(bugprone-return-const-ref-from-parameter)
 inline const absl::Status& GetStatus(const absl::Status& status) { return status; }
 template <class T>
 const absl::Status& GetStatus(const absl::StatusOr<T>& result) {
