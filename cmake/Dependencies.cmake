@@ -36,11 +36,10 @@ target_include_directories(secateur_torch SYSTEM INTERFACE
   ${SECATEUR_TORCH_ROOT}/include ${SECATEUR_TORCH_ROOT}/include/torch/csrc/api/include)
 target_link_libraries(secateur_torch INTERFACE ${torch_lib}/libtorch_cpu.so ${torch_lib}/libc10.so)
 set(torch_rpath ${torch_lib} ${SECATEUR_NVIDIA_LIB_DIRS})
-if(SECATEUR_CUDA)
-  # libtorch_cuda registers its kernels when it is loaded; nothing refers to it by symbol.
-  target_compile_definitions(secateur_torch INTERFACE SECATEUR_CUDA)
-  target_link_libraries(secateur_torch INTERFACE
-    -Wl,--no-as-needed ${torch_lib}/libtorch_cuda.so ${torch_lib}/libc10_cuda.so -Wl,--as-needed)
+# Nothing refers to libtorch_cuda by symbol: it registers its kernels when it is loaded, which server/model/torch_device.cc
+# does when a GPU is wanted. Were it linked, its thread-local storage would not fit into the stacks of small threads.
+if(SECATEUR_CUDA AND NOT EXISTS ${SECATEUR_TORCH_ROOT}/../nvidia/cudnn)
+  message(FATAL_ERROR "SECATEUR_CUDA is ON and NVIDIA's libraries are missing: run scripts/setup --cuda first")
 endif()
 foreach(folder ${torch_rpath})
   target_link_options(secateur_torch INTERFACE -Wl,-rpath,${folder} -Wl,-rpath-link,${folder})

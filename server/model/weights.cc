@@ -6,11 +6,8 @@
 #include <utility>
 
 #include <ATen/ATen.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
 #include "server/base/mapped_file.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
@@ -150,24 +147,6 @@ class LayerLoader {
 };
 
 }  // namespace
-
-absl::StatusOr<Device> Device::Parse(const std::string& text) {
-  const int devices = at::globalContext().hasCUDA() ? at::detail::getCUDAHooks().getNumGPUs() : 0;
-  if (text == "cpu" || (text == "auto" && devices == 0)) return Device{"cpu"};
-  if (text == "auto") return Device{"cuda:0"};
-  absl::string_view number = text;
-  int index = 0;
-  if (!absl::ConsumePrefix(&number, "cuda:") || !absl::SimpleAtoi(number, &index) || index < 0) {
-    return absl::InvalidArgumentError(
-        StrCat("device \"", text, "\" is none of \"auto\", \"cpu\" and \"cuda:N\""));
-  }
-  if (index >= devices) {
-    return absl::InvalidArgumentError(StrCat("device \"", text, "\" does not exist: there ",
-                                             devices == 1 ? "is " : "are ", devices,
-                                             " CUDA devices for this build"));
-  }
-  return Device{StrCat("cuda:", index)};
-}
 
 ModelFolder::ModelFolder(std::string path, ModelConfig config, nlohmann::ordered_json config_json,
                          std::vector<TensorInfo> table, SafetensorsFolder tensors)

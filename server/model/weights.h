@@ -16,10 +16,12 @@
 
 namespace secateur {
 
-// "cpu", "cuda:0"; "auto" is the first CUDA device where the build and the machine have one, else
-// the CPU. Compute type: float32 on CPUs, bfloat16 on CUDA.
+// "cpu", "cuda:0". Compute type: float32 on CPUs, bfloat16 on CUDA.
 struct Device {
   std::string name = "cpu";
+  // "cpu", "cuda:N", or "auto": the first CUDA device where the build and the machine have one,
+  // else the CPU. INVALID_ARGUMENT for any other text, and for a device that is not there, with the
+  // reason. For all but "cpu" a CUDA build loads libtorch's CUDA libraries, which stay.
   static absl::StatusOr<Device> Parse(const std::string& text);
 };
 

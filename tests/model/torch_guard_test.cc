@@ -26,7 +26,7 @@ TEST(Device, ParsesNamesAndRefusesOthers) {
         << text;
   }
   EXPECT_THAT(Device::Parse("cuda:99"),
-              StatusIs(kInvalid, AllOf(HasSubstr("cuda:99"), HasSubstr("does not exist"))));
+              StatusIs(kInvalid, AllOf(HasSubstr("cuda:99"), HasSubstr("does not exist: "))));
 }
 
 TEST(GuardTorch, TurnsExceptionsIntoStatuses) {
