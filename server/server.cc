@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "grpc/health/v1/health.pb.h"
 #include "server/base/log.h"
 #include "server/base/mutex.h"
 #include "server/base/status_macros.h"
@@ -88,10 +89,11 @@ struct Server::Parts {
 
 absl::Status Server::Parts::Build() {
   RETURN_IF_ERROR(CheckOptions(options));
+  const auto device = Device::Parse(options.device);
+  if (!device.ok()) return Annotate(device.status(), "--device");
   SetComputeThreads(options.threads);
-  ASSIGN_OR_RETURN(const Device device, Device::Parse(options.device));
   RETURN_IF_ERROR(OpenStores());
-  RETURN_IF_ERROR(models.Start(options.models, device, *own_blobs));
+  RETURN_IF_ERROR(models.Start(options.models, *device, *own_blobs));
   BuildServices();
   RETURN_IF_ERROR(Listen());
   RETURN_IF_ERROR(StartExposer());
@@ -138,6 +140,8 @@ absl::Status Server::Parts::Listen() {
                                           .key_file = options.tls_key,
                                           .client_ca_file = options.tls_client_ca}));
   grpc::EnableDefaultHealthCheckService(true);
+  // gRPC's health service does not bring its description along, which reflection is asked for.
+  google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.AddListeningPort(options.listen, credentials, &port);

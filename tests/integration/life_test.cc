@@ -18,8 +18,8 @@ using testing::HasSubstr;
 using testing::StartsWith;
 using Stub = v1::Secateur::Stub;
 
-constexpr int kServing = 1;
-constexpr int kNotServing = 2;
+constexpr int kServing = health::HealthCheckResponse::SERVING;
+constexpr int kNotServing = health::HealthCheckResponse::NOT_SERVING;
 const char* const kServices[] = {"", "secateur.v1.Secateur", "google.longrunning.Operations"};
 
 TEST(Health, FollowsTheStore) {
@@ -44,6 +44,22 @@ TEST(Health, FollowsTheStore) {
   EXPECT_THAT(live.Http("/livez"), HasSubstr(" 200 "));
   std::filesystem::remove(temporary);
   EXPECT_TRUE(Eventually([&] { return live.Health() == kServing; }));
+}
+
+TEST(Health, TellsItsWatchersOfTheDrain) {
+  LiveServer live;
+  EXPECT_TRUE(Eventually([&] { return live.Health() == kServing; }));
+  const auto stub = health::Health::NewStub(live.channel());
+  grpc::ClientContext context;
+  const auto reader = stub->Watch(&context, {});
+  health::HealthCheckResponse now;
+  ASSERT_TRUE(reader->Read(&now));
+  EXPECT_EQ(now.status(), kServing);
+  std::thread drain([&] { live.server().DrainAndStop(); });
+  EXPECT_TRUE(reader->Read(&now));
+  EXPECT_EQ(now.status(), kNotServing);
+  context.TryCancel();
+  drain.join();
 }
 
 TEST(Drain, LetsRunningWorkFinishAndTakesNoOther) {
@@ -140,11 +156,9 @@ TEST(Metrics, CountCallsAndPassPromtool) {
   EXPECT_EQ(result, 0);
 }
 
-TEST(Reflection, ListsTheServices) {
-  LiveServer live;
-  // ServerReflectionRequest {list_services = 7: ""}, by hand: the build has no generated code for
-  // it.
-  const std::string asked("\x3a\x00", 2);
+// What server reflection answers. Requests and answers are bytes: the build has no generated code
+// for them.
+std::string Reflect(LiveServer& live, const std::string& asked) {
   const grpc::Slice slice(asked);
   grpc::ByteBuffer request(&slice, 1), response;
   grpc::CompletionQueue queue;
@@ -155,28 +169,41 @@ TEST(Reflection, ListsTheServices) {
   const auto next = [&queue] {
     void* tag = nullptr;
     bool ok = false;
-    return queue.Next(&tag, &ok) && ok;
+    EXPECT_TRUE(queue.Next(&tag, &ok) && ok);
   };
   call->StartCall(nullptr);
-  ASSERT_TRUE(next());
+  next();
   call->Write(request, nullptr);
-  ASSERT_TRUE(next());
+  next();
   call->Read(&response, nullptr);
-  ASSERT_TRUE(next());
+  next();
   call->WritesDone(nullptr);
-  ASSERT_TRUE(next());
+  next();
   grpc::Status status;
   call->Finish(&status, nullptr);
-  ASSERT_TRUE(next());
-  EXPECT_TRUE(status.ok()) << status.error_message();
-  grpc::Slice bytes;
-  ASSERT_TRUE(response.DumpToSingleSlice(&bytes).ok());
-  const std::string listed(bytes.begin(), bytes.end());
-  for (const char* service :
-       {"secateur.v1.Secateur", "google.longrunning.Operations", "grpc.health.v1.Health"}) {
-    EXPECT_THAT(listed, HasSubstr(service));
-  }
+  next();
+  EXPECT_RPC_OK(status);
   queue.Shutdown();
+  grpc::Slice bytes;
+  EXPECT_TRUE(response.DumpToSingleSlice(&bytes).ok());
+  return {bytes.begin(), bytes.end()};
+}
+
+TEST(Reflection, ListsAndDescribesTheServices) {
+  LiveServer live;
+  // ServerReflectionRequest {list_services = 7: ""}
+  const std::string listed = Reflect(live, std::string("\x3a\x00", 2));
+  const std::pair<std::string, std::string> services[] = {
+      {"secateur.v1.Secateur", "secateur/v1/secateur.proto"},
+      {"google.longrunning.Operations", "google/longrunning/operations.proto"},
+      {"grpc.health.v1.Health", "grpc/health/v1/health.proto"}};
+  for (const auto& [service, file] : services) {
+    EXPECT_THAT(listed, HasSubstr(service));
+    // {file_containing_symbol = 4: service}
+    const std::string symbol =
+        StrCat("\x22", std::string(1, static_cast<char>(service.size())), service);
+    EXPECT_THAT(Reflect(live, symbol), HasSubstr(file));
+  }
 }
 
 TEST(Start, NamesTheFlagThatIsWrong) {
@@ -206,6 +233,9 @@ TEST(Start, NamesTheFlagThatIsWrong) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--insecure")));
   EXPECT_THAT(start([](auto& o) { o.tls_cert = "cert.pem"; }),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--tls-key")));
+  EXPECT_THAT(start([](auto& o) { o.device = "cuda:99"; }),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("--device: "), HasSubstr("\"cuda:99\" does not exist"))));
   EXPECT_THAT(start([](auto& o) { o.allow_write = {"file:/no/such/folder"}; }).message(),
               HasSubstr("--allow-write"));
 }

@@ -1,7 +1,6 @@
 #include "tests/integration/live_server.h"
 
 #include <arpa/inet.h>
-#include <grpcpp/generic/generic_stub.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -9,7 +8,6 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <future>
 #include <sstream>
 #include <thread>
 #include <utility>
@@ -225,20 +223,12 @@ grpc::Status LiveServer::Download(const std::string& expert, const std::string& 
 }
 
 int LiveServer::Health(const std::string& service) {
-  // HealthCheckRequest {string service = 1} and HealthCheckResponse {enum status = 1}, by hand: the
-  // build has no generated code for grpc.health.v1.
-  const grpc::Slice slice("\x0a" + std::string(1, static_cast<char>(service.size())) + service);
-  const grpc::ByteBuffer request(&slice, 1);
-  grpc::ByteBuffer response;
-  grpc::GenericStub stub(channel_);
+  const auto stub = health::Health::NewStub(channel_);
+  health::HealthCheckRequest request;
+  request.set_service(service);
   grpc::ClientContext context;
-  std::promise<grpc::Status> done;
-  stub.UnaryCall(&context, "/grpc.health.v1.Health/Check", {}, &request, &response,
-                 [&done](grpc::Status status) { done.set_value(std::move(status)); });
-  if (!done.get_future().get().ok()) return -1;
-  grpc::Slice bytes;
-  if (!response.DumpToSingleSlice(&bytes).ok() || bytes.size() != 2) return -1;
-  return bytes.begin()[1];
+  health::HealthCheckResponse response;
+  return stub->Check(&context, request, &response).ok() ? response.status() : -1;
 }
 
 std::string LiveServer::Http(const std::string& path) {

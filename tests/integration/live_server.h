@@ -18,6 +18,7 @@
 #include "google/longrunning/operations.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "secateur/v1/manifest.pb.h"
 #include "secateur/v1/operation.pb.h"
 #include "secateur/v1/secateur.grpc.pb.h"
@@ -27,6 +28,7 @@
 namespace secateur {
 
 namespace lro = google::longrunning;
+namespace health = grpc::health::v1;
 
 // What an error says in its details.
 struct RpcError {
@@ -111,7 +113,7 @@ class LiveServer {
   grpc::Status Download(const std::string& expert, const std::string& file, int64_t offset,
                         std::string* bytes, v1::ExpertFile* about = nullptr);
 
-  // 1 SERVING, 2 NOT_SERVING of grpc.health.v1; -1 when the call fails.
+  // A health::HealthCheckResponse::ServingStatus; -1 when the call fails.
   int Health(const std::string& service = "");
   // The status line and body of GET on the metrics port.
   std::string Http(const std::string& path);
