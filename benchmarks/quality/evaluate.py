@@ -11,7 +11,7 @@ named, and every model is scored on exactly those bytes. Needs torch, transforme
 import argparse, json, math, os, pathlib, sys, warnings
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 warnings.filterwarnings("ignore")
 
@@ -98,6 +98,29 @@ class Scorer:
                 out[i] = float((torch.logsumexp(lp, -1) - lp.gather(1, tgt[:, None])[:, 0]).sum())
         return out
 
+    @torch.inference_mode()
+    def endings_nll(self, pairs):
+        """What nll() says of pairs that begin alike, as the choices of a question do: the beginning is run once."""
+        shared = min(start for _, start in pairs) - 1
+        beginning = pairs[0][0][:shared]
+        if not beginning or any(ids[:shared] != beginning for ids, _ in pairs):
+            return self.nll(pairs)
+        cache = DynamicCache(config=self.model.config)
+        self.model.model(input_ids=torch.tensor([beginning]), past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(len(pairs))
+        x = torch.zeros(len(pairs), max(len(ids) for ids, _ in pairs) - shared, dtype=torch.long)
+        for r, (ids, _) in enumerate(pairs):
+            x[r, : len(ids) - shared] = torch.tensor(ids[shared:])
+        h = self.model.model(input_ids=x, past_key_values=cache, use_cache=True).last_hidden_state
+        return [self._nats(h[r, start - 1 - shared : len(ids) - 1 - shared], ids[start:]) for r, (ids, start) in enumerate(pairs)]
+
+    def _nats(self, hidden, target):
+        logits = self.model.get_output_embeddings()(hidden).float()
+        softcap = getattr(self.model.config, "final_logit_softcapping", None)
+        if softcap:
+            logits = softcap * torch.tanh(logits / softcap)
+        return float(torch.nn.functional.cross_entropy(logits, torch.tensor(target), reduction="sum"))
+
     def text_nll(self, texts):
         """Nats of each text, the first token given."""
         return self.nll([(self.ids(text), 1) for text in texts])
@@ -128,11 +151,11 @@ def choice_pairs(scorer, doc, tokens):
 def right_choices(scorer, docs, tokens):
     """For each document with choices whether its label has the largest log-likelihood per byte of the answer text."""
     docs = [d for d in docs if d.get("choices") and d.get("label") is not None]
-    rows = [list(choice_pairs(scorer, d, tokens)) for d in docs]
-    nats = iter(scorer.nll([(ids, start) for row in rows for ids, start, _ in row]))
     right = []
-    for doc, row in zip(docs, rows):
-        scores = [-next(nats) / size for _, _, size in row]
+    for doc in docs:
+        row = list(choice_pairs(scorer, doc, tokens))
+        nats = scorer.endings_nll([(ids, start) for ids, start, _ in row])
+        scores = [-n / size for n, (_, _, size) in zip(nats, row)]
         right.append(scores.index(max(scores)) == doc["label"])
     return right
 

@@ -8,7 +8,7 @@ from protocol import EVAL_TOKENS
 
 VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__}
 _TEXT_CODE = (first_token, Scorer.ids, Scorer.nll, Scorer.text_nll)
-_CHOICES_CODE = _TEXT_CODE + (choice_pairs, right_choices)
+_CHOICES_CODE = _TEXT_CODE + (Scorer.endings_nll, Scorer._nats, choice_pairs, right_choices)
 
 
 def judge_text(scorer, text):

@@ -70,6 +70,13 @@ def test_padding_and_batches_do_not_change_a_score(model):
     assert Scorer(model, TOKENIZER, batch_tokens=25).nll(pairs) == pytest.approx(alone, rel=1e-5)
 
 
+@pytest.mark.parametrize("beginning", [0, 12, 40])
+def test_endings_of_one_beginning_score_as_each_alone(model, beginning):
+    shared = random_ids(1, beginning, 5)[0]
+    pairs = [(shared + ids[1:], len(shared)) for ids in random_ids(4, 3, 6)]
+    assert Scorer(model, TOKENIZER).endings_nll(pairs) == pytest.approx(Scorer(model, TOKENIZER).nll(pairs), rel=1e-5)
+
+
 def write_corpora(root, documents):
     for part in ("profile", "eval"):
         (root / part).mkdir()
