@@ -17,9 +17,10 @@ namespace secateur {
 namespace {
 
 // Asking these again does no harm whatever became of the first try.
-constexpr const char* kSafeMethods[] = {
-    "GetModel",     "ListModels",     "GetCorpus", "ListCorpora", "GetProfile",
-    "ListProfiles", "ListDimensions", "GetExpert", "ListExperts", "PlanExpert"};
+constexpr const char* kSafeMethods[] = {"GetModel",       "ListModels",       "GetCorpus",
+                                        "ListCorpora",    "GetProfile",       "ListProfiles",
+                                        "ListDimensions", "GetExpert",        "ListExperts",
+                                        "PlanExpert",     "CompareDimensions"};
 constexpr const char* kSafeOperationMethods[] = {"GetOperation", "ListOperations", "WaitOperation"};
 
 std::string RetryConfig() {

@@ -119,6 +119,11 @@ absl::StatusOr<std::vector<v1::Dimension>> SecateurClient::ListDimensions(
               Under<v1::ListDimensionsRequest>(model));
 }
 
+absl::StatusOr<v1::CompareDimensionsResponse> SecateurClient::CompareDimensions(
+    const v1::CompareDimensionsRequest& request) const {
+  return Unary(*connection_, *connection_->secateur, &Stub::CompareDimensions, request);
+}
+
 absl::StatusOr<v1::PlanExpertResponse> SecateurClient::PlanExpert(
     const v1::PlanExpertRequest& request) const {
   return Unary(*connection_, *connection_->secateur, &Stub::PlanExpert, request);
@@ -127,6 +132,11 @@ absl::StatusOr<v1::PlanExpertResponse> SecateurClient::PlanExpert(
 absl::StatusOr<PendingOperation<v1::Expert>> SecateurClient::CreateExpert(
     const v1::CreateExpertRequest& request) const {
   return Start<v1::Expert>(connection_, &Stub::CreateExpert, request);
+}
+
+absl::StatusOr<PendingOperation<v1::EvaluateExpertResponse>> SecateurClient::EvaluateExpert(
+    const v1::EvaluateExpertRequest& request) const {
+  return Start<v1::EvaluateExpertResponse>(connection_, &Stub::EvaluateExpert, request);
 }
 
 absl::StatusOr<v1::Expert> SecateurClient::GetExpert(const std::string& name) const {

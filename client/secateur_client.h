@@ -59,10 +59,14 @@ class SecateurClient {
   absl::StatusOr<std::vector<v1::Profile>> ListProfiles(const std::string& model) const;
   absl::Status DeleteProfile(const std::string& name) const;
   absl::StatusOr<std::vector<v1::Dimension>> ListDimensions(const std::string& model) const;
+  absl::StatusOr<v1::CompareDimensionsResponse> CompareDimensions(
+      const v1::CompareDimensionsRequest& request) const;
 
   absl::StatusOr<v1::PlanExpertResponse> PlanExpert(const v1::PlanExpertRequest& request) const;
   absl::StatusOr<PendingOperation<v1::Expert>> CreateExpert(
       const v1::CreateExpertRequest& request) const;
+  absl::StatusOr<PendingOperation<v1::EvaluateExpertResponse>> EvaluateExpert(
+      const v1::EvaluateExpertRequest& request) const;
   absl::StatusOr<v1::Expert> GetExpert(const std::string& name) const;
   absl::StatusOr<std::vector<v1::Expert>> ListExperts(const std::string& model) const;
   absl::Status DeleteExpert(const std::string& name) const;

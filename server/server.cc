@@ -41,6 +41,8 @@ std::map<std::string, JobFactory> MakeFactories(const JobParts& parts) {
       {"CreateCorpus", [parts](const OperationRequest& r) { return MakeCorpusJob(parts, r); }},
       {"CreateProfile", [parts](const OperationRequest& r) { return MakeProfileJob(parts, r); }},
       {"CreateExpert", [parts](const OperationRequest& r) { return MakeExpertJob(parts, r); }},
+      {"EvaluateExpert",
+       [parts](const OperationRequest& r) { return MakeEvaluationJob(parts, r); }},
   };
 }
 
@@ -66,7 +68,8 @@ struct Server::Parts {
 
   const ServerOptions options;
   Metrics metrics;
-  std::unique_ptr<BlobStore> blobs;
+  // The tenant's objects; and what the server knows about its base models, which are nobody's.
+  std::unique_ptr<BlobStore> blobs, own_blobs;
   std::optional<UriAllowList> readable, writable;
   ResidentModels models;
   std::optional<CorpusStore> corpora;
@@ -97,7 +100,7 @@ absl::Status Server::Parts::Build() {
   SetComputeThreads(options.threads);
   ASSIGN_OR_RETURN(const Device device, Device::Parse(options.device));
   RETURN_IF_ERROR(OpenStores());
-  RETURN_IF_ERROR(models.Start(options.models, device));
+  RETURN_IF_ERROR(models.Start(options.models, device, *own_blobs));
   BuildServices();
   RETURN_IF_ERROR(Listen());
   RETURN_IF_ERROR(StartExposer());
@@ -109,6 +112,9 @@ absl::Status Server::Parts::OpenStores() {
   auto opened = OpenStore(options.store + kTenantRoot);
   if (!opened.ok()) return Annotate(opened.status(), "--store");
   blobs = std::make_unique<MeteredStore>(*std::move(opened), metrics);
+  auto own = OpenStore(options.store);
+  if (!own.ok()) return Annotate(own.status(), "--store");
+  own_blobs = *std::move(own);
   RETURN_IF_ERROR(Annotate(blobs->Check(), "--store"));
   auto read = UriAllowList::Create(options.allow_read);
   if (!read.ok()) return Annotate(read.status(), "--allow-read");

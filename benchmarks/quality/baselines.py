@@ -17,16 +17,20 @@ import argparse, json
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evaluate import data_folder, load_docs
+from evaluate import data_folder, first_token, load_docs
+
+METHODS = "random magnitude wanda-sp flap shortgpt obs".split()
+WITHOUT_TEXT = ("random", "magnitude")
 
 
-def calibration(tok, data, cells, docs, tokens):
-    bos = tok.bos_token_id if tok.bos_token_id is not None else (tok.eos_token_id or 0)
-    out = []
-    for c in cells:
-        for d in load_docs(data / f"{c}.jsonl", docs):
-            out.append([bos] + tok(d["text"], add_special_tokens=False)["input_ids"][: tokens - 1])
-    return out
+def calibration(tok, texts, tokens):
+    """Framed ids of each text, the first token included at most `tokens`."""
+    return [[first_token(tok)] + tok(t, add_special_tokens=False)["input_ids"][: tokens - 1] for t in texts]
+
+
+def kept_width(m, ratio, multiple):
+    """FFN neurons that stay of `m`: the nearest multiple."""
+    return round(m * (1 - ratio) / multiple) * multiple
 
 
 @torch.inference_mode()
@@ -61,6 +65,26 @@ def collect(model, texts, gram):
     return stats
 
 
+def random_scores(w, s, rng):
+    return torch.rand(w.shape[1], generator=rng)
+
+
+def magnitude(w, s, rng):
+    return w.norm(dim=0)
+
+
+def wanda_sp(w, s, rng):
+    return w.abs().mean(0) * (s["a2"] / s["n"]).sqrt().float()
+
+
+def flap(w, s, rng):
+    mean = s["a"] / s["n"]
+    return (s["a2"] / s["n"] - mean.square()).clamp(min=0).float() * w.square().sum(0)
+
+
+SCORES = {"random": random_scores, "magnitude": magnitude, "wanda-sp": wanda_sp, "flap": flap}
+
+
 def obs(w, s, keep, rounds=16, ridge=1e-1):
     m = w.shape[1]
     a = s["g"].double() / s["n"]
@@ -75,12 +99,80 @@ def obs(w, s, keep, rounds=16, ridge=1e-1):
     return idx, w.float()
 
 
+def prune_layers(model, keep, stats):
+    """ShortGPT: drops the layers of least block influence, as many as come to the size of `keep` neurons a layer."""
+    cfg, layers = model.config, model.model.layers
+    per_layer = sum(p.numel() for p in layers[0].parameters())
+    drop = round(len(layers) * 3 * cfg.hidden_size * (cfg.intermediate_size - keep) / per_layer)
+    order = sorted(range(len(layers)), key=lambda i: stats[i]["bi"] / stats[i]["n"])
+    gone = set(order[:drop])
+    model.model.layers = torch.nn.ModuleList(l for i, l in enumerate(layers) if i not in gone)
+    cfg.num_hidden_layers = len(layers) - drop
+    if getattr(cfg, "layer_types", None):
+        cfg.layer_types = [t for i, t in enumerate(cfg.layer_types) if i not in gone]
+
+
+def replace_ffn(mlp, kept, down, bias):
+    """The FFN with the `kept` neurons alone and the down columns given."""
+    for name, value in (("gate_proj", mlp.gate_proj.weight[kept]), ("up_proj", mlp.up_proj.weight[kept]), ("down_proj", down)):
+        lin = torch.nn.Linear(value.shape[1], value.shape[0], bias=bias)
+        lin.weight.copy_(value)
+        if bias:
+            lin.bias.zero_()
+        setattr(mlp, name, lin)
+
+
+def prune_neurons(model, method, keep, stats, seed):
+    cfg = model.config
+    rng = torch.Generator().manual_seed(seed)
+    bias = method == "flap" and getattr(cfg, "mlp_bias", None) is not None
+    for i, layer in enumerate(model.model.layers):
+        w, s = layer.mlp.down_proj.weight, stats[i] if stats else None
+        if method == "obs":
+            kept, down = obs(w, s, keep)
+        else:
+            kept = torch.topk(SCORES[method](w, s, rng), keep).indices.sort().values
+            down = w[:, kept]
+        replace_ffn(layer.mlp, kept, down, bias)
+        if bias:
+            cut = torch.ones(w.shape[1], dtype=torch.bool)
+            cut[kept] = False
+            layer.mlp.down_proj.bias.copy_(w[:, cut] @ (s["a"] / s["n"]).float()[cut])
+    cfg.intermediate_size = keep
+    if bias:
+        cfg.mlp_bias = True
+
+
+@torch.inference_mode()
+def prune(model, method, keep, stats=None, seed=0):
+    """Prunes the model in place to `keep` FFN neurons a layer, or to as many parameters by whole layers.
+
+    `stats` are those of collect(), with the Gram matrices for obs; not needed for methods WITHOUT_TEXT.
+    """
+    if method == "shortgpt":
+        prune_layers(model, keep, stats)
+    else:
+        prune_neurons(model, method, keep, stats, seed)
+
+
+def code_of(method):
+    """The functions that decide what `method` makes."""
+    collected = [] if method in WITHOUT_TEXT else [calibration, first_token, collect]
+    if method == "shortgpt":
+        return collected + [prune, prune_layers]
+    return collected + [prune, prune_neurons, replace_ffn, obs if method == "obs" else SCORES[method]]
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
 @torch.inference_mode()
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("model")
     ap.add_argument("out")
-    ap.add_argument("--method", required=True, choices="random magnitude wanda-sp flap shortgpt obs".split())
+    ap.add_argument("--method", required=True, choices=METHODS)
     ap.add_argument("--ratio", type=float, required=True, help="share of FFN neurons removed")
     ap.add_argument("--data", help="folder of the cells; default: profile of $SECATEUR_TEST_DATA")
     ap.add_argument("--calib", default="en-general-qa", help="cells of the data, comma separated")
@@ -94,59 +186,14 @@ def main():
     tok = AutoTokenizer.from_pretrained(a.model)
     model = AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.float32).eval()
     cfg = model.config
-    m = cfg.intermediate_size
-    keep = round(m * (1 - a.ratio) / a.multiple) * a.multiple
-    need = a.method not in ("random", "magnitude")
     stats = None
-    if need:
-        texts = calibration(tok, data_folder(a.data, "profile"), a.calib.split(","), a.docs, a.tokens)
-        stats = collect(model, texts, a.method == "obs")
-    layers = model.model.layers
-    before = sum(p.numel() for p in model.parameters())
-    if a.method == "shortgpt":
-        per_layer = sum(p.numel() for p in layers[0].parameters())
-        drop = round(len(layers) * 3 * cfg.hidden_size * (m - keep) / per_layer)
-        order = sorted(range(len(layers)), key=lambda i: stats[i]["bi"] / stats[i]["n"])
-        gone = set(order[:drop])
-        model.model.layers = torch.nn.ModuleList(l for i, l in enumerate(layers) if i not in gone)
-        cfg.num_hidden_layers = len(layers) - drop
-        if getattr(cfg, "layer_types", None):
-            cfg.layer_types = [t for i, t in enumerate(cfg.layer_types) if i not in gone]
-    else:
-        rng = torch.Generator().manual_seed(a.seed)
-        bias = a.method == "flap" and getattr(cfg, "mlp_bias", None) is not None
-        for i, layer in enumerate(layers):
-            mlp = layer.mlp
-            w = mlp.down_proj.weight
-            s = stats[i] if stats else None
-            if a.method == "obs":
-                kept, down = obs(w, s, keep)
-            else:
-                if a.method == "random":
-                    score = torch.rand(m, generator=rng)
-                elif a.method == "magnitude":
-                    score = w.norm(dim=0)
-                elif a.method == "wanda-sp":
-                    score = w.abs().mean(0) * (s["a2"] / s["n"]).sqrt().float()
-                else:
-                    mean = s["a"] / s["n"]
-                    score = (s["a2"] / s["n"] - mean.square()).clamp(min=0).float() * w.square().sum(0)
-                kept = torch.topk(score, keep).indices.sort().values
-                down = w[:, kept]
-            for name, value in (("gate_proj", mlp.gate_proj.weight[kept]), ("up_proj", mlp.up_proj.weight[kept]), ("down_proj", down)):
-                lin = torch.nn.Linear(value.shape[1], value.shape[0], bias=bias)
-                lin.weight.copy_(value)
-                if bias:
-                    lin.bias.zero_()
-                setattr(mlp, name, lin)
-            if bias:
-                cut = torch.ones(m, dtype=torch.bool)
-                cut[kept] = False
-                mlp.down_proj.bias.copy_(w[:, cut] @ (s["a"] / s["n"]).float()[cut])
-        cfg.intermediate_size = keep
-        if bias:
-            cfg.mlp_bias = True
-    after = sum(p.numel() for p in model.parameters())
+    if a.method not in WITHOUT_TEXT:
+        data = data_folder(a.data, "profile")
+        docs = [d["text"] for c in a.calib.split(",") for d in load_docs(data / f"{c}.jsonl", a.docs)]
+        stats = collect(model, calibration(tok, docs, a.tokens), a.method == "obs")
+    before = parameters(model)
+    prune(model, a.method, kept_width(cfg.intermediate_size, a.ratio, a.multiple), stats, a.seed)
+    after = parameters(model)
     model.to(torch.bfloat16).save_pretrained(a.out)
     tok.save_pretrained(a.out)
     print(json.dumps(dict(method=a.method, ratio=a.ratio, width=cfg.intermediate_size, layers=cfg.num_hidden_layers,

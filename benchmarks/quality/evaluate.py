@@ -26,15 +26,31 @@ def data_folder(given, name):
     return pathlib.Path(root) / name
 
 
-def load_docs(path, count):
-    """`count` documents spread evenly over the file, in file order."""
-    rows = [json.loads(line) for line in path.open(encoding="utf8")]
+def read_docs(path):
+    """Every document of a cell, in file order."""
+    with path.open(encoding="utf8") as file:
+        return [json.loads(line) for line in file]
+
+
+def spread(rows, count):
+    """`count` of the rows spread evenly over them, in their order; all of them when there are no more."""
     if count >= len(rows):
         return rows
     return [rows[round(i * (len(rows) - 1) / (count - 1))] for i in range(count)] if count > 1 else rows[:1]
 
 
+def load_docs(path, count):
+    """`count` documents spread evenly over the file, in file order."""
+    return spread(read_docs(path), count)
+
+
+def first_token(tok):
+    """What every document begins with, in calibration, evaluation and serving: BOS, else EOS, else id 0."""
+    return tok.bos_token_id if tok.bos_token_id is not None else (tok.eos_token_id or 0)
+
+
 def cut(tok, text, tokens):
+    """The text without what is past its first `tokens` tokens."""
     enc = tok(text, add_special_tokens=False, return_offsets_mapping=True)
     if len(enc["input_ids"]) <= tokens:
         return text
@@ -42,13 +58,16 @@ def cut(tok, text, tokens):
 
 
 class Scorer:
-    def __init__(self, path, batch_tokens=2048):
-        self.path = str(path)
-        self.tok = AutoTokenizer.from_pretrained(path)
-        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
-        self.batch_tokens = batch_tokens
-        bos = self.tok.bos_token_id
-        self.bos = bos if bos is not None else (self.tok.eos_token_id or 0)
+    """A model and its tokenizer as a judge of text. Float32, no dropout, no cache."""
+
+    def __init__(self, model, tok, batch_tokens=2048):
+        self.model, self.tok, self.batch_tokens = model, tok, batch_tokens
+        self.bos = first_token(tok)
+
+    @classmethod
+    def load(cls, path):
+        return cls(AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval(),
+                   AutoTokenizer.from_pretrained(path))
 
     def ids(self, text):
         return [self.bos] + self.tok(text, add_special_tokens=False)["input_ids"]
@@ -79,37 +98,43 @@ class Scorer:
                 out[i] = float((torch.logsumexp(lp, -1) - lp.gather(1, tgt[:, None])[:, 0]).sum())
         return out
 
+    def text_nll(self, texts):
+        """Nats of each text, the first token given."""
+        return self.nll([(self.ids(text), 1) for text in texts])
 
-def multiple_choice(scorer, docs, tokens):
-    """Accuracy by log-likelihood per byte of the answer text."""
-    pairs, index = [], []
-    for n, d in enumerate(docs):
-        if not d.get("choices") or d.get("label") is None:
-            continue
-        raw = d["text"].encode()
-        prompt, gold = raw[: d["answer_byte"]].decode(), raw[d["answer_byte"] :].decode()
-        lettered = gold[:3] == f"{chr(65 + d['label'])}. "
-        for k, choice in enumerate(d["choices"]):
-            answer = f"{chr(65 + k)}. {choice}" if lettered else str(choice)
-            p = scorer.ids(prompt)
-            whole = scorer.ids(prompt + answer)
-            common = 0
-            while common < min(len(p), len(whole)) and p[common] == whole[common]:
-                common += 1
-            if len(whole) > tokens * 2:  # keep the end: the answer and what is next to it
-                drop = len(whole) - tokens * 2
-                whole, common = whole[drop:], max(1, common - drop)
-            pairs.append((whole, common))
-            index.append((n, k, len(answer.encode())))
-    if not pairs:
-        return None, 0
-    best = {}
-    for (n, k, size), v in zip(index, scorer.nll(pairs)):
-        score = -v / size
-        if n not in best or score > best[n][0]:
-            best[n] = (score, k)
-    right = sum(best[n][1] == docs[n]["label"] for n in best)
-    return right / len(best), len(best)
+
+def bits_per_byte(nats, size):
+    return nats / math.log(2) / size
+
+
+def choice_pairs(scorer, doc, tokens):
+    """For each choice of the document (ids, where its answer begins, bytes of the answer)."""
+    raw = doc["text"].encode()
+    prompt, gold = raw[: doc["answer_byte"]].decode(), raw[doc["answer_byte"] :].decode()
+    lettered = gold[:3] == f"{chr(65 + doc['label'])}. "
+    p = scorer.ids(prompt)
+    for k, choice in enumerate(doc["choices"]):
+        answer = f"{chr(65 + k)}. {choice}" if lettered else str(choice)
+        whole = scorer.ids(prompt + answer)
+        common = 0
+        while common < min(len(p), len(whole)) and p[common] == whole[common]:
+            common += 1
+        if len(whole) > tokens * 2:  # keep the end: the answer and what is next to it
+            drop = len(whole) - tokens * 2
+            whole, common = whole[drop:], max(1, common - drop)
+        yield whole, common, len(answer.encode())
+
+
+def right_choices(scorer, docs, tokens):
+    """For each document with choices whether its label has the largest log-likelihood per byte of the answer text."""
+    docs = [d for d in docs if d.get("choices") and d.get("label") is not None]
+    rows = [list(choice_pairs(scorer, d, tokens)) for d in docs]
+    nats = iter(scorer.nll([(ids, start) for row in rows for ids, start, _ in row]))
+    right = []
+    for doc, row in zip(docs, rows):
+        scores = [-next(nats) / size for _, _, size in row]
+        right.append(scores.index(max(scores)) == doc["label"])
+    return right
 
 
 def main():
@@ -134,16 +159,15 @@ def main():
         docs = load_docs(path, a.docs)
         sets[c] = (docs, [cut(first, d["text"], a.tokens) for d in docs])
     for m in a.models:
-        s = Scorer(m)
+        s = Scorer.load(m)
         for c, (docs, texts) in sets.items():
-            pairs = [(s.ids(t), 1) for t in texts]
-            nats, size = sum(s.nll(pairs)), sum(len(t.encode()) for t in texts)
-            row = dict(model=pathlib.Path(m).name, cell=c, docs=len(docs), tokens=sum(len(p[0]) - 1 for p in pairs),
-                       bytes=size, bpb=round(nats / math.log(2) / size, 5))
+            size = sum(len(t.encode()) for t in texts)
+            row = dict(model=pathlib.Path(m).name, cell=c, docs=len(docs), tokens=sum(len(s.ids(t)) - 1 for t in texts),
+                       bytes=size, bpb=round(bits_per_byte(sum(s.text_nll(texts)), size), 5))
             if a.mc:
-                acc, n = multiple_choice(s, docs, a.tokens)
-                if n:
-                    row.update(mc_acc=round(acc, 4), mc_n=n)
+                right = right_choices(s, docs, a.tokens)
+                if right:
+                    row.update(mc_acc=round(sum(right) / len(right), 4), mc_n=len(right))
             print(json.dumps(row), flush=True)
 
 

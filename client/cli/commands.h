@@ -20,6 +20,9 @@ void AddDimensionCommands(CLI::App& program, Context& context);
 void AddExpertCommands(CLI::App& program, Context& context);
 void AddOperationCommands(CLI::App& program, Context& context);
 
+// One command of the expert group that has a file of its own.
+void AddEvaluateCommand(CLI::App& group, Context& context);
+
 // A group of commands, `secateur NAME ...`, of which one must be given.
 CLI::App* AddGroup(CLI::App& program, const std::string& name, const std::string& what);
 

@@ -20,6 +20,7 @@ constexpr char kExampleName[] = "models/smollm2/experts/e0123456789abcdef0123456
 struct CreateOptions {
   SpecOptions spec;
   std::string output_uri, request_id, cache_policy;
+  std::vector<std::string> gates;
   bool validate_only = false, no_wait = false;
 };
 struct DownloadOptions {
@@ -51,6 +52,17 @@ absl::Status ExpertPlan(const SecateurClient& client, const SpecOptions& options
   return absl::OkStatus();
 }
 
+// "20%" for every evaluation corpus, or "CORPUS=20%" for one.
+absl::StatusOr<v1::GateEntry> ParseGate(const std::string& text) {
+  v1::GateEntry entry;
+  const size_t sign = text.find('=');
+  if (sign != std::string::npos) entry.set_corpus(FullName("corpora", text.substr(0, sign)));
+  const auto rise = ParseRise("--gate", sign == std::string::npos ? text : text.substr(sign + 1));
+  if (!rise.ok()) return rise.status();
+  entry.set_max_rise(*rise);
+  return entry;
+}
+
 absl::StatusOr<v1::CreateExpertRequest> MakeRequest(const CreateOptions& options) {
   const auto spec = MakeSpec(options.spec);
   if (!spec.ok()) return spec.status();
@@ -70,6 +82,11 @@ absl::StatusOr<v1::CreateExpertRequest> MakeRequest(const CreateOptions& options
   request.set_request_id(options.request_id);
   request.set_validate_only(options.validate_only);
   request.set_cache_policy(static_cast<v1::CachePolicy>(*policy));
+  for (const std::string& text : options.gates) {
+    const auto entry = ParseGate(text);
+    if (!entry.ok()) return entry.status();
+    *request.add_gate() = *entry;
+  }
   return request;
 }
 
@@ -163,12 +180,16 @@ void AddCreate(CLI::App& group, Context& context) {
       group, "create", "Make an expert",
       "  secateur expert create --language ko --domain legal --task summarization --remove 35%\n"
       "  secateur expert create --language ko --language ja --weight language=2 \\\n"
-      "      --domain legal --remove-parameters 20% --of blocks --evaluate c0123...\n"
+      "      --domain legal --remove-parameters 20% --of blocks --evaluate c0123... --gate 20%\n"
       "  secateur expert create --domain math --max-bytes 200MiB --no-wait --output json",
       context, options, &ExpertCreate);
   AddSpecOptions(*command, options->spec);
   command->add_option("--output-uri", options->output_uri,
                       "file: URI, on the server, of an empty or missing folder that gets a copy");
+  AddRepeated(
+      *command, "--gate", options->gates,
+      "Largest rise of bits per byte over the base's for the expert to be published: 20% on "
+      "every --evaluate corpus, or CORPUS=20% on one");
   command->add_option("--cache-policy", options->cache_policy,
                       "use (default), refresh or only-if-cached");
   command->add_flag("--validate-only", options->validate_only, "Check the request, make nothing");
@@ -208,6 +229,7 @@ void AddExpertCommands(CLI::App& program, Context& context) {
   AddNamed(*group, context, "get", "One expert, with its sizes, quality and files", &ExpertGet);
   AddNamed(*group, context, "delete", "Delete an expert from the server", &ExpertDelete);
   AddDownload(*group, context);
+  AddEvaluateCommand(*group, context);
 }
 
 }  // namespace secateur::cli

@@ -84,6 +84,14 @@ std::string FormatCompensation(const v1::CompensationResult& result) {
   return text;
 }
 
+std::string FormatSmoke(const v1::VerificationResult& verification) {
+  if (verification.generated_token_count() == 0) return "";
+  return absl::StrFormat(
+      "%d tokens: %.1f%% repetition, base %.1f%%; perplexity %.3f times the base's",
+      verification.generated_token_count(), 100 * verification.expert_repetition_rate(),
+      100 * verification.base_repetition_rate(), verification.perplexity_ratio());
+}
+
 std::string FormatRemoved(const v1::Size& size) {
   return absl::StrCat(FormatShare(size.neuron_ratio()), " of FFN neurons, ",
                       FormatShare(size.parameter_reduction()), " of parameters, ",
@@ -105,24 +113,34 @@ Table SummaryTable(const v1::Expert& expert) {
     AddField(table, "compensation", FormatCompensation(expert.compensation()));
   }
   AddField(table, "verified", FormatVerification(expert.verification()));
+  AddField(table, "writes", FormatSmoke(expert.verification()));
   AddField(table, "mask", expert.mask_digest());
   AddField(table, "folder", expert.uri());
   return table;
 }
 
-void PrintEvaluations(const v1::Expert& expert, std::ostream& out) {
-  if (expert.evaluations().empty()) return;
-  Table table({"EVALUATION CORPUS", "LABELS", "DOCUMENTS", "BASE BITS/BYTE", "EXPERT", "CHANGE"});
-  for (const v1::EvaluationResult& result : expert.evaluations()) {
-    const double base = result.base_bits_per_byte();
-    const double change = base > 0 ? result.expert_bits_per_byte() / base - 1 : 0;
-    table.AddRow({result.corpus(), FormatLabels(result.labels()),
-                  std::to_string(result.document_count()), absl::StrFormat("%.4f", base),
-                  absl::StrFormat("%.4f", result.expert_bits_per_byte()),
-                  absl::StrFormat("%+.1f%%", 100 * change)});
+// A warning for each corpus that is not held out.
+void PrintOverlaps(const Evaluations& evaluations, std::ostream& out) {
+  for (const v1::EvaluationResult& result : evaluations) {
+    if (result.overlap() <= 0.1) continue;
+    out << "warning: " << FormatShare(result.overlap()) << " of " << Printable(result.corpus())
+        << " stands in the expert's calibration text as well: it flatters the expert\n";
   }
-  out << "\n";
-  table.Print(out);
+}
+
+Table AccuracyTable(const Evaluations& evaluations) {
+  Table table({"EVALUATION CORPUS", "LABELS", "QUESTIONS", "BASE ACCURACY", "EXPERT", "CHANGE",
+               "95% INTERVAL"});
+  for (const v1::EvaluationResult& result : evaluations) {
+    if (result.choice_count() == 0) continue;
+    const double change = result.expert_accuracy() - result.base_accuracy();
+    table.AddRow({result.corpus(), FormatLabels(result.labels()),
+                  std::to_string(result.choice_count()), FormatShare(result.base_accuracy()),
+                  FormatShare(result.expert_accuracy()), absl::StrFormat("%+.1f%%", 100 * change),
+                  absl::StrFormat("%+.1f%% to %+.1f%%", 100 * result.accuracy_difference_low(),
+                                  100 * result.accuracy_difference_high())});
+  }
+  return table;
 }
 
 void PrintFiles(const v1::Expert& expert, std::ostream& out) {
@@ -188,9 +206,32 @@ void PrintPlans(const v1::PlanExpertResponse& response, std::ostream& out) {
   for (const v1::Plan& plan : response.plans()) PrintRefusals(plan, out);
 }
 
+void PrintEvaluations(const Evaluations& evaluations, std::ostream& out) {
+  Table table({"EVALUATION CORPUS", "LABELS", "DOCUMENTS", "BASE BITS/BYTE", "EXPERT", "CHANGE"});
+  bool choices = false;
+  for (const v1::EvaluationResult& result : evaluations) {
+    const double base = result.base_bits_per_byte();
+    const double change = base > 0 ? result.expert_bits_per_byte() / base - 1 : 0;
+    table.AddRow({result.corpus(), FormatLabels(result.labels()),
+                  std::to_string(result.document_count()), absl::StrFormat("%.4f", base),
+                  absl::StrFormat("%.4f", result.expert_bits_per_byte()),
+                  absl::StrFormat("%+.1f%%", 100 * change)});
+    choices |= result.choice_count() > 0;
+  }
+  table.Print(out);
+  if (choices) {
+    out << "\n";
+    AccuracyTable(evaluations).Print(out);
+  }
+  PrintOverlaps(evaluations, out);
+}
+
 void PrintExpert(const v1::Expert& expert, std::ostream& out) {
   SummaryTable(expert).Print(out);
-  PrintEvaluations(expert, out);
+  if (!expert.evaluations().empty()) {
+    out << "\n";
+    PrintEvaluations(expert.evaluations(), out);
+  }
   PrintFiles(expert, out);
 }
 

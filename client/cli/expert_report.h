@@ -9,6 +9,8 @@
 
 namespace secateur::cli {
 
+using Evaluations = google::protobuf::RepeatedPtrField<v1::EvaluationResult>;
+
 // "remove 35%", "at most 100M parameters", "width 1024".
 std::string FormatBudget(const v1::Budget& budget);
 // "language=ko,ja domain=legal".
@@ -18,6 +20,8 @@ std::string FormatSelection(const v1::ExpertSpec& spec);
 void PrintPlans(const v1::PlanExpertResponse& response, std::ostream& out);
 // Everything about one expert: sizes, verification, quality, files.
 void PrintExpert(const v1::Expert& expert, std::ostream& out);
+// Base and expert on each corpus: bits per byte, and accuracy where there were choices.
+void PrintEvaluations(const Evaluations& evaluations, std::ostream& out);
 Table ExpertTable(const google::protobuf::RepeatedPtrField<v1::Expert>& experts);
 
 }  // namespace secateur::cli

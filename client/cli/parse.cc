@@ -25,6 +25,14 @@ bool ParseNumber(const std::string& text, double& value, std::string& rest) {
   return error == std::errc() && std::isfinite(value);
 }
 
+// "35%" or "0.35".
+bool ParsePercent(const std::string& text, double& value) {
+  std::string rest;
+  if (!ParseNumber(text, value, rest) || !(rest.empty() || rest == "%")) return false;
+  if (rest == "%") value /= 100;
+  return true;
+}
+
 // A positive whole number with one of the units.
 absl::StatusOr<int64_t> ParseScaled(const std::string& what, const std::string& text,
                                     const std::map<std::string, double>& units,
@@ -45,11 +53,14 @@ absl::StatusOr<int64_t> ParseScaled(const std::string& what, const std::string& 
 
 absl::StatusOr<double> ParseShare(const std::string& what, const std::string& text) {
   double value = 0;
-  std::string rest;
-  const bool number = ParseNumber(text, value, rest) && (rest.empty() || rest == "%");
-  if (number && rest == "%") value /= 100;
-  if (number && value >= 0 && value <= 1) return value;
+  if (ParsePercent(text, value) && value >= 0 && value <= 1) return value;
   return Refuse(what, text, "a share: write 35% or 0.35, from 0 to 1");
+}
+
+absl::StatusOr<double> ParseRise(const std::string& what, const std::string& text) {
+  double value = 0;
+  if (ParsePercent(text, value) && value >= 0) return value;
+  return Refuse(what, text, "a rise: write 20% or 0.2, at least 0");
 }
 
 absl::StatusOr<int64_t> ParseCount(const std::string& what, const std::string& text) {

@@ -15,6 +15,8 @@ namespace secateur::cli {
 
 // "35%" or "0.35", 0 to 1.
 absl::StatusOr<double> ParseShare(const std::string& what, const std::string& text);
+// "20%" or "0.2", at least 0; may pass 100%.
+absl::StatusOr<double> ParseRise(const std::string& what, const std::string& text);
 // "250000", "100M", "1.5B": k, M, B (or G) and T are powers of 1000. At least 1, whole.
 absl::StatusOr<int64_t> ParseCount(const std::string& what, const std::string& text);
 // "1000000", "250MiB", "1.5 GB": KiB, MiB, GiB, TiB are powers of 1024; kB, MB, GB, TB of 1000. At

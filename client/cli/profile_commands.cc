@@ -1,4 +1,4 @@
-// secateur profile ..., secateur dimension ...
+// secateur profile ...
 #include "client/cli/commands.h"
 #include "client/cli/format.h"
 #include "client/cli/operation_table.h"
@@ -75,24 +75,6 @@ absl::Status ProfileList(const SecateurClient& client, const ModelOptions& optio
   return Print(all, ProfileTable(all.profiles()), context);
 }
 
-absl::Status DimensionList(const SecateurClient& client, const ModelOptions& options,
-                           Context& context) {
-  const auto model = ResolveModel(client, options.model);
-  if (!model.ok()) return model.status();
-  const auto dimensions = client.ListDimensions(*model);
-  if (!dimensions.ok()) return dimensions.status();
-  v1::ListDimensionsResponse all;
-  Table table({"KEY", "VALUE", "CORPORA", "PROFILED", "DOCUMENTS", "TOKENS"});
-  for (const v1::Dimension& dimension : *dimensions) {
-    *all.add_dimensions() = dimension;
-    table.AddRow({dimension.key(), dimension.value(), std::to_string(dimension.corpus_count()),
-                  std::to_string(dimension.profiled_corpus_count()),
-                  std::to_string(dimension.document_count()),
-                  std::to_string(dimension.token_count())});
-  }
-  return Print(all, table, context);
-}
-
 void AddCreate(CLI::App& group, Context& context) {
   const auto options = std::make_shared<CreateOptions>();
   CLI::App* command =
@@ -119,15 +101,6 @@ void AddProfileCommands(CLI::App& program, Context& context) {
   const auto options = std::make_shared<ModelOptions>();
   CLI::App* list = AddCommand(*group, "list", "The profiles of a base model",
                               "  secateur profile list", context, options, &ProfileList);
-  AddModelOption(*list, options->model);
-}
-
-void AddDimensionCommands(CLI::App& program, Context& context) {
-  CLI::App* group = AddGroup(program, "dimension", "Labels and what is known about them");
-  const auto options = std::make_shared<ModelOptions>();
-  CLI::App* list =
-      AddCommand(*group, "list", "Every label, with its corpora and profiles",
-                 "  secateur dimension list --model smollm2", context, options, &DimensionList);
   AddModelOption(*list, options->model);
 }
 

@@ -143,6 +143,23 @@ std::string Sizes(const ModelCard& card) {
                 row("parameters", card.base_parameters, card.expert_parameters), "\n");
 }
 
+std::string Accuracies(const ModelCard& card) {
+  std::string rows;
+  for (const ModelCard::Evaluation& row : card.evaluations) {
+    if (row.questions == 0) continue;
+    rows += absl::StrFormat("| %s | %s | %.1f %% | %.1f %% | %+.1f %% to %+.1f %% |\n",
+                            Plain(row.corpus), Grouped(row.questions), 100 * row.base_accuracy,
+                            100 * row.expert_accuracy, 100 * row.difference_low,
+                            100 * row.difference_high);
+  }
+  if (rows.empty()) return "";
+  return StrCat(
+      "Questions answered rightly, by the likelihood of each option a byte, and the 95 % interval "
+      "of the difference.\n\n"
+      "| corpus | questions | base | expert | difference |\n|---|---:|---:|---:|---:|\n",
+      rows, "\n");
+}
+
 std::string Quality(const ModelCard& card) {
   if (card.evaluations.empty()) {
     return "## Quality\n\nNot measured: no evaluation corpora were given.\n\n";
@@ -154,7 +171,17 @@ std::string Quality(const ModelCard& card) {
     out += absl::StrFormat("| %s | %s | %s | %.4f | %.4f |\n", Plain(row.corpus),
                            Grouped(row.documents), Grouped(row.bytes), row.base, row.expert);
   }
-  return out + "\n";
+  return StrCat(out, "\n", Accuracies(card));
+}
+
+std::string Checks(const ModelCard& card) {
+  return absl::StrFormat(
+      "## Checks\n\n"
+      "Every tensor was read back and checked before this was published. On a little "
+      "calibration text the expert's perplexity is %.3f times the base's. In greedy "
+      "continuations of a few prompts %.1f %% of all runs of four tokens are repetitions, %.1f %% "
+      "in the base's.\n\n",
+      card.perplexity_ratio, 100 * card.expert_repetition, 100 * card.base_repetition);
 }
 
 constexpr std::string_view kUse =
@@ -188,8 +215,8 @@ BaseLicense ReadBaseLicense(const std::string& base_folder) {
 }
 
 std::string ModelCardText(const ModelCard& card) {
-  return StrCat(FrontMatter(card), Summary(card), MadeFor(card), Sizes(card), Quality(card), kUse,
-                LicenseNote(card));
+  return StrCat(FrontMatter(card), Summary(card), MadeFor(card), Sizes(card), Quality(card),
+                Checks(card), kUse, LicenseNote(card));
 }
 
 }  // namespace secateur

@@ -28,12 +28,17 @@ struct ModelCard {
     std::string key;
     std::vector<std::string> values;
   };
-  struct Evaluation {  // bits per byte on one corpus, lower is better
+  struct Evaluation {  // on one corpus
     std::string corpus;
     int64_t documents = 0;
     int64_t bytes = 0;
-    double base = 0;
+    double base = 0;  // bits per byte, lower is better
     double expert = 0;
+    int64_t questions = 0;  // documents with choices; the rest is about them
+    double base_accuracy = 0;
+    double expert_accuracy = 0;
+    double difference_low = 0;  // 95 % interval of expert_accuracy - base_accuracy
+    double difference_high = 0;
   };
 
   std::string title;       // display name, may be empty: then "Expert of <base>"
@@ -50,6 +55,10 @@ struct ModelCard {
   int64_t base_parameters = 0;
   int64_t expert_parameters = 0;
   std::vector<Evaluation> evaluations;
+  // Smoke check on calibration text.
+  double perplexity_ratio = 0;  // of the expert over the base
+  double base_repetition = 0;   // share of runs of 4 tokens that a greedy continuation repeats
+  double expert_repetition = 0;
 };
 
 std::string ModelCardText(const ModelCard& card);

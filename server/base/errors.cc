@@ -2,6 +2,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "server/base/strings.h"
 
 namespace secateur {
@@ -11,6 +12,7 @@ constexpr absl::string_view kField = "secateur.dev/field";
 constexpr absl::string_view kReason = "secateur.dev/reason";
 constexpr absl::string_view kResourceType = "secateur.dev/resource-type";
 constexpr absl::string_view kResourceName = "secateur.dev/resource-name";
+constexpr absl::string_view kViolations = "secateur.dev/violations";  // subject, tab, words; lines
 constexpr absl::string_view kRetryMillis = "secateur.dev/retry-millis";
 
 absl::Status With(absl::Status status, absl::string_view key, std::string_view value) {
@@ -37,6 +39,12 @@ absl::Status WithResource(absl::Status status, std::string_view type, std::strin
   return With(With(std::move(status), kResourceType, type), kResourceName, name);
 }
 
+absl::Status WithViolation(absl::Status status, std::string_view subject,
+                           std::string_view description) {
+  const std::string before = Payload(status, kViolations);
+  return With(std::move(status), kViolations, StrCat(before, subject, "\t", description, "\n"));
+}
+
 absl::Status WithRetryAfter(absl::Status status, absl::Duration delay) {
   return With(std::move(status), kRetryMillis, StrCat(absl::ToInt64Milliseconds(delay)));
 }
@@ -46,7 +54,13 @@ ErrorNotes NotesOf(const absl::Status& status) {
                    .reason = Payload(status, kReason),
                    .resource_type = Payload(status, kResourceType),
                    .resource_name = Payload(status, kResourceName),
+                   .violations = {},
                    .retry_after = std::nullopt};
+  for (const std::string& line :
+       std::vector<std::string>(absl::StrSplit(Payload(status, kViolations), '\n'))) {
+    const std::vector<std::string> parts = absl::StrSplit(line, absl::MaxSplits('\t', 1));
+    if (parts.size() == 2) notes.violations.push_back({parts[0], parts[1]});
+  }
   int64_t millis = 0;
   if (absl::SimpleAtoi(Payload(status, kRetryMillis), &millis)) {
     notes.retry_after = absl::Milliseconds(millis);

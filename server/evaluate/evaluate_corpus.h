@@ -1,19 +1,24 @@
-// Bits per byte of a whole corpus: of a resident model, or of a folder that is read layer by layer.
+// What a model makes of a whole corpus: bits per byte of its text, and the options it chooses where
+// documents have choices. One pass for both, of a resident model or of a folder that is read layer
+// by layer.
 //
 // Documents are cut as evaluate.py cuts them: at the end of their `max_tokens`-th token (the first
-// token, BOS, not counted), and tokenised again. Both kinds of model see the same packed blocks.
+// token, BOS, not counted), and tokenised again. Options keep their last 2 `max_tokens` tokens, or
+// what the model has positions for (multiple_choice.h): a document with n options costs up to
+// 1 + 2n times one without.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/base/run_context.h"
 #include "server/corpus/corpus.h"
-#include "server/corpus/packing.h"
 #include "server/evaluate/bits_per_byte.h"
-#include "server/model/transformer.h"
-#include "server/model/weights.h"
+#include "server/evaluate/layered_model.h"
+#include "server/evaluate/multiple_choice.h"
+#include "server/evaluate/score_sequences.h"
 #include "server/tokenizer/tokenizer.h"
 
 namespace secateur {
@@ -23,27 +28,23 @@ using DocumentVisitor =
     std::function<absl::Status(const std::function<absl::Status(const Document&)>&)>;
 
 struct EvaluateOptions {
-  int64_t max_tokens = 256;     // of a document, 1 to the model's max_positions - 1
-  int64_t block_tokens = 2048;  // of one forward pass
+  int64_t max_tokens = 256;  // of a document, 1 to the model's max_positions - 1
+  ScoreOptions score;
+  // What is reported: documents that were done before this call, and all there are with them; 0
+  // when that is not known.
+  int64_t documents_before = 0;
+  int64_t documents_total = 0;
 };
 
-// A model on disk whose embedding, final norm and head equal those of a resident base, byte for
-// byte: what VerifyExpert has shown of an expert. All three must outlive the call.
-struct StreamedModel {
-  const ModelFolder& folder;
-  const OuterWeights& outer;  // the base's
-  const Device& device;
+struct CorpusScores {
+  BitsPerByte text;
+  std::vector<ChoiceAnswer> choices;  // of the documents that have choices, in their order
 };
 
-// INVALID_ARGUMENT for options out of range or no documents. Reports "evaluate" in documents.
-absl::StatusOr<BitsPerByte> EvaluateCorpus(const Transformer& model, const Tokenizer& tokenizer,
-                                           const DocumentVisitor& documents,
-                                           const EvaluateOptions& options, RunContext& context);
-
-// The same for a folder. Memory: one layer, and the hidden states of as many blocks as fit into
-// 64 MiB (one block at least); each such group reads every layer once.
-absl::StatusOr<BitsPerByte> EvaluateCorpus(const StreamedModel& model, const Tokenizer& tokenizer,
-                                           const DocumentVisitor& documents,
-                                           const EvaluateOptions& options, RunContext& context);
+// INVALID_ARGUMENT for options out of range or no documents; else as SequenceScorer and the
+// visitor. Reports "evaluate" in documents.
+absl::StatusOr<CorpusScores> EvaluateCorpus(const LayeredModel& model, const Tokenizer& tokenizer,
+                                            const DocumentVisitor& documents,
+                                            const EvaluateOptions& options, RunContext& context);
 
 }  // namespace secateur

@@ -20,10 +20,11 @@ struct Predictions {
   std::vector<int64_t> targets;  // the id that follows each
 };
 
-Predictions Collect(const PackedBatch& batch) {
+Predictions Collect(const PackedBatch& batch, const std::vector<int64_t>& starts) {
   Predictions predictions;
   for (size_t i = 0; i + 1 < batch.offsets.size(); ++i) {
-    for (int64_t row = batch.offsets[i]; row + 1 < batch.offsets[i + 1]; ++row) {
+    const int64_t skipped = starts.empty() ? 0 : starts[i] - 1;
+    for (int64_t row = batch.offsets[i] + skipped; row + 1 < batch.offsets[i + 1]; ++row) {
       predictions.rows.push_back(row);
       predictions.targets.push_back(batch.ids[static_cast<size_t>(row + 1)]);
     }
@@ -53,13 +54,19 @@ at::Tensor IndexTensor(const std::vector<int64_t>& values, int64_t begin, int64_
 }  // namespace
 
 absl::StatusOr<std::vector<double>> TokenNll(const ModelConfig& config, const OuterWeights& outer,
-                                             const at::Tensor& hidden, const PackedBatch& batch) {
+                                             const at::Tensor& hidden, const PackedBatch& batch,
+                                             const std::vector<int64_t>& starts) {
   if (hidden.dim() != 2 || hidden.size(0) != batch.tokens()) {
     return absl::InvalidArgumentError(
         StrCat("hidden states must have a row for each of the ", batch.tokens(), " tokens"));
   }
+  if (!starts.empty() && (static_cast<int64_t>(starts.size()) != batch.sequences() ||
+                          *std::min_element(starts.begin(), starts.end()) < 1)) {
+    return absl::InvalidArgumentError(StrCat("there must be a start of at least 1 for each of the ",
+                                             batch.sequences(), " sequences"));
+  }
   return GuardTorch([&] {
-    const Predictions predictions = Collect(batch);
+    const Predictions predictions = Collect(batch, starts);
     const auto total = static_cast<int64_t>(predictions.rows.size());
     const int64_t row_bytes = config.vocabulary_size * static_cast<int64_t>(sizeof(float));
     const int64_t chunk = std::clamp<int64_t>(kMaxLogitBytes / row_bytes, 1, 4096);

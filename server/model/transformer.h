@@ -73,8 +73,11 @@ class Transformer {
 
 // Negative log-likelihoods in nats of each token given those before it, sequence by sequence (the
 // first token of a sequence has none): vocabulary rows are processed in bounded chunks of
-// positions, so that no [tokens, vocabulary] tensor exists.
+// positions, so that no [tokens, vocabulary] tensor exists. With `starts`, only tokens from
+// starts[i] >= 1 on of sequence i, which may be past its end; INVALID_ARGUMENT when there is not
+// one for each sequence.
 absl::StatusOr<std::vector<double>> TokenNll(const ModelConfig& config, const OuterWeights& outer,
-                                             const at::Tensor& hidden, const PackedBatch& batch);
+                                             const at::Tensor& hidden, const PackedBatch& batch,
+                                             const std::vector<int64_t>& starts = {});
 
 }  // namespace secateur

@@ -13,12 +13,13 @@
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/corpus/packing.h"
-#include "server/evaluate/evaluate_corpus.h"
 #include "server/evaluate/verify.h"
 #include "server/model/weights.h"
 #include "server/pipeline/build_profile.h"
 #include "server/pipeline/compensate_expert.h"
+#include "server/pipeline/evaluate_expert.h"
 #include "server/pipeline/size_proto.h"
+#include "server/pipeline/smoke_check.h"
 #include "server/storage/local_copy.h"
 #include "server/storage/local_store.h"
 
@@ -26,7 +27,6 @@ namespace secateur {
 namespace {
 
 constexpr int64_t kVerifyTokens = 256;
-constexpr int64_t kEvaluateTokens = 256;
 
 // One build: its inputs, and the manifest as it comes together.
 class ExpertBuilder {
@@ -46,6 +46,7 @@ class ExpertBuilder {
     RETURN_IF_ERROR(CompensateIfAsked());
     RETURN_IF_ERROR(WriteModelFiles(prefix));
     RETURN_IF_ERROR(Check(prefix));
+    RETURN_IF_ERROR(CheckGate(options_.gate, manifest_.evaluations()));
     RETURN_IF_ERROR(Add(PutFile("README.md", ModelCardText(Card()), stores_.blobs, prefix)));
     FillManifest();
     ASSIGN_OR_RETURN(const std::string text, ManifestText(manifest_));
@@ -109,6 +110,13 @@ class ExpertBuilder {
     result.set_token_count(verification.tokens);
     result.set_max_layer_error(verification.max_layer_error);
     result.set_max_logit_error(verification.max_logit_error);
+    ASSIGN_OR_RETURN(const SmokeResult smoke,
+                     SmokeCheck(model_, *folder, composed_.sources.corpora[0].id(), sample,
+                                verification.expert_nats_per_token, stores_, context_));
+    result.set_perplexity_ratio(smoke.perplexity_ratio);
+    result.set_generated_token_count(smoke.generated_tokens);
+    result.set_base_repetition_rate(smoke.base_repetition_rate);
+    result.set_expert_repetition_rate(smoke.expert_repetition_rate);
     return Evaluate(*folder);
   }
 
@@ -132,32 +140,16 @@ class ExpertBuilder {
   }
 
   absl::Status Evaluate(const ModelFolder& folder) {
+    EvaluationRequest request;
     for (const std::string& name : planned_.resolved.spec().evaluation_corpora()) {
-      const std::string id = name.substr(name.find('/') + 1);
-      ASSIGN_OR_RETURN(const CorpusInfo corpus, stores_.corpora.Get(id));
-      const DocumentVisitor visit = [&](const std::function<absl::Status(const Document&)>& to) {
-        return stores_.corpora.ForEachDocument(id, [&](const Document& d) { return to(d); });
-      };
-      const EvaluateOptions options{.max_tokens = kEvaluateTokens};
-      const StreamedModel streamed{folder, model_.transformer().outer(),
-                                   model_.transformer().device()};
-      BitsPerByte base, expert;
-      RETURN_IF_ERROR(model_.lane().Run(context_, [&] {
-        ASSIGN_OR_RETURN(base, EvaluateCorpus(model_.transformer(), model_.tokenizer(), visit,
-                                              options, context_));
-        ASSIGN_OR_RETURN(expert,
-                         EvaluateCorpus(streamed, model_.tokenizer(), visit, options, context_));
-        return absl::OkStatus();
-      }));
-      v1::EvaluationResult& result = *manifest_.add_evaluations();
-      result.set_corpus(name);
-      result.mutable_labels()->insert(corpus.labels.begin(), corpus.labels.end());
-      result.set_document_count(base.documents);
-      result.set_token_count(base.tokens);
-      result.set_text_bytes(base.bytes);
-      result.set_base_bits_per_byte(base.value());
-      result.set_expert_bits_per_byte(expert.value());
+      request.corpora.push_back(name.substr(name.find('/') + 1));
     }
+    for (const CorpusInfo& corpus : composed_.sources.corpora) {
+      request.calibration.push_back(corpus.id());
+    }
+    ASSIGN_OR_RETURN(const std::vector<v1::EvaluationResult> results,
+                     EvaluateFolder(model_, folder, request, stores_, context_));
+    manifest_.mutable_evaluations()->Add(results.begin(), results.end());
     return absl::OkStatus();
   }
 
@@ -176,7 +168,10 @@ class ExpertBuilder {
                    .expert_width = planned_.size.width,
                    .base_parameters = base.parameters,
                    .expert_parameters = planned_.size.parameters,
-                   .evaluations = {}};
+                   .evaluations = {},
+                   .perplexity_ratio = manifest_.verification().perplexity_ratio(),
+                   .base_repetition = manifest_.verification().base_repetition_rate(),
+                   .expert_repetition = manifest_.verification().expert_repetition_rate()};
     for (const v1::DimensionSelection& select : planned_.resolved.spec().select()) {
       card.selections.push_back({select.key(), {select.values().begin(), select.values().end()}});
     }
@@ -184,9 +179,11 @@ class ExpertBuilder {
       std::vector<std::string> labels;
       for (const auto& [key, value] : result.labels()) labels.push_back(key + "=" + value);
       std::sort(labels.begin(), labels.end());
-      card.evaluations.push_back({labels.empty() ? result.corpus() : absl::StrJoin(labels, ", "),
-                                  result.document_count(), result.text_bytes(),
-                                  result.base_bits_per_byte(), result.expert_bits_per_byte()});
+      card.evaluations.push_back(
+          {labels.empty() ? result.corpus() : absl::StrJoin(labels, ", "), result.document_count(),
+           result.text_bytes(), result.base_bits_per_byte(), result.expert_bits_per_byte(),
+           result.choice_count(), result.base_accuracy(), result.expert_accuracy(),
+           result.accuracy_difference_low(), result.accuracy_difference_high()});
     }
     return card;
   }
@@ -280,6 +277,8 @@ absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertReque
   std::optional<StoredExpert> expert = stores.experts.Find(planned.expert_id);
   if (expert && !options.refresh) {
     stores.metrics.expert_cache_hits.Increment();
+    ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert->manifest_json));
+    RETURN_IF_ERROR(CheckGate(options.gate, manifest.evaluations()));
   } else {
     ASSIGN_OR_RETURN(expert, BuildNew(model, request, planned, composed, options, stores, context));
   }

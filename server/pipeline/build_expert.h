@@ -8,6 +8,7 @@
 #include "server/base/run_context.h"
 #include "server/pipeline/expert_request.h"
 #include "server/pipeline/plan_expert.h"
+#include "server/pipeline/quality_gate.h"
 #include "server/pipeline/resident_models.h"
 #include "server/pipeline/stores.h"
 
@@ -15,6 +16,7 @@ namespace secateur {
 
 struct BuildOptions {
   bool refresh = false;     // make it again even when it exists
+  QualityGate gate;         // what the expert must hold to be published or copied
   std::string output_path;  // canonical path of a folder that gets a copy; empty: none
   int64_t max_shard_bytes = HfLayoutOptions{}.max_shard_bytes;
 };
@@ -25,7 +27,8 @@ absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& mode
                                                        const ExpertRequest& request, Stores stores);
 
 // Makes what is missing and publishes. Errors as PlanExpert and the operation errors of
-// CreateExpert in the API. A cancelled or failed build leaves nothing behind.
+// CreateExpert in the API; GATE_NOT_MET as CheckGate. A cancelled or failed build leaves nothing
+// behind.
 absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertRequest& request,
                                          const BuildOptions& options, Stores stores,
                                          RunContext& context);

@@ -12,65 +12,13 @@
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/pipeline/build_profile.h"
+#include "server/pipeline/dimension_view.h"
 #include "server/pipeline/resolved_request.h"
 
 namespace secateur {
 namespace {
 
 constexpr int kComposeThreads = 2;
-
-absl::StatusOr<std::shared_ptr<const RelevanceView>> ViewOfProfile(const ProfileInfo& profile,
-                                                                   Stores stores) {
-  const std::string key = profile.content.Hex();
-  if (auto view = stores.views.Find(key)) return view;
-  ASSIGN_OR_RETURN(const Profile read, stores.profiles.Read(profile.id()));
-  return stores.views.Insert(key, ViewOf(read));
-}
-
-// The merge of a view's corpora, cached by what it is merged from.
-absl::StatusOr<std::shared_ptr<const RelevanceView>> MergedView(
-    const std::vector<const ProfileInfo*>& profiles, Stores stores) {
-  if (profiles.size() == 1) return ViewOfProfile(*profiles[0], stores);
-  Sha256 hash;
-  for (const ProfileInfo* profile : profiles) hash.UpdateField(profile->content.Hex());
-  const std::string key = hash.Finish().Hex();
-  if (auto view = stores.views.Find(key)) return view;
-  std::vector<std::shared_ptr<const RelevanceView>> parts;
-  std::vector<const RelevanceView*> views;
-  for (const ProfileInfo* profile : profiles) {
-    ASSIGN_OR_RETURN(parts.emplace_back(), ViewOfProfile(*profile, stores));
-    views.push_back(parts.back().get());
-  }
-  ASSIGN_OR_RETURN(RelevanceView merged, MergeViews(views));
-  return stores.views.Insert(key, std::move(merged));
-}
-
-absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model,
-                                                      const ExpertRequest& request,
-                                                      const std::vector<CorpusInfo>& corpora,
-                                                      Stores stores) {
-  std::vector<ProfileInfo> profiles;
-  std::vector<std::string> missing;
-  for (const CorpusInfo& corpus : corpora) {
-    ASSIGN_OR_RETURN(const ProfileKey key,
-                     ProfileKeyFor(model, corpus, request.max_document_tokens));
-    if (auto profile = stores.profiles.Find(key.id())) {
-      profiles.push_back(*std::move(profile));
-    } else {
-      missing.push_back("corpora/" + corpus.id());
-    }
-  }
-  if (missing.empty()) return profiles;
-  const size_t count = missing.size();
-  if (missing.size() > 5) missing.resize(5);
-  return WithReason(WithField(absl::FailedPreconditionError(StrCat(
-                                  count, " corpora have no profile on models/", model.name(),
-                                  " with max_document_tokens ", request.max_document_tokens, ": ",
-                                  absl::StrJoin(missing, ", "), count > 5 ? " and more" : "",
-                                  "; make them with CreateProfile, or let CreateExpert do it")),
-                              "spec.select"),
-                    "PROFILE_MISSING");
-}
 
 // Adds the view of general text: every calibration corpus with a profile.
 absl::Status AddGeneralText(const ResidentModel& model, const ExpertRequest& request, Stores stores,
@@ -174,7 +122,8 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
   composed.sources = std::move(sources);
   RETURN_IF_ERROR(AddGeneralText(model, request, stores, composed.sources));
   ASSIGN_OR_RETURN(composed.profiles,
-                   FindProfiles(model, request, CorporaOf(composed.sources.views), stores));
+                   FindProfiles(model, CorporaOf(composed.sources.views),
+                                request.max_document_tokens, "spec.select", stores));
   const absl::Time start = absl::Now();
   std::vector<std::shared_ptr<const RelevanceView>> views;
   std::vector<WeightedView> weighted;

@@ -1,12 +1,9 @@
 #include "server/pipeline/resident_models.h"
 
-#include <filesystem>
-#include <set>
 #include <utility>
 
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
-#include "server/artifact/hf_layout.h"
 #include "server/base/errors.h"
 #include "server/base/log.h"
 #include "server/base/mapped_file.h"
@@ -15,8 +12,6 @@
 
 namespace secateur {
 namespace {
-
-namespace fs = std::filesystem;
 
 absl::StatusOr<std::shared_ptr<const MappedFile>> OpenTokenizerFile(const ModelFolder& folder) {
   return MappedFile::Open(folder.path() + "/tokenizer.json");
@@ -38,31 +33,16 @@ absl::Status WarmUp(const Transformer& transformer, RunContext& context) {
 
 }  // namespace
 
-absl::StatusOr<Digest> DigestOfFolder(const ModelFolder& folder, RunContext& context) {
-  ASSIGN_OR_RETURN(const std::vector<std::string> carried, CarriedFiles(folder.path()));
-  std::set<std::string> names(carried.begin(), carried.end());
-  names.insert({"config.json", "tokenizer.json"});
-  for (const SafetensorsReader& file : folder.tensors().files()) {
-    names.insert(fs::path(file.name()).filename().string());
-  }
-  Sha256 hash;
-  for (const std::string& name : names) {
-    const std::string path = folder.path() + "/" + name;
-    ASSIGN_OR_RETURN(const Digest digest, Sha256OfFile(path, context));
-    hash.UpdateField(name);
-    hash.UpdateField(digest.Hex());
-  }
-  return hash.Finish();
-}
-
 ResidentModel::ResidentModel(std::string name, std::unique_ptr<Transformer> transformer,
-                             std::unique_ptr<Tokenizer> tokenizer, Digest tokenizer_digest)
+                             std::unique_ptr<Tokenizer> tokenizer, Digest tokenizer_digest,
+                             BlobStore* digests)
     : name_(std::move(name)),
       transformer_(std::move(transformer)),
       tokenizer_(std::move(tokenizer)),
       tokenizer_digest_(tokenizer_digest),
-      digest_(std::async(std::launch::async, [this] {
-                return DigestOfFolder(folder(), digest_context_);
+      digest_(std::async(std::launch::async, [this, digests] {
+                return digests == nullptr ? DigestOfFolder(folder(), digest_context_)
+                                          : BaseDigests(*digests).Of(folder(), digest_context_);
               }).share()) {}
 
 ResidentModel::~ResidentModel() {
@@ -72,15 +52,15 @@ ResidentModel::~ResidentModel() {
 
 absl::StatusOr<std::shared_ptr<ResidentModel>> ResidentModel::Load(
     std::string name, std::shared_ptr<const ModelFolder> folder, const Device& device,
-    RunContext& context) {
+    RunContext& context, BlobStore* digests) {
   ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, OpenTokenizer(*folder));
   ASSIGN_OR_RETURN(const auto tokenizer_file, OpenTokenizerFile(*folder));
   ASSIGN_OR_RETURN(std::unique_ptr<Transformer> transformer,
                    Transformer::Load(std::move(folder), device, context));
   RETURN_IF_ERROR(WarmUp(*transformer, context));
-  return std::shared_ptr<ResidentModel>(new ResidentModel(std::move(name), std::move(transformer),
-                                                          std::move(tokenizer),
-                                                          Sha256Of(tokenizer_file->bytes())));
+  return std::shared_ptr<ResidentModel>(
+      new ResidentModel(std::move(name), std::move(transformer), std::move(tokenizer),
+                        Sha256Of(tokenizer_file->bytes()), digests));
 }
 
 std::string ResidentModel::compute_type() const {
@@ -105,7 +85,8 @@ ResidentModels::~ResidentModels() {
   if (loader_.joinable()) loader_.join();
 }
 
-absl::Status ResidentModels::Start(const std::vector<ModelSource>& sources, const Device& device) {
+absl::Status ResidentModels::Start(const std::vector<ModelSource>& sources, const Device& device,
+                                   BlobStore& digests) {
   for (const ModelSource& source : sources) {
     auto folder = ModelFolder::Open(source.folder);
     if (!folder.ok()) return Annotate(folder.status(), StrCat("--model ", source.name));
@@ -117,14 +98,14 @@ absl::Status ResidentModels::Start(const std::vector<ModelSource>& sources, cons
           StrCat("--model ", source.name, " is given twice: each model needs a name of its own"));
     }
   }
-  loader_ = std::thread([this, device] { LoadAll(device); });
+  loader_ = std::thread([this, device, &digests] { LoadAll(device, digests); });
   return absl::OkStatus();
 }
 
-void ResidentModels::LoadAll(const Device& device) {
+void ResidentModels::LoadAll(const Device& device, BlobStore& digests) {
   for (const State& state : List()) {
     const absl::Time start = absl::Now();
-    auto model = ResidentModel::Load(state.name, state.folder, device, load_context_);
+    auto model = ResidentModel::Load(state.name, state.folder, device, load_context_, &digests);
     const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
     if (!model.ok()) {
       MutexLock lock(mutex_);

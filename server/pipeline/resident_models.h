@@ -17,7 +17,9 @@
 #include "server/base/run_context.h"
 #include "server/metrics/metrics.h"
 #include "server/model/transformer.h"
+#include "server/pipeline/base_digest.h"
 #include "server/pipeline/device_lane.h"
+#include "server/storage/blob_store.h"
 #include "server/tokenizer/tokenizer.h"
 
 namespace secateur {
@@ -25,10 +27,11 @@ namespace secateur {
 // A model that is ready.
 class ResidentModel {
  public:
-  // Loads and warms up.
+  // Loads and warms up. `digests` remembers the digest between starts (BaseDigests) and outlives
+  // the model; null: it is computed.
   static absl::StatusOr<std::shared_ptr<ResidentModel>> Load(
       std::string name, std::shared_ptr<const ModelFolder> folder, const Device& device,
-      RunContext& context);
+      RunContext& context, BlobStore* digests = nullptr);
   ~ResidentModel();
 
   const std::string& name() const { return name_; }
@@ -41,13 +44,13 @@ class ResidentModel {
   std::string compute_type() const;  // "float32", "bfloat16"
   std::string device_kind() const;   // "cpu", "cuda"
 
-  // Over every file that an expert is made from; computed on a thread of its own after loading.
+  // Over every file that an expert is made from; found on a thread of its own after loading.
   std::optional<Digest> DigestIfKnown() const;
   absl::StatusOr<Digest> WaitForDigest() const;
 
  private:
   ResidentModel(std::string name, std::unique_ptr<Transformer> transformer,
-                std::unique_ptr<Tokenizer> tokenizer, Digest tokenizer_digest);
+                std::unique_ptr<Tokenizer> tokenizer, Digest tokenizer_digest, BlobStore* digests);
 
   const std::string name_;
   const std::unique_ptr<Transformer> transformer_;
@@ -69,8 +72,9 @@ class ResidentModels {
   ~ResidentModels();
 
   // Checks every folder (config, tensors, tokenizer) before it returns, then loads in the
-  // background.
-  absl::Status Start(const std::vector<ModelSource>& sources, const Device& device);
+  // background. `digests` remembers the models' digests and outlives every ResidentModel.
+  absl::Status Start(const std::vector<ModelSource>& sources, const Device& device,
+                     BlobStore& digests);
   // Waits for the loading to end; OK when all are ready.
   absl::Status WaitUntilReady();
   bool ready() const;
@@ -86,7 +90,7 @@ class ResidentModels {
   std::vector<State> List() const;  // sorted by name
 
  private:
-  void LoadAll(const Device& device);
+  void LoadAll(const Device& device, BlobStore& digests);
 
   Metrics& metrics_;
   RunContext load_context_;
@@ -97,9 +101,5 @@ class ResidentModels {
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread loader_;
 };
-
-// SHA-256 over name, size and digest of each file of a base folder that matters: config, weights,
-// tokenizer and the files an expert carries over.
-absl::StatusOr<Digest> DigestOfFolder(const ModelFolder& folder, RunContext& context);
 
 }  // namespace secateur

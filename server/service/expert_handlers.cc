@@ -7,7 +7,9 @@
 #include "server/pipeline/build_expert.h"
 #include "server/pipeline/build_profile.h"
 #include "server/service/convert.h"
+#include "server/service/evaluation_corpora.h"
 #include "server/service/find_expert.h"
+#include "server/service/find_model.h"
 #include "server/service/names.h"
 #include "server/service/paging.h"
 #include "server/service/secateur_service.h"
@@ -16,41 +18,12 @@
 namespace secateur {
 namespace {
 
-absl::StatusOr<std::shared_ptr<ResidentModel>> ModelOf(const JobParts& parts,
-                                                       const std::string& parent) {
-  ASSIGN_OR_RETURN(const std::string name, ParseModelName(parent, "parent"));
-  return parts.models.Get(name);
-}
-
-// Handlers do not wait for the digest of a model that has only just been loaded.
-absl::Status CheckDigestKnown(const ResidentModel& model) {
-  if (model.DigestIfKnown()) return absl::OkStatus();
-  return WithReason(
-      WithRetryAfter(absl::UnavailableError(StrCat("the digest of models/", model.name(),
-                                                   " is still being computed: try again")),
-                     absl::Seconds(1)),
-      "STARTING");
-}
-
-absl::Status CheckEvaluationCorpora(const JobParts& parts, const ExpertRequest& request) {
-  for (const std::string& id : request.evaluation_corpora) {
-    ASSIGN_OR_RETURN(const CorpusInfo corpus, parts.stores.corpora.Get(id));
-    if (corpus.purpose != CorpusPurpose::kEvaluation) {
-      return WithField(
-          absl::FailedPreconditionError(StrCat(CorpusName(id),
-                                               " is a CALIBRATION corpus: what an expert is made "
-                                               "from cannot measure it")),
-          "spec.evaluation_corpora");
-    }
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<ExpertRequest> CheckedRequest(const JobParts& parts, const ResidentModel& model,
                                              const v1::ExpertSpec& spec, bool budget_required) {
   ASSIGN_OR_RETURN(ExpertRequest request,
                    RequestFromProto(spec, model.config().max_positions, budget_required));
-  RETURN_IF_ERROR(CheckEvaluationCorpora(parts, request));
+  RETURN_IF_ERROR(CheckEvaluationCorpora(parts.stores.corpora, request.evaluation_corpora,
+                                         "spec.evaluation_corpora"));
   return request;
 }
 
@@ -63,7 +36,7 @@ absl::StatusOr<std::string> OutputPath(const JobParts& parts, const std::string&
 
 absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& request,
                   v1::PlanExpertResponse& response) {
-  ASSIGN_OR_RETURN(const auto model, ModelOf(parts, request.parent()));
+  ASSIGN_OR_RETURN(const auto model, FindModel(parts, request.parent()));
   if (request.budgets_size() > 32) {
     return WithField(absl::InvalidArgumentError("budgets: at most 32"), "budgets");
   }
@@ -110,6 +83,7 @@ absl::StatusOr<v1::Expert> Validate(const ServiceParts& parts, const ResidentMod
 absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
                                                  const ResidentModel& model,
                                                  const ExpertRequest& expert,
+                                                 const QualityGate& gate,
                                                  const v1::CreateExpertRequest& request) {
   if (request.cache_policy() == v1::REFRESH) return std::nullopt;
   const bool only_if_cached = request.cache_policy() == v1::ONLY_IF_CACHED;
@@ -124,17 +98,21 @@ absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
                       "NOT_MADE_YET");
   }
   if (!found || !request.output_uri().empty()) return std::nullopt;
-  parts.stores.metrics.expert_cache_hits.Increment();
   ASSIGN_OR_RETURN(v1::Expert out, ToProto(*found, parts.stores.blobs.uri()));
+  // An unmet gate is an error of the operation, whether the expert is new or not.
+  if (!CheckGate(gate, out.evaluations()).ok()) return std::nullopt;
+  parts.stores.metrics.expert_cache_hits.Increment();
   return out;
 }
 
 absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& request,
                     google::longrunning::Operation& response) {
   RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  ASSIGN_OR_RETURN(const auto model, ModelOf(parts, request.parent()));
+  ASSIGN_OR_RETURN(const auto model, FindModel(parts, request.parent()));
   ASSIGN_OR_RETURN(const ExpertRequest expert,
                    CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
+  ASSIGN_OR_RETURN(const QualityGate gate,
+                   GateFromProto(request.gate(), expert.evaluation_corpora));
   RETURN_IF_ERROR(OutputPath(parts, request.output_uri()).status());
   RETURN_IF_ERROR(ResolveSources(expert, parts.stores.corpora).status());
   if (const auto* budget = std::get_if<Budget>(&expert.budget)) {
@@ -144,7 +122,7 @@ absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& re
   if (request.validate_only()) {
     ASSIGN_OR_RETURN(done, Validate(parts, *model, expert));
   } else {
-    ASSIGN_OR_RETURN(done, Cached(parts, *model, expert, request));
+    ASSIGN_OR_RETURN(done, Cached(parts, *model, expert, gate, request));
   }
   if (done) {
     ASSIGN_OR_RETURN(const Operation operation,
@@ -164,10 +142,11 @@ absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& re
 absl::StatusOr<Job> MakeExpertJob(const JobParts& parts, const OperationRequest& operation) {
   v1::CreateExpertRequest request;
   request.ParseFromString(operation.request);
-  ASSIGN_OR_RETURN(auto model, ModelOf(parts, request.parent()));
+  ASSIGN_OR_RETURN(auto model, FindModel(parts, request.parent()));
   ASSIGN_OR_RETURN(ExpertRequest expert,
                    CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
   BuildOptions options{.refresh = request.cache_policy() == v1::REFRESH};
+  ASSIGN_OR_RETURN(options.gate, GateFromProto(request.gate(), expert.evaluation_corpora));
   ASSIGN_OR_RETURN(options.output_path, OutputPath(parts, request.output_uri()));
   return Job([parts, model = std::move(model), expert = std::move(expert),
               options](RunContext& run) -> absl::StatusOr<TypedBytes> {

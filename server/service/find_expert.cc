@@ -10,7 +10,7 @@
 
 namespace secateur {
 
-absl::StatusOr<FoundExpert> FindExpertByName(const ServiceParts& parts, const std::string& name) {
+absl::StatusOr<FoundExpert> FindExpertByName(const JobParts& parts, const std::string& name) {
   ASSIGN_OR_RETURN(const ChildName parsed, ParseExpertName(name, "name"));
   if (auto stored = parts.stores.experts.Find(parsed.id)) {
     ASSIGN_OR_RETURN(v1::Expert proto, ToProto(*stored, parts.stores.blobs.uri()));

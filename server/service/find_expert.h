@@ -14,6 +14,6 @@ struct FoundExpert {
 };
 
 // INVALID_ARGUMENT for a malformed name, NOT_FOUND, DATA_LOSS for an unreadable manifest.
-absl::StatusOr<FoundExpert> FindExpertByName(const ServiceParts& parts, const std::string& name);
+absl::StatusOr<FoundExpert> FindExpertByName(const JobParts& parts, const std::string& name);
 
 }  // namespace secateur

@@ -41,6 +41,9 @@ const std::vector<ErrorReason>& ErrorReasons() {
       {"DRAINING", Code::kUnavailable, "the server is shutting down", "try again elsewhere"},
       {"FAILED_PRECONDITION", Code::kFailedPrecondition, "something must be done first",
        "do what the message says"},
+      {"GATE_NOT_MET", Code::kFailedPrecondition,
+       "an expert rises by more bits per byte than the request's gate allows",
+       "cut less, or allow more; the violations name corpora, measured and allowed values"},
       {"INTERNAL", Code::kInternal, "a bug, or a library failed", "tell the operator"},
       {"INVALID_ARGUMENT", Code::kInvalidArgument, "a field is malformed or out of range",
        "fix the field named in BadRequest"},
@@ -92,10 +95,16 @@ google::rpc::Status ToRpcStatus(const absl::Status& status) {
   }
   if (status.code() == Code::kFailedPrecondition) {
     google::rpc::PreconditionFailure failure;
-    auto* violation = failure.add_violations();
-    violation->set_type(info.reason());
-    violation->set_subject(notes.field.empty() ? notes.resource_name : notes.field);
-    violation->set_description(out.message());
+    if (notes.violations.empty()) {
+      notes.violations.push_back(
+          {notes.field.empty() ? notes.resource_name : notes.field, out.message()});
+    }
+    for (const ErrorNotes::Violation& one : notes.violations) {
+      auto* violation = failure.add_violations();
+      violation->set_type(info.reason());
+      violation->set_subject(one.subject);
+      violation->set_description(one.description);
+    }
     out.add_details()->PackFrom(failure);
   }
   if (status.code() == Code::kResourceExhausted) {

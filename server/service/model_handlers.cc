@@ -146,11 +146,9 @@ SecateurService::Reactor* SecateurService::CreateProfile(Context* context,
         ASSIGN_OR_RETURN(const auto model, parts_.models.Get(name));
         ASSIGN_OR_RETURN(const std::vector<std::string> ids, CorporaOf(parts_, *request));
         const int64_t tokens = request->max_document_tokens();
-        if (tokens != 0 && (tokens < 2 || tokens > model->config().max_positions)) {
-          return WithField(
-              absl::InvalidArgumentError(StrCat("max_document_tokens: ", tokens, " is not 2 to ",
-                                                model->config().max_positions)),
-              "max_document_tokens");
+        if (tokens != 0) {
+          RETURN_IF_ERROR(
+              CheckDocumentTokens(tokens, model->config().max_positions, "max_document_tokens"));
         }
         ASSIGN_OR_RETURN(*response, Submit(parts_.jobs, "CreateProfile", request->parent(),
                                            request->request_id(), *request));

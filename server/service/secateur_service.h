@@ -62,11 +62,15 @@ class SecateurService final : public v1::Secateur::CallbackService {
                          google::protobuf::Empty* response) override;
   Reactor* ListDimensions(Context* context, const v1::ListDimensionsRequest* request,
                           v1::ListDimensionsResponse* response) override;
+  Reactor* CompareDimensions(Context* context, const v1::CompareDimensionsRequest* request,
+                             v1::CompareDimensionsResponse* response) override;
 
   Reactor* PlanExpert(Context* context, const v1::PlanExpertRequest* request,
                       v1::PlanExpertResponse* response) override;
   Reactor* CreateExpert(Context* context, const v1::CreateExpertRequest* request,
                         google::longrunning::Operation* response) override;
+  Reactor* EvaluateExpert(Context* context, const v1::EvaluateExpertRequest* request,
+                          google::longrunning::Operation* response) override;
   Reactor* GetExpert(Context* context, const v1::GetExpertRequest* request,
                      v1::Expert* response) override;
   Reactor* ListExperts(Context* context, const v1::ListExpertsRequest* request,

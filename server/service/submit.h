@@ -32,5 +32,6 @@ absl::Status CheckModelExists(const ResidentModels& models, const std::string& n
 absl::StatusOr<Job> MakeCorpusJob(const JobParts& parts, const OperationRequest& operation);
 absl::StatusOr<Job> MakeProfileJob(const JobParts& parts, const OperationRequest& operation);
 absl::StatusOr<Job> MakeExpertJob(const JobParts& parts, const OperationRequest& operation);
+absl::StatusOr<Job> MakeEvaluationJob(const JobParts& parts, const OperationRequest& operation);
 
 }  // namespace secateur

@@ -9,6 +9,7 @@
 #include "server/base/errors.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/service/evaluation_corpora.h"
 #include "server/service/names.h"
 
 namespace secateur {
@@ -278,6 +279,11 @@ absl::Status CheckRequestId(std::string_view request_id) {
   return Bad("request_id", "must be at most 64 printable ASCII characters without spaces");
 }
 
+absl::Status CheckDocumentTokens(int64_t tokens, int64_t max_positions, std::string_view path) {
+  if (tokens >= 2 && tokens <= max_positions) return absl::OkStatus();
+  return Bad(path, StrCat(tokens, " is not 2 to ", max_positions, ", the positions of the model"));
+}
+
 absl::StatusOr<CorpusInfo> CorpusFromProto(const v1::Corpus& corpus) {
   CorpusInfo info;
   info.labels.insert(corpus.labels().begin(), corpus.labels().end());
@@ -356,20 +362,10 @@ absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64
   request.max_document_tokens = spec.max_document_tokens() == 0
                                     ? std::min<int64_t>(512, max_positions)
                                     : spec.max_document_tokens();
-  if (request.max_document_tokens < 2 || request.max_document_tokens > max_positions) {
-    return Bad("spec.max_document_tokens", StrCat(request.max_document_tokens, " is not 2 to ",
-                                                  max_positions, ", the positions of the model"));
-  }
-  if (spec.evaluation_corpora_size() > 32) return Bad("spec.evaluation_corpora", "at most 32");
-  for (int i = 0; i < spec.evaluation_corpora_size(); ++i) {
-    ASSIGN_OR_RETURN(std::string id, ParseCorpusName(spec.evaluation_corpora(i),
-                                                     StrCat("spec.evaluation_corpora[", i, "]")));
-    request.evaluation_corpora.push_back(std::move(id));
-  }
-  std::sort(request.evaluation_corpora.begin(), request.evaluation_corpora.end());
-  const auto last =
-      std::unique(request.evaluation_corpora.begin(), request.evaluation_corpora.end());
-  request.evaluation_corpora.erase(last, request.evaluation_corpora.end());
+  RETURN_IF_ERROR(
+      CheckDocumentTokens(request.max_document_tokens, max_positions, "spec.max_document_tokens"));
+  ASSIGN_OR_RETURN(request.evaluation_corpora,
+                   ParseEvaluationCorpora(spec.evaluation_corpora(), "spec.evaluation_corpora"));
   return request;
 }
 

@@ -20,6 +20,9 @@ absl::Status CheckAllFieldsKnown(const google::protobuf::Message& message);
 // INVALID_ARGUMENT unless it is empty or at most 64 printable ASCII characters.
 absl::Status CheckRequestId(std::string_view request_id);
 
+// INVALID_ARGUMENT unless `tokens` is 2 to the model's positions.
+absl::Status CheckDocumentTokens(int64_t tokens, int64_t max_positions, std::string_view path);
+
 // UNIMPLEMENTED with the path of what is not honoured.
 absl::Status NotHonoured(std::string_view path, std::string_view what);
 

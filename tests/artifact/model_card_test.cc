@@ -28,7 +28,11 @@ ModelCard SomeCard() {
   card.expert_width = 992;
   card.base_parameters = 134'515'008;
   card.expert_parameters = 106'314'048;
-  card.evaluations = {{"ko-legal", 24, 12'345, 1.23456, 1.34567}};
+  card.evaluations = {{"ko-legal", 24, 12'345, 1.23456, 1.34567},
+                      {"ko-exam", 40, 9'876, 1.1, 1.2, 1'039, 0.505, 0.475, -0.0612, 0.0018}};
+  card.perplexity_ratio = 1.2345;
+  card.base_repetition = 0.125;
+  card.expert_repetition = 0.25;
   return card;
 }
 
@@ -41,10 +45,14 @@ TEST(ModelCard, SaysWhatWasMadeFromWhatAndHow) {
         "This model was modified: FFN neurons were removed from **smollm2**", "CUS\\_PRUN",
         "language=ko\\|ja, domain=legal", "| 1,536 | 992 | 35.4 % |",
         "| 46,080 | 29,760 | 35.4 % |", "| 134,515,008 | 106,314,048 | 21.0 % |",
-        "| ko-legal | 24 | 12,345 | 1.2346 | 1.3457 |", "AutoModelForCausalLM.from_pretrained"}) {
+        "| ko-legal | 24 | 12,345 | 1.2346 | 1.3457 |", "perplexity is 1.234 times",
+        "25.0 % of all runs of four tokens are repetitions, 12.5 % in the base's",
+        "| ko-exam | 1,039 | 50.5 % | 47.5 % | -6.1 % to +0.2 % |",
+        "AutoModelForCausalLM.from_pretrained"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
   EXPECT_THAT(text, HasSubstr(SomeCard().base_digest.Hex()));
+  EXPECT_THAT(text, Not(HasSubstr("| ko-legal | 0 |")));  // it has no questions
   EXPECT_EQ(text, ModelCardText(SomeCard()));
 }
 

@@ -68,6 +68,18 @@ TEST(ErrorNotes, ComeBackAsTheyWereGiven) {
   EXPECT_EQ(notes.retry_after, absl::Milliseconds(1500));
 }
 
+TEST(ErrorNotes, KeepSeveralViolationsInOrder) {
+  absl::Status status = absl::FailedPreconditionError("not met");
+  status = WithViolation(status, "corpora/c1", "rises: by 25 %");
+  status = WithViolation(status, "", "nothing");
+  const ErrorNotes notes = NotesOf(status);
+  ASSERT_EQ(notes.violations.size(), 2U);
+  EXPECT_EQ(notes.violations[0].subject, "corpora/c1");
+  EXPECT_EQ(notes.violations[0].description, "rises: by 25 %");
+  EXPECT_EQ(notes.violations[1].subject, "");
+  EXPECT_EQ(notes.violations[1].description, "nothing");
+}
+
 TEST(ErrorNotes, AreEmptyWhereNothingWasSaid) {
   for (const absl::Status& status :
        {absl::NotFoundError("no corpus"), WithField(absl::OkStatus(), "spec")}) {
@@ -76,6 +88,7 @@ TEST(ErrorNotes, AreEmptyWhereNothingWasSaid) {
     EXPECT_EQ(notes.reason, "");
     EXPECT_EQ(notes.resource_type, "");
     EXPECT_EQ(notes.resource_name, "");
+    EXPECT_TRUE(notes.violations.empty());
     EXPECT_EQ(notes.retry_after, std::nullopt);
   }
 }

@@ -64,7 +64,9 @@ v1::Expert TheExpert() {
       size { width: 992 parameter_count: 106000000 tensor_bytes: 212000000 neuron_ratio: 0.3541
              parameter_reduction: 0.211 block_parameter_reduction: 0.267 }
       base_size { width: 1536 parameter_count: 134515008 tensor_bytes: 269030016 }
-      verification { token_count: 512 max_layer_error: 1.2e-6 max_logit_error: 3e-6 }
+      verification { token_count: 512 max_layer_error: 1.2e-6 max_logit_error: 3e-6
+                     perplexity_ratio: 1.25 generated_token_count: 96 base_repetition_rate: 0.1
+                     expert_repetition_rate: 0.125 }
       evaluations { corpus: "corpora/ce" labels { key: "language" value: "ko" } document_count: 8
                     base_bits_per_byte: 1.0 expert_bits_per_byte: 1.1 }
       files { name: "config.json" size_bytes: 2 sha256: "ab" }
@@ -108,9 +110,17 @@ TEST_F(ExpertCliTest, MakesTheSpecThatTheOptionsDescribe) {
 }
 
 TEST_F(ExpertCliTest, PassesTheOptionsOfTheRequest) {
-  EXPECT_EQ(Run({"expert", "create", "--model", "big", "--task", "qa", "--remove", "0.1",
-                 "--output-uri", "file:/out", "--request-id", "r1", "--validate-only",
-                 "--cache-policy", "only-if-cached", "--no-wait"}),
+  EXPECT_EQ(Run({"expert",          "create",
+                 "--model",         "big",
+                 "--task",          "qa",
+                 "--remove",        "0.1",
+                 "--output-uri",    "file:/out",
+                 "--request-id",    "r1",
+                 "--validate-only", "--cache-policy",
+                 "only-if-cached",  "--no-wait",
+                 "--gate",          "20%",
+                 "--gate",          "c1=0.05",
+                 "--gate",          "corpora/c2=150%"}),
             kOk);
   const v1::CreateExpertRequest& request = server_.secateur.expert_request;
   EXPECT_EQ(request.parent(), "models/big");
@@ -118,6 +128,10 @@ TEST_F(ExpertCliTest, PassesTheOptionsOfTheRequest) {
   EXPECT_EQ(request.request_id(), "r1");
   EXPECT_TRUE(request.validate_only());
   EXPECT_EQ(request.cache_policy(), v1::ONLY_IF_CACHED);
+  ASSERT_EQ(request.gate_size(), 3);
+  ExpectSame(request.gate(0), FromText<v1::GateEntry>("max_rise: 0.2"));
+  ExpectSame(request.gate(1), FromText<v1::GateEntry>("corpus: 'corpora/c1' max_rise: 0.05"));
+  ExpectSame(request.gate(2), FromText<v1::GateEntry>("corpus: 'corpora/c2' max_rise: 1.5"));
 }
 
 TEST_F(ExpertCliTest, PlansSeveralSizes) {
@@ -150,11 +164,63 @@ TEST_F(ExpertCliTest, WaitsForTheExpertAndShowsIt) {
   EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%"}), kOk) << err_;
   EXPECT_THAT(out_,
               AllOf(HasSubstr("language=ko,ja (weight 2) task=qa"), HasSubstr("width 992"),
-                    HasSubstr("35.4% of FFN neurons"), HasSubstr("1.2e-06"), HasSubstr("+10.0%"),
-                    HasSubstr("config.json"), HasSubstr("file:/store/e1")));
+                    HasSubstr("35.4% of FFN neurons"), HasSubstr("1.2e-06"),
+                    HasSubstr("96 tokens: 12.5% repetition, base 10.0%; perplexity 1.250 times"),
+                    HasSubstr("+10.0%"), HasSubstr("config.json"), HasSubstr("file:/store/e1")));
   EXPECT_EQ(err_, "");  // no bar: this is no terminal
   EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%", "--output", "json"}), kOk);
   ExpectSame(Parsed<v1::Expert>(), TheExpert());
+}
+
+TEST_F(ExpertCliTest, ComparesDimensionValues) {
+  server_.secateur.comparison = FromText<v1::CompareDimensionsResponse>(R"(
+      comparisons { first { key: "language" value: "ko" } second { key: "language" value: "ja" }
+                    jaccard: 0.8125 layer_jaccards: [0.9, 0.725] rank_correlation: 0.9
+                    layer_rank_correlations: [0.95, 0.85] shared_corpus_count: 1 }
+      width: 998 jaccard_by_chance: 0.48 )");
+  EXPECT_EQ(Run({"dimension", "compare", "language=ko", "language=ja", "--remove", "25%",
+                 "--max-document-tokens", "128"}),
+            kOk)
+      << err_;
+  ExpectSame(server_.secateur.compare_request, FromText<v1::CompareDimensionsRequest>(R"(
+      parent: "models/m" values { key: "language" value: "ko" }
+      values { key: "language" value: "ja" } neuron_ratio: 0.25 max_document_tokens: 128)"));
+  EXPECT_THAT(out_, AllOf(HasSubstr("language=ko  language=ja"), HasSubstr("0.812"),
+                          HasSubstr("1 (0.72)"), HasSubstr("0.900"), HasSubstr("998 a layer"),
+                          HasSubstr("by chance 0.480"), Not(HasSubstr("0.950"))));
+  EXPECT_EQ(Run({"dimension", "compare", "language=ko", "language=ja", "--layers"}), kOk);
+  EXPECT_THAT(out_, AllOf(HasSubstr("0      0.900    0.950"), HasSubstr("1      0.725    0.850")));
+  EXPECT_EQ(Run({"dimension", "compare", "task=qa", "task=nli", "--output", "json"}), kOk);
+  ExpectSame(Parsed<v1::CompareDimensionsResponse>(), server_.secateur.comparison);
+}
+
+TEST_F(ExpertCliTest, EvaluatesAnExpertOnCorpora) {
+  const auto response = FromText<v1::EvaluateExpertResponse>(R"(
+      expert: "models/m/experts/e1"
+      evaluations { corpus: "corpora/c1" labels { key: "language" value: "ko" } document_count: 8
+                    base_bits_per_byte: 1.0 expert_bits_per_byte: 1.1 }
+      evaluations { corpus: "corpora/c3" document_count: 1 overlap: 0.1 }
+      evaluations { corpus: "corpora/c2" document_count: 40 overlap: 0.125 base_bits_per_byte: 1.0
+                    expert_bits_per_byte: 0.9 choice_count: 39 base_accuracy: 0.5
+                    expert_accuracy: 0.475 accuracy_difference_low: -0.1
+                    accuracy_difference_high: 0.05 })");
+  EndWith(SucceededOperation(kOperation, response));
+  EXPECT_EQ(Run({"expert", "evaluate", "e1", "--corpus", "c1", "--corpus", "corpora/c2",
+                 "--max-document-tokens", "129", "--request-id", "r"}),
+            kOk)
+      << err_;
+  ExpectSame(server_.secateur.evaluate_request, FromText<v1::EvaluateExpertRequest>(R"(
+      name: "models/m/experts/e1" corpora: "corpora/c1" corpora: "corpora/c2"
+      max_document_tokens: 129 request_id: "r")"));
+  EXPECT_THAT(out_, AllOf(HasSubstr("corpora/c1         language=ko  8"), HasSubstr("+10.0%"),
+                          HasSubstr("-10.0%"), HasSubstr("39         50.0%          47.5%"),
+                          HasSubstr("-2.5%"), HasSubstr("-10.0% to +5.0%"),
+                          HasSubstr("warning: 12.5% of corpora/c2 stands in"),
+                          Not(HasSubstr("of corpora/c3"))));
+  EXPECT_EQ(Run({"expert", "evaluate", "e1", "--corpus", "c1", "--output", "json"}), kOk);
+  ExpectSame(Parsed<v1::EvaluateExpertResponse>(), response);
+  EXPECT_EQ(Run({"expert", "evaluate", "e1", "--corpus", "c1", "--no-wait"}), kOk);
+  EXPECT_THAT(out_, HasSubstr("secateur operation watch operations/o1"));
 }
 
 TEST_F(ExpertCliTest, DrawsABarOnATerminalAndWipesIt) {

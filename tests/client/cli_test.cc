@@ -14,11 +14,12 @@ using testing::Not;
 using testing::StartsWith;
 
 const std::vector<std::vector<std::string>> kCommands = {
-    {"model", "list"},     {"corpus", "upload"},   {"corpus", "list"},     {"corpus", "get"},
-    {"corpus", "delete"},  {"corpus", "label"},    {"profile", "create"},  {"profile", "list"},
-    {"dimension", "list"}, {"expert", "plan"},     {"expert", "create"},   {"expert", "list"},
-    {"expert", "get"},     {"expert", "download"}, {"expert", "delete"},   {"operation", "list"},
-    {"operation", "get"},  {"operation", "wait"},  {"operation", "watch"}, {"operation", "cancel"}};
+    {"model", "list"},      {"corpus", "upload"},     {"corpus", "list"},    {"corpus", "get"},
+    {"corpus", "delete"},   {"corpus", "label"},      {"profile", "create"}, {"profile", "list"},
+    {"dimension", "list"},  {"dimension", "compare"}, {"expert", "plan"},    {"expert", "create"},
+    {"expert", "list"},     {"expert", "evaluate"},   {"expert", "get"},     {"expert", "download"},
+    {"expert", "delete"},   {"operation", "list"},    {"operation", "get"},  {"operation", "wait"},
+    {"operation", "watch"}, {"operation", "cancel"}};
 
 TEST_F(CliTest, ShowsHelpWithExamplesForEveryCommand) {
   for (std::vector<std::string> args : kCommands) {
@@ -44,6 +45,11 @@ TEST_F(CliTest, SaysWhatIsWrongWithItsUsage) {
       {{"expert", "prune"}, "unknown command or option: prune"},
       {{"expert"}, "subcommand is required"},
       {{"expert", "get"}, "EXPERT is required"},
+      {{"dimension", "compare", "language=ko"}, "two or more"},
+      {{"dimension", "compare", "language=ko", "ja"}, "KEY=VALUE"},
+      {{"expert", "evaluate", "e1"}, "--corpus is required"},
+      {{"expert", "create", "--language", "ko", "--remove", "1%", "--gate", "c1=much"},
+       "20% or 0.2"},
       {{"model", "list", "--colour"}, "--colour"},
       {{"model", "list", "--output", "xml"}, "xml"},
       {{"corpus", "upload"}, "--manifest"},

@@ -133,6 +133,14 @@ grpc::Status FakeSecateur::ListDimensions(grpc::ServerContext*,
   return AddPage(dimensions, page, *request, *response->mutable_dimensions(), *response);
 }
 
+grpc::Status FakeSecateur::CompareDimensions(grpc::ServerContext*,
+                                             const v1::CompareDimensionsRequest* request,
+                                             v1::CompareDimensionsResponse* response) {
+  compare_request = *request;
+  *response = comparison;
+  return Refuse();
+}
+
 grpc::Status FakeSecateur::PlanExpert(grpc::ServerContext*, const v1::PlanExpertRequest* request,
                                       v1::PlanExpertResponse* response) {
   plan_request = *request;
@@ -144,6 +152,14 @@ grpc::Status FakeSecateur::CreateExpert(grpc::ServerContext*,
                                         const v1::CreateExpertRequest* request,
                                         Operation* operation) {
   expert_request = *request;
+  *operation = started;
+  return Refuse();
+}
+
+grpc::Status FakeSecateur::EvaluateExpert(grpc::ServerContext*,
+                                          const v1::EvaluateExpertRequest* request,
+                                          Operation* operation) {
+  evaluate_request = *request;
   *operation = started;
   return Refuse();
 }

@@ -57,7 +57,8 @@ class FakeSecateur final : public v1::Secateur::Service {
   std::vector<v1::Dimension> dimensions;
   std::vector<v1::Expert> experts;
   v1::PlanExpertResponse plan;
-  Operation started;     // what CreateProfile, CreateExpert and CreateCorpus return
+  v1::CompareDimensionsResponse comparison;
+  Operation started;     // what methods that start an operation return
   size_t page = 2;       // items of a list's page
   grpc::Status refusal;  // unless OK, what unary calls return...
   int refusals = -1;     // ...this many times; -1: always
@@ -75,8 +76,10 @@ class FakeSecateur final : public v1::Secateur::Service {
   v1::DeleteCorpusRequest delete_corpus_request;
   v1::CreateCorpusRequest create_corpus_request;
   v1::CreateProfileRequest profile_request;
+  v1::CompareDimensionsRequest compare_request;
   v1::PlanExpertRequest plan_request;
   v1::CreateExpertRequest expert_request;
+  v1::EvaluateExpertRequest evaluate_request;
   std::vector<v1::DownloadExpertFileRequest> downloads;
   std::string filter, parent, deleted;
   int list_calls = 0;
@@ -108,10 +111,14 @@ class FakeSecateur final : public v1::Secateur::Service {
                              google::protobuf::Empty*) override;
   grpc::Status ListDimensions(grpc::ServerContext*, const v1::ListDimensionsRequest* request,
                               v1::ListDimensionsResponse* response) override;
+  grpc::Status CompareDimensions(grpc::ServerContext*, const v1::CompareDimensionsRequest* request,
+                                 v1::CompareDimensionsResponse* response) override;
   grpc::Status PlanExpert(grpc::ServerContext*, const v1::PlanExpertRequest* request,
                           v1::PlanExpertResponse* response) override;
   grpc::Status CreateExpert(grpc::ServerContext*, const v1::CreateExpertRequest* request,
                             Operation* operation) override;
+  grpc::Status EvaluateExpert(grpc::ServerContext*, const v1::EvaluateExpertRequest* request,
+                              Operation* operation) override;
   grpc::Status GetExpert(grpc::ServerContext*, const v1::GetExpertRequest* request,
                          v1::Expert* expert) override;
   grpc::Status ListExperts(grpc::ServerContext*, const v1::ListExpertsRequest* request,

@@ -39,6 +39,19 @@ TEST(ParseShare, RefusesEverythingElseAndSaysWhatItTakes) {
   }
 }
 
+TEST(ParseRise, TakesPercentAndFractionsWithoutAnUpperEnd) {
+  EXPECT_DOUBLE_EQ(*ParseRise("--gate", "20%"), 0.2);
+  EXPECT_DOUBLE_EQ(*ParseRise("--gate", "0"), 0);
+  EXPECT_DOUBLE_EQ(*ParseRise("--gate", "250 %"), 2.5);
+  EXPECT_DOUBLE_EQ(*ParseRise("--gate", "1.5"), 1.5);
+  for (const char* text : {"", "-1%", "nan", "inf", "20%%", "a lot"}) {
+    EXPECT_THAT(ParseRise("--gate", text),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr("--gate"), HasSubstr("20% or 0.2"))))
+        << text;
+  }
+}
+
 TEST(ParseCount, TakesUnitsOfAThousand) {
   const std::pair<const char*, int64_t> cases[] = {
       {"1", 1},      {"250000", 250'000}, {"100M", 100'000'000}, {"1.5B", 1'500'000'000},

@@ -4,15 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <fstream>
+#include <limits>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "server/base/status_macros.h"
 #include "tests/artifact/expert_models.h"
@@ -23,21 +19,24 @@ namespace {
 
 using testing::HasSubstr;
 
-std::string ReadFile(const std::string& path) {
-  std::stringstream bytes;
-  bytes << std::ifstream(path, std::ios::binary).rdbuf();
-  return bytes.str();
-}
-
-DocumentVisitor Visit(std::vector<std::string> texts) {
-  return [texts](const std::function<absl::Status(const Document&)>& visit) -> absl::Status {
-    for (const std::string& text : texts) {
-      Document document;
-      document.text = text;
-      RETURN_IF_ERROR(visit(document));
-    }
+DocumentVisitor VisitAll(std::vector<Document> documents) {
+  return [documents](const std::function<absl::Status(const Document&)>& visit) -> absl::Status {
+    for (const Document& document : documents) RETURN_IF_ERROR(visit(document));
     return absl::OkStatus();
   };
+}
+
+DocumentVisitor Visit(const std::vector<std::string>& texts) {
+  std::vector<Document> documents;
+  for (const std::string& text : texts) documents.emplace_back().text = text;
+  return VisitAll(std::move(documents));
+}
+
+EvaluateOptions Options(int64_t max_tokens, int64_t block_tokens) {
+  EvaluateOptions options;
+  options.max_tokens = max_tokens;
+  options.score.block_tokens = block_tokens;
+  return options;
 }
 
 std::vector<std::string> SomeTexts() {
@@ -51,11 +50,34 @@ std::vector<std::string> SomeTexts() {
   return texts;
 }
 
+// The same texts, every third without choices; options of different lengths.
+std::vector<Document> SomeQuestions() {
+  std::vector<Document> documents;
+  for (const std::string& text : SomeTexts()) {
+    Document& document = documents.emplace_back();
+    document.text = text;
+    if (documents.size() % 3 == 0) continue;
+    document.answer_byte = static_cast<int64_t>(text.size());
+    document.choices = {" the", " 17 and other", "é", " an option of more tokens than 24 or so"};
+    document.label = 1;
+    document.text += " 17 and other";
+  }
+  return documents;
+}
+
 class EvaluateFamily : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     ASSERT_OK(WriteTinyModel(FindTinyModel(GetParam()), folder_.path()));
     model_ = LoadModel(folder_.path());
+  }
+
+  // Bits per byte of the resident model.
+  absl::StatusOr<BitsPerByte> Evaluate(const DocumentVisitor& documents,
+                                       const EvaluateOptions& options) {
+    ASSIGN_OR_RETURN(const CorpusScores scores,
+                     EvaluateCorpus(Resident(*model_), *tokenizer_, documents, options, context_));
+    return scores.text;
   }
 
   const TempDir folder_;
@@ -69,17 +91,21 @@ TEST_P(EvaluateFamily, AFolderReadLayerByLayerGivesWhatTheResidentModelGives) {
   const TempDir expert_folder;
   ASSERT_OK(WriteExpertFolder(model_->folder(), mask, expert_folder.path()));
   const auto expert = LoadModel(expert_folder.path());
-  const EvaluateOptions options{.max_tokens = 12, .block_tokens = 30};
-  ASSERT_OK_AND_ASSIGN(const BitsPerByte resident,
-                       EvaluateCorpus(*expert, *tokenizer_, Visit(SomeTexts()), options, context_));
-  const StreamedModel streamed{expert->folder(), model_->outer(), model_->device()};
-  ASSERT_OK_AND_ASSIGN(
-      const BitsPerByte found,
-      EvaluateCorpus(streamed, *tokenizer_, Visit(SomeTexts()), options, context_));
-  EXPECT_EQ(found.nats, resident.nats);
-  EXPECT_EQ(found.tokens, resident.tokens);
-  EXPECT_EQ(found.bytes, resident.bytes);
-  EXPECT_EQ(found.documents, 12);
+  const EvaluateOptions options = Options(12, 30);
+  const DocumentVisitor documents = VisitAll(SomeQuestions());
+  ASSERT_OK_AND_ASSIGN(const CorpusScores resident, EvaluateCorpus(Resident(*expert), *tokenizer_,
+                                                                   documents, options, context_));
+  const LayeredModel streamed = Streamed(expert->folder(), model_->outer(), model_->device());
+  ASSERT_OK_AND_ASSIGN(const CorpusScores found,
+                       EvaluateCorpus(streamed, *tokenizer_, documents, options, context_));
+  EXPECT_EQ(found.text.nats, resident.text.nats);
+  EXPECT_EQ(found.text.tokens, resident.text.tokens);
+  EXPECT_EQ(found.text.bytes, resident.text.bytes);
+  EXPECT_EQ(found.text.documents, 12);
+  ASSERT_EQ(found.choices.size(), 8u);
+  for (size_t i = 0; i < found.choices.size(); ++i) {
+    EXPECT_EQ(found.choices[i].chosen, resident.choices[i].chosen) << i;
+  }
 }
 
 // The tokenizer has one token a byte, and "the" with its space is one.
@@ -94,8 +120,7 @@ TEST_P(EvaluateFamily, DocumentsAreCutAtTheEndOfATokenAndScoredOnThoseBytes) {
       {3, "xéz", "xé", 3},      {1, "\U0001F9ED.", "\U0001F9ED", 4}, {9, "xyz", "xyz", 3}};
   for (const Case& one : cases) {
     const auto evaluate = [&](const std::string& text, int64_t max_tokens) {
-      return EvaluateCorpus(*model_, *tokenizer_, Visit({text, "w5"}),
-                            {.max_tokens = max_tokens, .block_tokens = 100}, context_);
+      return Evaluate(Visit({text, "w5"}), Options(max_tokens, 100));
     };
     ASSERT_OK_AND_ASSIGN(const BitsPerByte found, evaluate(one.text, one.max_tokens));
     ASSERT_OK_AND_ASSIGN(const BitsPerByte whole, evaluate(one.cut, 100));
@@ -109,30 +134,61 @@ TEST_P(EvaluateFamily, DocumentsAreCutAtTheEndOfATokenAndScoredOnThoseBytes) {
 
 TEST_P(EvaluateFamily, PackingDoesNotChangeTheValue) {
   ASSERT_OK_AND_ASSIGN(const BitsPerByte one_block,
-                       EvaluateCorpus(*model_, *tokenizer_, Visit(SomeTexts()),
-                                      {.max_tokens = 12, .block_tokens = 1'000}, context_));
-  ASSERT_OK_AND_ASSIGN(const BitsPerByte single,
-                       EvaluateCorpus(*model_, *tokenizer_, Visit(SomeTexts()),
-                                      {.max_tokens = 12, .block_tokens = 1}, context_));
+                       Evaluate(Visit(SomeTexts()), Options(12, 1'000)));
+  ASSERT_OK_AND_ASSIGN(const BitsPerByte single, Evaluate(Visit(SomeTexts()), Options(12, 1)));
   EXPECT_NEAR(single.value(), one_block.value(), 1e-6 * single.value());
   EXPECT_EQ(single.bytes, one_block.bytes);
 }
 
+// Brute force: each option by itself, its whole sequence scored as a document would be.
+TEST_P(EvaluateFamily, ChoosesTheOptionThatIsLikeliestAByte) {
+  const std::vector<Document> documents = SomeQuestions();
+  ASSERT_OK_AND_ASSIGN(const CorpusScores found,
+                       EvaluateCorpus(Resident(*model_), *tokenizer_, VisitAll(documents),
+                                      Options(60, 50), context_));
+  std::vector<int64_t> chosen;
+  for (const ChoiceAnswer& answer : found.choices) chosen.push_back(answer.chosen);
+  std::vector<int64_t> wanted;
+  for (const Document& document : documents) {
+    if (document.choices.empty()) continue;
+    const std::string prompt = document.text.substr(0, static_cast<size_t>(*document.answer_byte));
+    ASSERT_OK_AND_ASSIGN(const BitsPerByte asked, Evaluate(Visit({prompt}), Options(110, 1)));
+    std::vector<double> scores;
+    for (const std::string& choice : document.choices) {
+      ASSERT_OK_AND_ASSIGN(const BitsPerByte whole,
+                           Evaluate(Visit({prompt + choice}), Options(110, 1)));
+      ASSERT_LT(whole.tokens, 110);
+      scores.push_back((asked.nats - whole.nats) / static_cast<double>(choice.size()));
+    }
+    wanted.push_back(std::max_element(scores.begin(), scores.end()) - scores.begin());
+  }
+  EXPECT_EQ(chosen, wanted);
+}
+
+TEST_P(EvaluateFamily, ReportsDocumentsAmongAllThereAre) {
+  std::vector<Progress> reports;
+  RunContext context([&](const Progress& progress) { reports.push_back(progress); });
+  EvaluateOptions options = Options(12, 30);
+  options.documents_before = 5;
+  options.documents_total = 40;
+  ASSERT_OK(
+      EvaluateCorpus(Resident(*model_), *tokenizer_, VisitAll(SomeQuestions()), options, context));
+  ASSERT_EQ(reports.size(), 12u);
+  for (size_t i = 0; i < reports.size(); ++i) {
+    EXPECT_EQ(reports[i].phase, "evaluate");
+    EXPECT_EQ(reports[i].done, static_cast<int64_t>(6 + i));
+    EXPECT_EQ(reports[i].total, 40);
+  }
+}
+
 TEST_P(EvaluateFamily, RefusesNoDocumentsAndLengthsThatTheModelLacks) {
-  EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, Visit({}),
-                             {.max_tokens = 12, .block_tokens = 100}, context_),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no documents")));
-  const StreamedModel streamed{model_->folder(), model_->outer(), model_->device()};
-  EXPECT_THAT(EvaluateCorpus(streamed, *tokenizer_, Visit({}),
-                             {.max_tokens = 12, .block_tokens = 100}, context_),
+  EXPECT_THAT(Evaluate(Visit({}), Options(12, 100)),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no documents")));
   for (const int64_t tokens : {int64_t{0}, int64_t{-1}, model_->config().max_positions}) {
-    EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, Visit({"w1"}),
-                               {.max_tokens = tokens, .block_tokens = 100}, context_),
+    EXPECT_THAT(Evaluate(Visit({"w1"}), Options(tokens, 100)),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_tokens")));
   }
-  EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, Visit({"w1"}),
-                             {.max_tokens = 12, .block_tokens = 0}, context_),
+  EXPECT_THAT(Evaluate(Visit({"w1"}), Options(12, 0)),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("block_tokens")));
 }
 
@@ -143,63 +199,14 @@ TEST_P(EvaluateFamily, AnErrorOfTheVisitorOrACancelEndsIt) {
     RETURN_IF_ERROR(visit(document));
     return absl::DataLossError("the corpus is corrupt");
   };
-  EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, broken, {.max_tokens = 12, .block_tokens = 100},
-                             context_),
+  EXPECT_THAT(Evaluate(broken, Options(12, 100)),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("corrupt")));
   context_.Cancel();
-  EXPECT_THAT(EvaluateCorpus(*model_, *tokenizer_, Visit({"w1"}),
-                             {.max_tokens = 12, .block_tokens = 100}, context_),
-              StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(Evaluate(Visit({"w1"}), Options(12, 100)), StatusIs(absl::StatusCode::kCancelled));
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, EvaluateFamily, testing::Values("llama_mha", "gemma3"),
                          [](const auto& family) { return family.param; });
-
-// benchmarks/quality/evaluate.py on the first documents of a cell.
-class EvaluatePeer : public testing::TestWithParam<std::pair<const char*, const char*>> {};
-
-TEST_P(EvaluatePeer, GivesTheBitsPerByteOfEvaluatePy) {
-  const auto& [variable, cell] = GetParam();
-  const char* model_folder = std::getenv(variable);
-  const char* python = std::getenv("SECATEUR_TEST_PYTHON");
-  const char* data = std::getenv("SECATEUR_TEST_DATA");
-  if (model_folder == nullptr) GTEST_SKIP() << variable << " names no model folder";
-  if (python == nullptr) GTEST_SKIP() << "SECATEUR_TEST_PYTHON names no Python with transformers";
-  if (data == nullptr) GTEST_SKIP() << "SECATEUR_TEST_DATA names no folder of texts";
-  std::ifstream lines(StrCat(data, "/eval/", cell, ".jsonl"));
-  std::string first_lines;
-  std::vector<std::string> texts;
-  for (std::string line; texts.size() < 6 && std::getline(lines, line);) {
-    first_lines += line + "\n";
-    texts.push_back(nlohmann::json::parse(line)["text"]);
-  }
-  ASSERT_EQ(texts.size(), 6u) << cell;
-  const TempDir folder;
-  folder.Write(StrCat(cell, ".jsonl"), first_lines);
-  const std::string output = folder.Join("output");
-  ASSERT_EQ(std::system(StrCat("\"", python, "\" \"", SECATEUR_SOURCE_DIR,
-                               "/benchmarks/quality/evaluate.py\" --data \"", folder.path(),
-                               "\" --cells ", cell, " --docs 6 --tokens 96 \"", model_folder,
-                               "\" > \"", output, "\"")
-                            .c_str()),
-            0);
-  const auto theirs = nlohmann::json::parse(ReadFile(output));
-
-  const auto model = LoadModel(model_folder);
-  ASSERT_OK_AND_ASSIGN(const auto tokenizer,
-                       Tokenizer::FromJson(ReadFile(StrCat(model_folder, "/tokenizer.json"))));
-  RunContext context;
-  ASSERT_OK_AND_ASSIGN(const BitsPerByte ours, EvaluateCorpus(*model, *tokenizer, Visit(texts),
-                                                              {.max_tokens = 96}, context));
-  EXPECT_EQ(ours.tokens, theirs["tokens"]);
-  EXPECT_EQ(ours.bytes, theirs["bytes"]);
-  EXPECT_NEAR(ours.value(), theirs["bpb"].get<double>(), 1e-3);
-  std::cout << "bits per byte: " << ours.value() << ", evaluate.py: " << theirs["bpb"] << "\n";
-}
-
-INSTANTIATE_TEST_SUITE_P(Real, EvaluatePeer,
-                         testing::Values(std::pair{"SECATEUR_SMOLLM2", "en-medical-qa"},
-                                         std::pair{"SECATEUR_GEMMA3", "ja-general-qa"}));
 
 }  // namespace
 }  // namespace secateur

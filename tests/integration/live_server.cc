@@ -69,7 +69,8 @@ std::string JsonLines(int count, const std::string& theme) {
   return lines;
 }
 
-LiveServer::LiveServer(std::function<void(ServerOptions&)> change) {
+LiveServer::LiveServer(const Change& change, std::shared_ptr<grpc::ChannelCredentials> credentials)
+    : credentials_(std::move(credentials)) {
   const std::string model = dir_.Join("model");
   std::filesystem::create_directory(model);
   EXPECT_OK(WriteTinyModel(FindTinyModel("llama_gqa"), model));
@@ -91,8 +92,7 @@ void LiveServer::Start() {
   ASSERT_OK(server);
   server_ = *std::move(server);
   ASSERT_OK(server_->WaitUntilReady());
-  channel_ = grpc::CreateChannel("127.0.0.1:" + std::to_string(server_->port()),
-                                 grpc::InsecureChannelCredentials());
+  channel_ = grpc::CreateChannel("127.0.0.1:" + std::to_string(server_->port()), credentials_);
   stub_ = v1::Secateur::NewStub(channel_);
   operations_ = lro::Operations::NewStub(channel_);
   v1::GetModelRequest request;

@@ -60,8 +60,12 @@ using LabelMap = std::map<std::string, std::string>;
 
 class LiveServer {
  public:
-  // Starts and waits until experts can be made. `change` edits the options first.
-  explicit LiveServer(std::function<void(ServerOptions&)> change = {});
+  // Starts and waits until experts can be made. `change` edits the options first; the client
+  // shows `credentials`.
+  using Change = std::function<void(ServerOptions&)>;
+  explicit LiveServer(
+      const Change& change = {},
+      std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials());
   ~LiveServer();
 
   // On the same store; the old server drains first.
@@ -116,6 +120,7 @@ class LiveServer {
   void Start();
 
   TempDir dir_;
+  const std::shared_ptr<grpc::ChannelCredentials> credentials_;
   ServerOptions options_;
   std::unique_ptr<Server> server_;
   std::shared_ptr<grpc::Channel> channel_;

@@ -195,6 +195,25 @@ TEST_P(EachTinyModel, AgreesWithADirectSoftmaxOnTheNllOfEachToken) {
   }
 }
 
+TEST_P(EachTinyModel, GivesTheEndsOfSequencesAloneWhenAskedTo) {
+  const c10::InferenceMode inference;
+  const PackedBatch batch = Pack({Ids(33, 1), Ids(1, 2), Ids(2, 3), Ids(40, 4)});
+  const at::Tensor hidden = Forward(batch);
+  ASSERT_OK_AND_ASSIGN(const std::vector<double> all,
+                       TokenNll(model_->config(), model_->outer(), hidden, batch));
+  ASSERT_OK_AND_ASSIGN(const std::vector<double> ends,
+                       TokenNll(model_->config(), model_->outer(), hidden, batch, {31, 1, 5, 39}));
+  // Other rows in one product round differently.
+  ASSERT_THAT(ends, SizeIs(2 + 0 + 0 + 1));
+  EXPECT_NEAR(ends[0], all[30], 1e-5);
+  EXPECT_NEAR(ends[1], all[31], 1e-5);
+  EXPECT_NEAR(ends[2], all.back(), 1e-5);
+  for (const std::vector<int64_t>& starts : {std::vector<int64_t>{1, 1, 1}, {1, 1, 1, 0}}) {
+    EXPECT_THAT(TokenNll(model_->config(), model_->outer(), hidden, batch, starts),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("4 sequences")));
+  }
+}
+
 std::vector<std::string> TinyNames() {
   std::vector<std::string> names;
   for (const TinyModel& model : TinyModels()) names.push_back(model.name);

@@ -69,6 +69,18 @@ TEST(GrpcStatus, ExplainsPreconditionsResourcesQuotasAndRetries) {
   EXPECT_TRUE(DetailOf<google::rpc::RetryInfo>(absl::UnavailableError("later")));
 }
 
+TEST(GrpcStatus, TellsEachOfSeveralViolations) {
+  absl::Status status = WithReason(absl::FailedPreconditionError("not met"), "GATE_NOT_MET");
+  status = WithViolation(status, "corpora/c1", "rises");
+  status = WithViolation(status, "corpora/c2", "rises more");
+  const auto failure = DetailOf<google::rpc::PreconditionFailure>(status);
+  ASSERT_TRUE(failure.has_value());
+  ASSERT_EQ(failure->violations_size(), 2);
+  EXPECT_EQ(failure->violations(0).type(), "GATE_NOT_MET");
+  EXPECT_EQ(failure->violations(0).subject(), "corpora/c1");
+  EXPECT_EQ(failure->violations(1).description(), "rises more");
+}
+
 TEST(GrpcStatus, CutsMessagesThatWouldNotFitTheHeaders) {
   const absl::Status status = WithField(absl::InvalidArgumentError(std::string(100'000, 'x')), "f");
   const grpc::Status converted = ToGrpcStatus(status);

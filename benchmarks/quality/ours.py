@@ -1,0 +1,170 @@
+"""Rows of experts that the real server makes: which text it is given, what is asked of it, what is judged."""
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import time
+import urllib.parse
+
+from google.protobuf import json_format
+
+from cache import digest, file_digest
+from evaluate import Scorer
+from protocol import DRAW_DOCS, DRAW_TOKENS
+from server import Server, load_protos
+
+EVERY_TEXT = {"collection": "benchmark"}  # a label of all uploads, to select general text by
+JUDGED_FILES = ("config.json", "tokenizer.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The server's program, the protos to ask it by, and how it runs."""
+    secateurd: pathlib.Path
+    proto_folder: pathlib.Path
+    other_protos: pathlib.Path
+    threads: int
+    keep_experts: bool = False  # else an expert's folder is deleted once it has been judged
+
+    def digest(self):
+        return file_digest(self.secateurd)
+
+
+def json_lines(docs):
+    return "".join(json.dumps(d, ensure_ascii=False) + "\n" for d in docs).encode()
+
+
+class Ours:
+    """Makes rows of recipes on one base. One server runs at a time, on the store that the recipe's text needs.
+
+    Stores stay in the cache: the server finds its profiles again. close() stops the server.
+    """
+
+    def __init__(self, base, corpora, recipes, cache, program):
+        self.base, self.corpora, self.recipes, self.cache, self.program = base, corpora, recipes, cache, program
+        self._program_digest = program.digest()
+        self._stack = contextlib.ExitStack()
+        self._server, self._store, self._uploaded = None, None, set()
+
+    # What decides an expert
+
+    def _select(self, job):
+        return EVERY_TEXT if self.recipes[job.method].select == "all" else self.corpora.labels(job.cell)
+
+    def _cells(self, job):
+        recipe = self.recipes[job.method]
+        cells = [job.cell] if recipe.corpora == "cell" else self.corpora.cells()
+        return [c for c in cells if not (recipe.without_own_file and c == job.cell)]
+
+    def _documents(self, job, cell):
+        drawn = self.recipes[job.method].text == "draw"
+        return self.corpora.draw(cell, DRAW_DOCS, job.draw) if drawn else self.corpora.profile_docs(cell)
+
+    def _fields(self, job):
+        recipe = self.recipes[job.method]
+        return dict(recipe.spec, max_document_tokens=DRAW_TOKENS) if recipe.text == "draw" else recipe.spec
+
+    def _neuron_ratio(self, job):
+        """The share that comes to exactly the peers' width."""
+        return 1 - self.base.keep(job.ratio) / self.base.width
+
+    def _asked_digest(self, job):
+        """Of everything that decides the expert, the server's program included."""
+        texts = [[c, [d["text"] for d in self._documents(job, c)]] for c in self._cells(job)]
+        return digest(dict(fields=self._fields(job), select=self._select(job), ratio=self._neuron_ratio(job),
+                           texts=texts, base=self.base.digest, program=self._program_digest))
+
+    def made_digest(self, job):
+        """Of the files that are judged, once this program has made the expert; else None. A new build that makes the
+        same bytes finds the rows of the old one."""
+        made = self.cache.get("made", self._asked_digest(job))
+        return made and digest(made["files"])
+
+    def facts(self, job):
+        """What there is to say about an expert that this program has made."""
+        made = self.cache.get("made", self._asked_digest(job))
+        return {key: value for key, value in made.items() if key != "files"}
+
+    # Making
+
+    @contextlib.contextmanager
+    def made(self, job):
+        """The expert as a Scorer; its folder is gone afterwards. Raises server.Refused."""
+        server, started = self._serving(job), time.monotonic()
+        expert = server.create_expert(self._spec(job))
+        try:
+            self.cache.put("made", self._asked_digest(job),
+                           dict(self._facts(expert), seconds_made=round(time.monotonic() - started, 1)))
+            yield Scorer.load(urllib.parse.unquote(urllib.parse.urlparse(expert.uri).path))
+        finally:
+            if not self.program.keep_experts:
+                server.delete_expert(expert.name)
+
+    def _facts(self, expert):
+        as_json = json_format.MessageToDict(expert, preserving_proto_field_name=True)
+        files = {f.name: f.sha256 for f in expert.files if f.name.endswith(".safetensors") or f.name in JUDGED_FILES}
+        return dict(width=expert.size.width, layers=self.base.layers, parameters=expert.size.parameter_count,
+                    removed=round(expert.size.parameter_reduction, 5), expert=expert.name, spec=as_json["spec"],
+                    size=as_json["size"], source=as_json.get("source"), files=files)
+
+    def _spec(self, job):
+        return self._server.spec(self._fields(job), self._select(job), self._neuron_ratio(job))
+
+    # Servers and stores
+
+    def close(self):
+        self._stack.close()
+        self._server, self._store, self._uploaded = None, None, set()
+
+    def _serving(self, job):
+        """The server on the job's store, with the text the job needs. Refused before any text is run."""
+        recipe, key = self.recipes[job.method], self.base.data.key
+        if recipe.text == "draw":
+            self._start(f"{key}-{job.cell}-draw{job.draw}", job)
+            self._upload(job, [job.cell])
+        elif recipe.without_own_file:
+            self._start_without_own_file(job)
+        else:
+            self._start(key, job)
+            self._upload(job, self._cells(job))
+        return self._server
+
+    def _start(self, store, job):
+        if self._store != store:
+            self.close()
+            protos = load_protos(self.program.proto_folder, self.program.other_protos)
+            self._server = self._stack.enter_context(Server(
+                self.program.secateurd, protos, self.base.data.folder, self.base.folder, self._stores() / store,
+                self.program.threads))
+            self._store = store
+        self._server.check(self._spec(job))
+
+    def _stores(self):
+        return self.cache.folder.resolve() / "stores"
+
+    def _upload(self, job, cells):
+        for cell in cells:
+            if cell not in self._uploaded:
+                labels = dict(self.corpora.labels(cell), **EVERY_TEXT)
+                self._server.upload(json_lines(self._documents(job, cell)), labels)
+        if len(cells) > 1 and not self._uploaded.issuperset(cells):
+            self._server.profile_all()
+        self._uploaded.update(cells)
+
+    def _start_without_own_file(self, job):
+        """On a copy of the store of all texts, the cell's own file and profile deleted from it. The copy shares files
+        by hard links: the store writes a file once and never changes it."""
+        main, store = self.base.data.key, f"{self.base.data.key}-without-{job.cell}"
+        done = digest([store, [[d["text"] for d in self.corpora.profile_docs(c)] for c in self.corpora.cells()]])
+        if not (self._stores() / store).exists() or not self.cache.get("copies", done):
+            self._start(main, job)
+            self._upload(job, self.corpora.cells())
+            self.close()
+            shutil.rmtree(self._stores() / store, ignore_errors=True)
+            shutil.copytree(self._stores() / main, self._stores() / store, copy_function=os.link)
+            self._start(store, job)
+            self._server.delete_corpora_with(self.corpora.labels(job.cell))
+            self.cache.put("copies", done, dict(store=store))
+        self._start(store, job)

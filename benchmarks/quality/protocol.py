@@ -1,0 +1,162 @@
+"""What one run compares: models, cells, methods, sizes, and what we aim at. Data only; see README.md."""
+import dataclasses
+import functools
+import json
+import pathlib
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """A base model, the cells its experts are made for, and the cells that count as general text.
+
+    A cell's general text is that of the first eight cells of `general` that are not the cell itself.
+    """
+    key: str
+    name: str
+    folder: str  # below models/ of the cache
+    variable: str  # of env.sh
+    cells: tuple
+    general: tuple
+
+    def general_for(self, cell):
+        return [c for c in self.general if c != cell][:8]
+
+
+BASES = {
+    "S": Base("S", "SmolLM2-135M", "smollm2-135m-instruct", "SECATEUR_SMOLLM2",
+              ("en-medical-qa", "en-math-reasoning", "en-legal-summarization", "en-finance-qa"),
+              # It reads English: every other English cell.
+              ("en-ecommerce-sentiment", "en-education-qa", "en-finance-qa", "en-general-qa", "en-general-summarization",
+               "en-legal-summarization", "en-math-reasoning", "en-medical-qa", "en-medical-summarization")),
+    "G": Base("G", "Gemma 3 270M", "gemma-3-270m", "SECATEUR_GEMMA3",
+              ("zh-medical-multiple_choice", "fr-math-reasoning", "de-general-qa", "hi-general-qa"),
+              # Eight languages, six domains, five tasks; none of its own cells.
+              ("ar-education-multiple_choice", "de-medical-qa", "en-general-summarization", "es-general-qa",
+               "fr-legal-qa", "ja-general-nli", "ru-math-reasoning", "zh-finance-qa")),
+}
+
+ALIGNMENT = 32
+EVAL_DOCS, EVAL_TOKENS, GENERAL_DOCS = 24, 256, 3
+MAIN_RATIO, OTHER_RATIOS = 0.35, (0.25, 0.45)
+DRAW_DOCS, DRAW_TOKENS = 36, 256
+SECOND_DRAW_FROM = 80  # documents of a profile file that allow a second draw
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A published method as baselines.py makes it, and the text it is calibrated on.
+
+    `documents` of a draw, `tokens` of each at most; None means every document of the cell's profile file.
+    """
+    method: str
+    documents: int | None = DRAW_DOCS
+    tokens: int = DRAW_TOKENS
+
+
+PEERS = {name: Peer(name) for name in ("obs", "flap", "wanda-sp", "magnitude", "shortgpt", "random")}
+# On all the text that our recipes have.
+PEERS_ON_FILE = {"obs-file": Peer("obs", None, 512), "flap-file": Peer("flap", None, 512)}
+ALL_PEERS = PEERS | PEERS_ON_FILE
+SIZED_PEERS = ("flap", "obs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One way in which our server makes an expert: a line of recipes.json."""
+    name: str
+    about: str
+    spec: dict  # ExpertSpec without select and budget, as proto3 JSON
+    select: str = "cell"  # "cell": its language, domain and task; "all": every uploaded text
+    corpora: str = "cell"  # "cell": its own file is enough; "all": every file of profile/ is uploaded and profiled
+    text: str = "file"  # "file": whole files; "draw": the very tokens that the peers get
+    without_own_file: bool = False
+    sizes: str = "all"  # "all": 25, 35, 45 %; "main": 35 % alone
+
+
+def read_recipes(path):
+    return {name: Recipe(name=name, **fields)
+            for name, fields in json.loads(pathlib.Path(path).read_text(encoding="utf8")).items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One row to make: a method at a size on a cell, judged on text, or on choices."""
+    base: str
+    cell: str
+    method: str  # "dense", a name of ALL_PEERS, or one of recipes.json
+    ratio: float = 0.0
+    draw: int = 1
+    kind: str = "text"  # or "choices"
+
+    @property
+    def place(self):
+        return f"{self.base}/{self.cell}"
+
+
+def draws(documents):
+    """The calibration draws that a profile file of so many documents allows."""
+    return (1, 2) if documents >= SECOND_DRAW_FROM else (1,)
+
+
+def text_phases(recipes, documents, quick=False):
+    """Lists of jobs, in the order in which they are made. `documents(cell)` counts a profile file."""
+    pairs = [(b.key, cell) for b in BASES.values() for cell in b.cells]
+    if quick:
+        pairs = [("S", "en-medical-qa"), ("G", "de-general-qa")]
+        recipes = {n: r for n, r in recipes.items() if r.corpora == "cell" and r.text == "file"}
+        return [[Job(b, c, "dense") for b, c in pairs],
+                [Job(b, c, p, MAIN_RATIO) for b, c in pairs for p in SIZED_PEERS],
+                [Job(b, c, r, MAIN_RATIO) for r in recipes for b, c in pairs]]
+    # A server serves one base and store: recipes in the outer loop but one, cells inside.
+    ours = lambda ratio, names: [Job(b.key, cell, r, ratio) for b in BASES.values() for r in names for cell in b.cells]
+    drawn = [r.name for r in recipes.values() if r.text == "draw"]
+    sized = [r.name for r in recipes.values() if r.sizes == "all"]
+    second = lambda names: [Job(b, c, n, MAIN_RATIO, 2) for b, c in pairs if 2 in draws(documents(c)) for n in names]
+    return [
+        [Job(b, c, "dense") for b, c in pairs],
+        [Job(b, c, p, MAIN_RATIO) for b, c in pairs for p in PEERS],
+        ours(MAIN_RATIO, recipes),
+        [Job(b, c, p, ratio) for b, c in pairs for ratio in OTHER_RATIOS for p in SIZED_PEERS],
+        [job for ratio in OTHER_RATIOS for job in ours(ratio, sized)],
+        second(PEERS), second(drawn),
+        [Job(b, c, p, MAIN_RATIO) for b, c in pairs for p in PEERS_ON_FILE],
+    ]
+
+
+def choice_candidates(cells_with_choices):
+    """(base, cell) pairs whose dense accuracy is measured: S reads English, G everything."""
+    return [(b, c) for b in BASES for c in cells_with_choices if b == "G" or c.startswith("en-")]
+
+
+def choice_jobs(pairs, recipes):
+    names = list(PEERS) + [r.name for r in recipes.values() if r.text == "file" and r.select == "cell" and not r.without_own_file]
+    return [Job(b, c, n, MAIN_RATIO, kind="choices") for b, c in pairs for n in names]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A claim: the loss of `ours` over that of the best of `against`, cell by cell, at most `aim` in the geometric mean."""
+    about: str
+    ours: str
+    against: tuple
+    aim: float
+    text: str = "target"  # or "general"
+    all_sizes: bool = False  # at 25 and 45 %, too, then within SIZE_SLACK
+
+
+SIZE_SLACK = 0.1
+TARGETS = (
+    Target("per-layer widths against the best of FLAP, Wanda-sp, magnitude, ShortGPT", "per-layer",
+           ("flap", "wanda-sp", "magnitude", "shortgpt"), 0.35, all_sizes=True),
+    Target("uniform width against obs", "uniform", ("obs",), 0.85, all_sizes=True),
+    Target("per-layer widths against obs", "per-layer", ("obs",), 0.70, all_sizes=True),
+    Target("unseen combination against general text, both without the cell's own file", "unseen", ("general-text",), 0.90),
+    Target("default general weight against none, target text", "per-layer-general", ("per-layer",), 1.05),
+    Target("default general weight against none, general text", "per-layer-general", ("per-layer",), 0.70, "general"),
+)
+
+
+@functools.cache
+def profile_documents(data, cell):
+    with (data / "profile" / f"{cell}.jsonl").open(encoding="utf8") as file:
+        return sum(1 for _ in file)

@@ -1,0 +1,211 @@
+"""Tables of a run as Markdown: what RESULTS.md holds."""
+import numpy as np
+
+import intervals
+from evaluate import bits_per_byte
+from protocol import ALL_PEERS, BASES, MAIN_RATIO, OTHER_RATIOS, SIZE_SLACK, TARGETS, Job
+
+NONE = "–"
+
+
+class Results:
+    """The rows of a run by job, and the losses they come to."""
+
+    def __init__(self, rows):
+        self._rows = rows  # job -> row
+
+    def row(self, place, method, ratio=MAIN_RATIO, draw=1, kind="text"):
+        return self._rows.get(Job(*place, method, 0.0 if method == "dense" else ratio, draw, kind))
+
+    def places(self):
+        return [(b.key, c) for b in BASES.values() for c in b.cells if self.row((b.key, c), "dense")]
+
+    def methods(self, kind="text"):
+        return list(dict.fromkeys(job.method for job in self._rows if job.kind == kind))
+
+    def nats(self, place, method, ratio=MAIN_RATIO, text="target"):
+        """Nats by document, the mean over draws; None without a row."""
+        rows = [r for r in (self.row(place, method, ratio, draw) for draw in (1, 2)) if r]
+        return np.mean([r[text]["nats"] for r in rows], axis=0) if rows else None
+
+    def loss(self, place, method, ratio=MAIN_RATIO, text="target"):
+        """Bits per byte above dense, the mean over draws; None without a row."""
+        nats = self.nats(place, method, ratio, text)
+        dense = self.row(place, "dense")
+        if nats is None or not dense:
+            return None
+        return bits_per_byte(nats.sum() - sum(dense[text]["nats"]), sum(dense[text]["bytes"]))
+
+    def best(self, place, methods, ratio, text):
+        """The method of least loss there, or None if any of them lacks a row."""
+        losses = {m: self.loss(place, m, ratio, text) for m in methods}
+        return None if None in losses.values() else min(losses, key=losses.get)
+
+    def triple(self, place, ours, theirs, ratio, text):
+        """Nats of ours, theirs and dense; None if a row is missing."""
+        triple = [self.nats(place, ours, ratio, text), theirs and self.nats(place, theirs, ratio, text),
+                  self.nats(place, "dense", 0.0, text)]
+        return None if any(t is None for t in triple) else triple
+
+
+def table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+
+
+def _with_interval(value, interval, digits=2):
+    return NONE if np.isnan(value) else f"{value:.{digits}f} ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})"
+
+
+def _percent(ratio):
+    return f"{round(100 * ratio)} %"
+
+
+def _claims(results):
+    """(number, target, size, aim) of every claim that has a row of ours."""
+    out = []
+    for number, target in enumerate(TARGETS, 1):
+        for ratio in (MAIN_RATIO, *(OTHER_RATIOS if target.all_sizes else ())):
+            out.append((number, target, ratio, target.aim + (0 if ratio == MAIN_RATIO else SIZE_SLACK)))
+    return out
+
+
+def _claim_ratios(results, target, ratio):
+    """place -> (nats of ours, theirs, dense), and which method theirs is, where all rows are there."""
+    out = {}
+    for place in results.places():
+        # All peers of a claim are run at the main size; elsewhere the best of those that are.
+        against = [m for m in target.against if ratio == MAIN_RATIO or any(
+            results.row(p, m, ratio) for p in results.places())]
+        best = against and results.best(place, against, ratio, target.text)
+        triple = results.triple(place, target.ours, best, ratio, target.text)
+        if triple:
+            out[place] = triple, best
+    return out
+
+
+def targets(results):
+    places, head, rows = results.places(), ["", "claim", "size", "aim", "geometric mean (95 %)", "cells", "met"], []
+    for number, target, ratio, aim in _claims(results):
+        found = _claim_ratios(results, target, ratio)
+        if not found:
+            rows.append([number, target.about, _percent(ratio), f"{aim:.2f}", NONE, f"0 of {len(places)}", "not run"])
+            continue
+        value, interval = intervals.geometric_mean([t for t, _ in found.values()])
+        met = "not all cells run" if len(found) < sum(len(b.cells) for b in BASES.values()) else "yes" if value <= aim else "no"
+        rows.append([number, target.about, _percent(ratio), f"{aim:.2f}", _with_interval(value, interval),
+                     f"{len(found)} of {len(places)}", met])
+    return table(head, rows)
+
+
+def ratios_by_cell(results):
+    """One column a claim at the main size, one row a cell."""
+    claims = [(n, t) for n, t, ratio, _ in _claims(results) if ratio == MAIN_RATIO]
+    found = {n: _claim_ratios(results, t, MAIN_RATIO) for n, t in claims}
+    rows = []
+    for place in results.places():
+        cells = []
+        for n, target in claims:
+            if place not in found[n]:
+                cells.append(NONE)
+                continue
+            triple, best = found[n][place]
+            which = f" {best}" if len(target.against) > 1 else ""
+            cells.append(_with_interval(*intervals.ratio_with_interval(*triple)) + which)
+        rows.append(["/".join(place), *cells])
+    return table(["cell", *(f"claim {n}" for n, _ in claims)], rows)
+
+
+def over_obs(results):
+    """Loss of every method over that of obs at the main size, geometric means over cells."""
+    rows = []
+    for method in results.methods():
+        if method in ("dense", "obs"):
+            continue
+        line = [method]
+        for text in ("target", "general"):
+            triples = [t for p in results.places() if (t := results.triple(p, method, "obs", MAIN_RATIO, text))]
+            line.append(_with_interval(*intervals.geometric_mean(triples)) if triples else NONE)
+        rows.append([*line, len(triples)])
+    return table(["method", "target text", "general text", "cells"], rows)
+
+
+def _figure(results, place, method, ratio, text, draw=None):
+    """Bits per byte and loss of draw 1, or the loss alone of another draw."""
+    row, dense = results.row(place, method, ratio, draw or 1), results.row(place, "dense")
+    if not row:
+        return NONE
+    bpb = row[f"bpb_{text}"]
+    loss = f"{bpb - dense[f'bpb_{text}']:+.3f}"
+    return loss if draw else f"{bpb:.3f} {loss}"
+
+
+def cell(results, place):
+    dense = results.row(place, "dense")
+    rows = [["dense", dense["width"], "0.0 %", f"{dense['bpb_target']:.3f}", f"{dense['bpb_general']:.3f}", *[NONE] * 5]]
+    for method in results.methods():
+        main = results.row(place, method)
+        if method == "dense" or not main:
+            continue
+        width = main["width"] or "by layer"
+        if main["layers"] != dense["layers"]:
+            width = f"{main['layers']} layers"
+        rows.append([method, width, f"{100 * main['removed']:.1f} %", _figure(results, place, method, MAIN_RATIO, "target"),
+                     _figure(results, place, method, MAIN_RATIO, "general"), _figure(results, place, method, MAIN_RATIO, "target", 2),
+                     *[_figure(results, place, method, ratio, text, 1) for ratio in OTHER_RATIOS for text in ("target", "general")]])
+    head = ["method", "width", "removed", "target", "general", "second draw"]
+    return table(head + [f"{_percent(r)} {t}" for r in OTHER_RATIOS for t in ("target", "general")], rows)
+
+
+def choices(results, kept, measured):
+    """Accuracy pooled over the cells of `kept`; `measured` are all (place, dense accuracy, interval, chance)."""
+    out = [table(["cell", "items", "chance", "dense", "kept"],
+                 [["/".join(place), items, f"{chance:.2f}", _with_interval(value, interval), "yes" if place in kept else "no"]
+                  for place, items, value, interval, chance in measured])]
+    right = {}
+    for method in results.methods("choices"):
+        rows = [results.row(place, method, kind="choices") for place in kept]
+        if all(rows) and rows:
+            right[method] = [r for row in rows for r in row["right"]]
+    peers = {m: np.mean(r) for m, r in right.items() if m in ALL_PEERS}
+    best = max(peers, key=peers.get) if peers else None
+    lines = []
+    for method, answers in right.items():
+        difference = "" if best in (None, method) else _with_interval(*intervals.accuracy_difference(answers, right[best]), 3)
+        lines.append([method, len(answers), _with_interval(*intervals.accuracy(answers), 3), difference])
+    out.append(table(["method", "items", "accuracy (95 %)", f"above {best} (95 %)"], lines))
+    return "\n".join(out)
+
+
+def document(results, notes, command, skipped, versions, choice_tables):
+    parts = [f"""# Quality: results
+
+Written by `{command}`; every run writes this page again from all rows that are made. README.md beside it says how to
+read it; what is said by hand stands in NOTES.md and comes first here. {versions}.
+""", notes, """## Aims
+
+Loss is bits per byte above dense on held-out text. A figure is ours over theirs, below 1 is better; intervals are
+95 % of a paired bootstrap over documents. With two calibration draws the peer's loss is the mean of both.
+""", targets(results), "\nBy cell, at 35 % of the FFN neurons; where a claim has several peers, the best of that cell is named:\n",
+             ratios_by_cell(results), """
+## Loss over that of obs
+
+Geometric means over cells at 35 %.
+""", over_obs(results), """
+## By cell
+
+Bits per byte and loss at 35 %: `removed` is the share of all parameters, "second draw" the target loss of the second
+calibration draw, the last four columns are losses at other sizes.
+"""]
+    for place in results.places():
+        parts += [f"\n### {place[0]}/{place[1]} ({BASES[place[0]].name})\n", cell(results, place)]
+    if choice_tables:
+        parts += ["""
+## Choices
+
+Share of right answers by log-likelihood per byte of the answer, every held-out document with choices; cells are kept
+where dense is clearly better than guessing and than always giving the commonest answer (`chance`). Differences are paired.
+""", choice_tables]
+    if skipped:
+        parts += ["\n## Not served\n", table(["recipe", "why"], skipped)]
+    return "\n".join(parts)

@@ -1,0 +1,26 @@
+// Cached profiles of corpora to one merged view.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/pipeline/resident_models.h"
+#include "server/pipeline/stores.h"
+
+namespace secateur {
+
+// The profile of each corpus, in their order. FAILED_PRECONDITION, with reason PROFILE_MISSING and
+// `field`, naming corpora that have none yet (at most five). Waits for the model's digest.
+absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model,
+                                                      const std::vector<CorpusInfo>& corpora,
+                                                      int64_t max_document_tokens,
+                                                      std::string_view field, Stores stores);
+
+// Their merge, cached by what it is merged from. At least one, sorted by corpus digest.
+absl::StatusOr<std::shared_ptr<const RelevanceView>> MergedView(
+    const std::vector<const ProfileInfo*>& profiles, Stores stores);
+
+}  // namespace secateur

@@ -1,0 +1,45 @@
+// The story of a measurement: base and expert on held-out text, corpus by corpus.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "secateur/v1/resources.pb.h"
+#include "server/base/run_context.h"
+#include "server/pipeline/resident_models.h"
+#include "server/pipeline/stores.h"
+
+namespace secateur {
+
+struct EvaluationRequest {
+  std::vector<std::string> corpora;      // ids of evaluation corpora, sorted, distinct
+  std::vector<std::string> calibration;  // ids of what the expert was made from; for the overlap
+  int64_t max_document_tokens = 257;     // first token included; above the model's positions: those
+};
+
+// The resident base and an expert in `folder`, whose embedding, final norm and head must be the
+// base's. One result for each corpus, in their order. Takes turns on the device. Errors as
+// EvaluateCorpus; NOT_FOUND or DATA_LOSS for a corpus. Reports "evaluate" in documents of all
+// corpora, each of which counts twice: for the base and for the expert; before that "overlap" in
+// documents of calibration corpora.
+absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateFolder(ResidentModel& base,
+                                                                 const ModelFolder& folder,
+                                                                 const EvaluationRequest& request,
+                                                                 Stores stores,
+                                                                 RunContext& context);
+
+// FAILED_PRECONDITION unless `base` is the model that the expert was made of. Waits for its digest.
+absl::Status CheckIsBaseOf(const ResidentModel& base, const StoredExpert& expert);
+
+// The same for a published expert, whose manifest says what it was made from. Every file is checked
+// against its digest first (DATA_LOSS); reports that as "check" in bytes. Errors as CheckIsBaseOf
+// and EvaluateFolder.
+absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateExpert(ResidentModel& base,
+                                                                 const StoredExpert& expert,
+                                                                 EvaluationRequest request,
+                                                                 Stores stores,
+                                                                 RunContext& context);
+
+}  // namespace secateur

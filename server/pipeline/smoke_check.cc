@@ -1,0 +1,106 @@
+#include "server/pipeline/smoke_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <utility>
+
+#include "server/base/status_macros.h"
+#include "server/base/strings.h"
+#include "server/corpus/packing.h"
+#include "server/evaluate/generate.h"
+#include "server/evaluate/score_sequences.h"
+
+namespace secateur {
+namespace {
+
+constexpr size_t kPrompts = 4;
+constexpr int64_t kPromptTokens = 16;
+constexpr int64_t kNewTokens = 24;
+
+// `eos_token_id` of config.json: a number, a list of numbers, or nothing.
+std::set<int32_t> EndIds(const nlohmann::ordered_json& config) {
+  const auto found = config.find("eos_token_id");
+  if (found == config.end()) return {};
+  std::set<int32_t> ids;
+  for (const nlohmann::ordered_json& id :
+       found->is_array() ? *found : nlohmann::ordered_json::array({*found})) {
+    if (id.is_number_integer()) ids.insert(id.get<int32_t>());
+  }
+  return ids;
+}
+
+// The beginnings of the corpus's first documents.
+absl::StatusOr<TokenSequences> Prompts(const ResidentModel& model, const std::string& corpus_id,
+                                       const CorpusStore& corpora) {
+  TokenSequences prompts;
+  const int64_t most = std::min(kPromptTokens, model.config().max_positions - kNewTokens);
+  if (most < 1) return prompts;  // a model of so few positions continues nothing
+  // Blocks of one token: each document comes back by itself.
+  Packer packer(model.tokenizer(), model.config().first_token_id,
+                {.max_document_tokens = most, .block_tokens = 1}, [&](const TokenBlock& block) {
+                  prompts.push_back(block.ids);
+                  return absl::OkStatus();
+                });
+  const absl::Status read =
+      corpora.ForEachDocument(corpus_id, [&](const Document& document) -> absl::Status {
+        RETURN_IF_ERROR(packer.Add(document));
+        RETURN_IF_ERROR(packer.Finish());
+        return prompts.size() < kPrompts ? absl::OkStatus() : absl::OutOfRangeError("enough");
+      });
+  if (!read.ok() && prompts.size() < kPrompts) return read;
+  return prompts;
+}
+
+absl::StatusOr<double> NatsPerToken(const LayeredModel& model, const PackedBatch& sample,
+                                    const DeviceTurn& turn, RunContext& context) {
+  SequenceScorer scorer(model, {.block_tokens = sample.tokens(), .turn = turn}, context);
+  double nats = 0;
+  for (size_t i = 1; i < sample.offsets.size(); ++i) {
+    std::vector<int32_t> ids(sample.ids.begin() + sample.offsets[i - 1],
+                             sample.ids.begin() + sample.offsets[i]);
+    RETURN_IF_ERROR(scorer.Add(std::move(ids), 1, [&nats](double more) {
+      nats += more;
+      return absl::OkStatus();
+    }));
+  }
+  RETURN_IF_ERROR(scorer.Finish());
+  const int64_t predicted = sample.tokens() - sample.sequences();
+  return predicted == 0 ? 0 : nats / static_cast<double>(predicted);
+}
+
+}  // namespace
+
+absl::StatusOr<SmokeResult> SmokeCheck(ResidentModel& base, const ModelFolder& expert,
+                                       const std::string& corpus_id, const PackedBatch& sample,
+                                       double expert_nats_per_token, Stores stores,
+                                       RunContext& context) {
+  const LayeredModel resident = Resident(base.transformer());
+  const LayeredModel streamed =
+      Streamed(expert, base.transformer().outer(), base.transformer().device());
+  const DeviceTurn turn = [&](const std::function<absl::Status()>& work) {
+    return base.lane().Run(context, work);
+  };
+  ASSIGN_OR_RETURN(const double base_nats, NatsPerToken(resident, sample, turn, context));
+  SmokeResult result{.perplexity_ratio = std::exp(expert_nats_per_token - base_nats)};
+  if (!std::isfinite(result.perplexity_ratio)) {
+    return absl::DataLossError(StrCat("the expert predicts calibration text with ",
+                                      expert_nats_per_token, " nats a token, the base with ",
+                                      base_nats, ": not a usable model"));
+  }
+  ASSIGN_OR_RETURN(const TokenSequences prompts, Prompts(base, corpus_id, stores.corpora));
+  const GenerateOptions options{
+      .new_tokens = kNewTokens, .end_ids = EndIds(base.folder().config_json()), .turn = turn};
+  ASSIGN_OR_RETURN(const TokenSequences by_base,
+                   ContinueGreedily(resident, prompts, options, context));
+  ASSIGN_OR_RETURN(const TokenSequences by_expert,
+                   ContinueGreedily(streamed, prompts, options, context));
+  for (const std::vector<int32_t>& tokens : by_expert) {
+    result.generated_tokens += static_cast<int64_t>(tokens.size());
+  }
+  result.base_repetition_rate = RepetitionRate(by_base);
+  result.expert_repetition_rate = RepetitionRate(by_expert);
+  return result;
+}
+
+}  // namespace secateur

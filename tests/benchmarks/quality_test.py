@@ -1,0 +1,162 @@
+"""The quality benchmark's own arithmetic: peers in memory against peers on disk, draws, digests, intervals.
+
+Run by pytest in the tests' environment; models are random and small.
+"""
+import copy
+import importlib.util
+import pathlib
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "benchmarks/quality"))
+import baselines  # noqa: E402
+import cache  # noqa: E402
+import intervals  # noqa: E402
+import peers  # noqa: E402
+import protocol  # noqa: E402
+from corpora import Corpora  # noqa: E402
+from evaluate import Scorer  # noqa: E402
+
+SIZES = dict(hidden_size=32, intermediate_size=128, num_attention_heads=4, head_dim=8, vocab_size=200)
+CONFIGS = {
+    "llama": LlamaConfig(num_hidden_layers=6, num_key_value_heads=2, mlp_bias=False, **SIZES),
+    # Two kinds of layers: a layer that goes takes its kind with it.
+    "gemma3": Gemma3TextConfig(num_hidden_layers=8, num_key_value_heads=1, sliding_window=8, pad_token_id=0,
+                               layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"] * 2,
+                               **SIZES),
+}
+TOKENIZER = types.SimpleNamespace(bos_token_id=1)
+
+
+def random_ids(count, length, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [[1] + torch.randint(2, 200, (length + i,), generator=generator).tolist() for i in range(count)]
+
+
+@pytest.fixture(params=CONFIGS)
+def model(request):
+    torch.manual_seed(7)
+    made = AutoModelForCausalLM.from_config(CONFIGS[request.param]).float().eval()
+    for p in made.parameters():  # the sizes of a trained model, so that what is removed matters
+        p.data.mul_(3)
+    peers.round_to_stored(made, torch.bfloat16)
+    return made
+
+
+@pytest.mark.parametrize("method", baselines.METHODS)
+def test_a_peer_in_memory_scores_as_its_folder_does(model, method, tmp_path):
+    stats = baselines.collect(model, random_ids(6, 30, 0), method == "obs")
+    in_memory = peers.prune_copy(model, protocol.Peer(method), 64, stats, 0)
+    saved = copy.deepcopy(model)
+    baselines.prune(saved, method, 64, stats, 0)
+    saved.to(torch.bfloat16).save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+
+    pairs = [(ids, 1) for ids in random_ids(5, 20, 1)]
+    ours, theirs = (Scorer(m, TOKENIZER).nll(pairs) for m in (in_memory, loaded))
+    assert ours == pytest.approx(theirs, rel=1e-6)
+    assert ours != pytest.approx(Scorer(model, TOKENIZER).nll(pairs), rel=1e-6)
+    assert baselines.parameters(in_memory) == baselines.parameters(loaded) < baselines.parameters(model)
+
+
+def test_padding_and_batches_do_not_change_a_score(model):
+    pairs = [(ids, 1) for ids in random_ids(7, 5, 3)]
+    alone = [Scorer(model, TOKENIZER).nll([pair])[0] for pair in pairs]
+    assert Scorer(model, TOKENIZER, batch_tokens=25).nll(pairs) == pytest.approx(alone, rel=1e-5)
+
+
+def write_corpora(root, documents):
+    for part in ("profile", "eval"):
+        (root / part).mkdir()
+        lines = [f'{{"id": "{part}-{i}", "text": "text {i}"}}\n' for i in range(documents)]
+        (root / part / "en-medical-qa.jsonl").write_text("".join(lines))
+    (root / "manifest.json").write_text(
+        '[{"file": "en-medical-qa.jsonl", "language": "en", "domain": "medical", "task": "qa"}]')
+    return Corpora(root)
+
+
+def test_two_draws_share_no_document(tmp_path):
+    corpora = write_corpora(tmp_path, protocol.SECOND_DRAW_FROM)
+    first, second = ({d["id"] for d in corpora.draw("en-medical-qa", protocol.DRAW_DOCS, n)} for n in (1, 2))
+    assert len(first) == len(second) == protocol.DRAW_DOCS
+    assert not first & second
+    assert all(name.startswith("profile") for name in first | second)
+
+
+def test_general_text_is_of_eight_cells_and_never_the_cell_itself():
+    for base in protocol.BASES.values():
+        for cell in base.cells:
+            general = base.general_for(cell)
+            assert len(set(general)) == 8 and cell not in general
+
+
+def test_every_claim_compares_methods_that_are_run():
+    known = set(protocol.ALL_PEERS) | set(protocol.read_recipes(pathlib.Path(protocol.__file__).parent / "recipes.json"))
+    for target in protocol.TARGETS:
+        assert known.issuperset({target.ours, *target.against})
+
+
+def test_no_row_is_asked_for_twice():
+    recipes = protocol.read_recipes(pathlib.Path(protocol.__file__).parent / "recipes.json")
+    jobs = [job for phase in protocol.text_phases(recipes, lambda cell: 85) for job in phase]
+    assert len(jobs) == len(set(jobs))
+
+
+def function_of(folder, name, source):
+    """`twice` of a module with this source."""
+    (folder / f"{name}.py").write_text(source)
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.twice
+
+
+def test_a_code_digest_is_of_what_the_code_does_not_of_how_it_is_told(tmp_path):
+    plain = function_of(tmp_path, "plain", "def twice(x):\n    return 2 * x\n")
+    told = function_of(tmp_path, "told", 'def twice(x):\n    """Doubles."""\n    # By hand.\n    return (2 * x)\n')
+    other = function_of(tmp_path, "other", "def twice(x):\n    return 3 * x\n")
+    assert cache.code_digest([plain]) == cache.code_digest([told]) != cache.code_digest([other])
+
+
+def test_a_row_is_whole_or_absent(tmp_path):
+    rows = cache.Cache(tmp_path)
+    assert rows.get("rows", "a") is None
+    rows.put("rows", "a", {"bpb": 1.5})
+    assert rows.get("rows", "a") == {"bpb": 1.5}
+    assert [p.name for p in (tmp_path / "rows").iterdir()] == ["a.json"]
+
+
+def losses(seed):
+    random = np.random.default_rng(seed)
+    dense = random.uniform(50, 100, 24)
+    return dense, random.uniform(10, 20, 24)
+
+
+def test_the_interval_of_a_ratio_holds_the_ratio_and_a_constant_ratio_has_none():
+    dense, loss = losses(0)
+    noisy = loss * np.random.default_rng(1).uniform(0.4, 0.8, 24)
+    value, (low, high) = intervals.ratio_with_interval(dense + noisy, dense + loss, dense)
+    assert low < value < high and value == pytest.approx(noisy.sum() / loss.sum())
+    value, (low, high) = intervals.ratio_with_interval(dense + 0.5 * loss, dense + loss, dense)
+    assert value == pytest.approx(0.5) and high - low == pytest.approx(0, abs=1e-12)
+
+
+def test_the_mean_over_cells_is_geometric():
+    dense, loss = losses(2)
+    triples = [(dense + factor * loss, dense + loss, dense) for factor in (0.25, 1.0)]
+    assert intervals.geometric_mean(triples)[0] == pytest.approx(0.5)
+
+
+def test_there_is_no_ratio_to_a_peer_that_loses_nothing():
+    dense, loss = losses(3)
+    assert np.isnan(intervals.ratio_with_interval(dense + loss, dense, dense)[0])
+
+
+def test_equal_answers_differ_by_nothing():
+    right = [1, 0, 1, 1, 0, 1]
+    assert intervals.accuracy_difference(right, right) == (0.0, (0.0, 0.0))
