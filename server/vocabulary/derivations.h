@@ -25,8 +25,6 @@ class Derivations {
   // what the merges do not make: added tokens, bytes, and words that `ignore_merges` takes whole.
   // REQUIRES: 0 <= id < file.id_limit().
   std::vector<int32_t> Of(int32_t id) const;
-  // The tokens of its single characters, where derivations begin; empty where one has no token.
-  std::vector<int32_t> Characters(int32_t id) const;
 
  private:
   struct Rule {
@@ -34,6 +32,8 @@ class Derivations {
     int32_t product = 0;
   };
   const Rule* Find(int32_t left, int32_t right) const;
+  // The tokens of its single characters, where derivations begin; empty where one has no token.
+  std::vector<int32_t> Characters(int32_t id) const;
 
   const BpeFile& file_;
   std::unordered_map<uint64_t, Rule> rules_;  // by left << 32 | right

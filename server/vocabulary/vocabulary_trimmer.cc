@@ -130,9 +130,14 @@ absl::Status VocabularyTrimmer::RequireNamedIds() {
   return Annotate(VisitConfigIds(*config, "config.json", require), folder_);
 }
 
-KeptVocabulary VocabularyTrimmer::Select(const TokenCounts& counts,
-                                         const VocabularyOptions& options) const {
-  return SelectVocabulary(file_, derivations_, rows_, {counts.by_id, required_}, options);
+VocabularyOrder VocabularyTrimmer::Order(const TokenCounts& counts,
+                                         std::vector<float> affinity) const {
+  return OrderVocabulary(file_, derivations_, rows_,
+                         {counts.by_id, required_, std::move(affinity)});
+}
+
+KeptVocabulary VocabularyTrimmer::Keep(const VocabularyOrder& order, int64_t rows) const {
+  return KeepRows(file_, order, rows);
 }
 
 absl::Status VocabularyTrimmer::Renumber(Json& config, const KeptVocabulary& kept) const {

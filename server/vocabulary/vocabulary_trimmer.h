@@ -1,9 +1,9 @@
 // A base model's tokenizer files, ready to be cut to the tokens that some text needs.
 //
 //   ASSIGN_OR_RETURN(const auto trimmer, VocabularyTrimmer::Open(folder, tokenizer, rows));
-//   TokenCounts counts;                        // of the texts: CountTokens(tokenizer, text,
-//   counts) const KeptVocabulary kept = trimmer->Select(counts, {}); ASSIGN_OR_RETURN(const
-//   TrimmedVocabulary trimmed, trimmer->Trim(kept));
+//   const VocabularyOrder order = trimmer->Order(counts, affinity);  // of the texts
+//   const KeptVocabulary kept = trimmer->Keep(order, RoundedRows(order.needed, rows));
+//   ASSIGN_OR_RETURN(const TrimmedVocabulary trimmed, trimmer->Trim(kept));
 //
 // Immutable, thread-safe. Memory: some 200 MB for 262,144 tokens.
 #pragma once
@@ -20,8 +20,8 @@
 #include "server/tokenizer/tokenizer.h"
 #include "server/vocabulary/bpe_file.h"
 #include "server/vocabulary/derivations.h"
-#include "server/vocabulary/kept_vocabulary.h"
 #include "server/vocabulary/token_counts.h"
+#include "server/vocabulary/vocabulary_order.h"
 
 namespace secateur {
 
@@ -41,11 +41,14 @@ class VocabularyTrimmer {
                                                                        const Tokenizer& tokenizer,
                                                                        int64_t rows);
 
-  // SelectVocabulary() with what always stays: added and special tokens, bytes, every ASCII
+  // OrderVocabulary() with what always stays: added and special tokens, bytes, every ASCII
   // character, what the chat template writes, ids that the folder's files name or may leave to
   // defaults (the first 8); without byte_fallback every single character too, since nothing could
   // spell it. `counts` are of `tokenizer`.
-  KeptVocabulary Select(const TokenCounts& counts, const VocabularyOptions& options) const;
+  VocabularyOrder Order(const TokenCounts& counts, std::vector<float> affinity) const;
+
+  // KeepRows().
+  KeptVocabulary Keep(const VocabularyOrder& order, int64_t rows) const;
 
   // The new files. INTERNAL when the tokenizers library numbers them otherwise than we did.
   absl::StatusOr<TrimmedVocabulary> Trim(const KeptVocabulary& kept) const;

@@ -21,7 +21,6 @@ TEST(Derivations, GoThroughEveryTokenOnTheWay) {
   EXPECT_THAT(derivations.Of(6), ElementsAre(0, 1, 2, 3, 4, 5, 6));
   EXPECT_THAT(derivations.Of(4), ElementsAre(0, 1, 4));
   EXPECT_THAT(derivations.Of(2), ElementsAre(2));
-  EXPECT_THAT(derivations.Characters(6), ElementsAre(0, 1, 2, 3));
 }
 
 // Two ways to make "abc"; the tokenizer takes the one whose first step comes first.

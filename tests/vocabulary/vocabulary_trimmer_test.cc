@@ -33,6 +33,12 @@ Json LongerTokenizer() {
   return json;
 }
 
+// What the texts need.
+KeptVocabulary Kept(const VocabularyTrimmer& trimmer, const TokenCounts& counts) {
+  const VocabularyOrder order = trimmer.Order(counts, {});
+  return trimmer.Keep(order, RoundedRows(order.needed, trimmer.rows()));
+}
+
 // A folder with that tokenizer and files that name its tokens by id.
 class TrimmedFolder : public testing::Test {
  protected:
@@ -61,7 +67,7 @@ TEST_F(TrimmedFolder, HasNewIdsWhereverOldOnesStood) {
   ASSERT_OK_AND_ASSIGN(const auto trimmer, Open());
   TokenCounts counts;
   ASSERT_OK(CountTokens(*tokenizer_, "the aabb", counts));
-  const KeptVocabulary kept = trimmer->Select(counts, {});
+  const KeptVocabulary kept = Kept(*trimmer, counts);
   EXPECT_EQ(kept.rows, 320);
   const int32_t special = *kept.NewId(1000);
   EXPECT_EQ(special, 319);
@@ -83,15 +89,15 @@ TEST_F(TrimmedFolder, HasNewIdsWhereverOldOnesStood) {
 TEST_F(TrimmedFolder, KeepsWhatTheChatTemplateWrites) {
   ASSERT_OK_AND_ASSIGN(const auto without, Open());
   const int32_t id = static_cast<int32_t>(*tokenizer_->TokenToId("no"));
-  EXPECT_FALSE(without->Select({}, {}).NewId(id).has_value());
+  EXPECT_FALSE(Kept(*without, {}).NewId(id).has_value());
   folder_.Write("chat_template.jinja", "{{ 'no' }}");
   ASSERT_OK_AND_ASSIGN(const auto with, Open());
-  EXPECT_TRUE(with->Select({}, {}).NewId(id).has_value());
+  EXPECT_TRUE(Kept(*with, {}).NewId(id).has_value());
 }
 
 TEST_F(TrimmedFolder, KeepsBytesSpecialsAndNamedIdsWhateverTheTexts) {
   ASSERT_OK_AND_ASSIGN(const auto trimmer, Open());
-  const KeptVocabulary kept = trimmer->Select({}, {});
+  const KeptVocabulary kept = Kept(*trimmer, {});
   for (int32_t byte = 0; byte < 256; ++byte) EXPECT_EQ(kept.NewId(byte), byte);
   EXPECT_TRUE(kept.NewId(1000).has_value());
   EXPECT_TRUE(kept.NewId(257).has_value());  // generation_config.json ends there
@@ -106,7 +112,7 @@ TEST_F(TrimmedFolder, OfAnIdThatIsNoTokenAndNoRowIsRefusedByName) {
 TEST_F(TrimmedFolder, OfARowWithoutATokenKeepsTheRow) {
   folder_.Write("generation_config.json", R"({"pad_token_id": 1010})");
   ASSERT_OK_AND_ASSIGN(const auto trimmer, Open());
-  const KeptVocabulary kept = trimmer->Select({}, {});
+  const KeptVocabulary kept = Kept(*trimmer, {});
   ASSERT_TRUE(kept.NewId(1010).has_value());
   ASSERT_OK_AND_ASSIGN(const TrimmedVocabulary trimmed, trimmer->Trim(kept));
   EXPECT_EQ(Json::parse(trimmed.files.at("generation_config.json"))["pad_token_id"],
@@ -124,7 +130,7 @@ TEST_F(TrimmedFolder, WhoseTokenizerCutsOtherwiseIsFound) {
   ASSERT_OK_AND_ASSIGN(const auto trimmer, Open());
   TokenCounts counts;
   ASSERT_OK(CountTokens(*tokenizer_, "the aabb", counts));
-  const KeptVocabulary kept = trimmer->Select(counts, {});
+  const KeptVocabulary kept = Kept(*trimmer, counts);
   ASSERT_OK_AND_ASSIGN(const TrimmedVocabulary trimmed, trimmer->Trim(kept));
   EXPECT_OK(trimmer->CheckText("the aabb", kept, *trimmed.tokenizer));
   EXPECT_OK(trimmer->CheckText("no one", kept, *trimmed.tokenizer));  // fell apart
@@ -158,7 +164,7 @@ TEST(TinyModels, AreTrimmedToAMultipleOf64) {
   ASSERT_OK_AND_ASSIGN(const auto tokenizer, Tokenizer::FromJson(TinyTokenizerJson()));
   ASSERT_OK_AND_ASSIGN(const auto trimmer, VocabularyTrimmer::Open(folder.path(), *tokenizer, 272));
   // 256 bytes and two special tokens are more than 256: nothing is left to trim.
-  EXPECT_EQ(trimmer->Select({}, {}).rows, 272);
+  EXPECT_EQ(Kept(*trimmer, {}).rows, 272);
 }
 
 }  // namespace

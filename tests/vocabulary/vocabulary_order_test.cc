@@ -1,4 +1,4 @@
-#include "server/vocabulary/kept_vocabulary.h"
+#include "server/vocabulary/vocabulary_order.h"
 
 #include <algorithm>
 #include <memory>
@@ -28,9 +28,16 @@ struct Vocabulary {
     for (const std::string& t : texts) EXPECT_OK(CountTokens(*tokenizer, t, counts));
     return counts.by_id;
   }
-  KeptVocabulary Select(const std::vector<int64_t>& counts, const std::vector<int32_t>& required,
-                        const VocabularyOptions& options = {}) const {
-    return SelectVocabulary(file, derivations, file.id_limit(), {counts, required}, options);
+  VocabularyOrder Order(const std::vector<int64_t>& counts,
+                        const std::vector<int32_t>& required = {},
+                        const std::vector<float>& affinity = {}) const {
+    return OrderVocabulary(file, derivations, file.id_limit(), {counts, required, affinity});
+  }
+  // What the texts need, without any more.
+  KeptVocabulary Keep(const std::vector<int64_t>& counts,
+                      const std::vector<int32_t>& required = {}) const {
+    const VocabularyOrder order = Order(counts, required);
+    return KeepRows(file, order, order.needed);
   }
 
   std::string text;
@@ -101,7 +108,7 @@ int CheckPromise(const Vocabulary& base, const KeptVocabulary& kept, const std::
   return applied;
 }
 
-TEST(KeptVocabulary, WhatWasDerivedFromKeptTokensComesOutTheSame) {
+TEST(KeptVocabulary, CutsWhatIsDerivedFromItAsBefore) {
   std::mt19937 random(11);
   const std::string letters = "abc";
   int applied = 0, trimmed = 0;
@@ -115,7 +122,7 @@ TEST(KeptVocabulary, WhatWasDerivedFromKeptTokensComesOutTheSame) {
       while (text.size() < 7) text += letters[random() % letters.size()];
       texts.push_back(text);
     }
-    const KeptVocabulary kept = base.Select(base.Count(texts), {0, 1, 2}, {.min_occurrences = 1});
+    const KeptVocabulary kept = base.Keep(base.Count(texts), {0, 1, 2});
     trimmed += kept.rows < base.file.id_limit() ? 1 : 0;
     applied += CheckPromise(base, kept, letters, 7);
     ASSERT_FALSE(HasFailure()) << base.text;
@@ -125,11 +132,11 @@ TEST(KeptVocabulary, WhatWasDerivedFromKeptTokensComesOutTheSame) {
 }
 
 // The test above can fail: without the tokens on the way other pieces come out.
-TEST(KeptVocabulary, FinalTokensAloneAreNotEnough) {
+TEST(KeptVocabulary, OfFinalTokensAloneWouldNotBeEnough) {
   const Vocabulary base(LetterTokenizer("abc", {{"b", "c"}, {"a", "b"}, {"bc", "a"}}));
   const std::vector<int64_t> counts = base.Count({"bca", "ab"});
   const int32_t bc = *base.file.ModelId("bc");
-  const KeptVocabulary kept = base.Select(counts, {});
+  const KeptVocabulary kept = base.Keep(counts);
   EXPECT_TRUE(kept.NewId(bc).has_value());
   KeptVocabulary without = kept;
   std::erase(without.ids, bc);
@@ -155,88 +162,96 @@ bool IsClosed(const Vocabulary& base, const KeptVocabulary& kept) {
   });
 }
 
-TEST(KeptVocabulary, HasAMultipleOf64Rows) {
-  const Vocabulary base(AllPairs());
-  ASSERT_EQ(base.file.id_limit(), 272);
-  EXPECT_EQ(base.Select({1}, {}).rows, 64);
-  EXPECT_EQ(base.Select({1}, {}, {.min_rows = 64}).rows, 64);
-  EXPECT_EQ(base.Select({1}, {}, {.min_rows = 65}).rows, 128);
-  EXPECT_EQ(base.Select({1}, {}, {.min_rows = 100'000}).rows, base.file.id_limit());
-  const KeptVocabulary kept = base.Select({1}, {});
-  EXPECT_TRUE(std::is_sorted(kept.ids.begin(), kept.ids.end()));
-  EXPECT_EQ(static_cast<int64_t>(kept.ids.size()), kept.rows);
-}
-
-TEST(KeptVocabulary, IsAllOfOneThatIsSmallerThanThat) {
-  const Vocabulary base(LetterTokenizer("abc", {{"a", "b"}}));
-  EXPECT_THAT(base.Select({1}, {}).ids, ElementsAre(0, 1, 2, 3));
-}
-
-TEST(KeptVocabulary, IsClosedHoweverItIsFilled) {
+TEST(VocabularyOrder, IsClosedAtEverySize) {
   std::mt19937 random(5);
-  for (int round = 0; round < 30; ++round) {
-    const Vocabulary base(LetterTokenizer("abcd", RandomMerges(random, "abcd", 400)));
-    std::vector<int64_t> counts(static_cast<size_t>(base.file.id_limit()));
-    for (int i = 0; i < 40; ++i) ++counts[random() % counts.size()];
-    const KeptVocabulary kept = base.Select(
-        counts, {static_cast<int32_t>(random() % counts.size())},
-        {.min_occurrences = 1 + round % 3, .min_rows = static_cast<int64_t>(random() % 300)});
-    EXPECT_TRUE(kept.rows % kVocabularyMultiple == 0 || kept.rows == base.file.id_limit());
-    EXPECT_TRUE(IsClosed(base, kept));
+  for (int round = 0; round < 20; ++round) {
+    const Vocabulary base(LetterTokenizer("abcd", RandomMerges(random, "abcd", 300)));
+    const auto rows = static_cast<size_t>(base.file.id_limit());
+    std::vector<int64_t> counts(rows);
+    std::vector<float> affinity(rows);
+    for (int i = 0; i < 40; ++i) ++counts[random() % rows];
+    for (float& value : affinity) value = static_cast<float>(random() % 100);
+    const VocabularyOrder order =
+        base.Order(counts, {static_cast<int32_t>(random() % rows)}, affinity);
+    EXPECT_THAT(order.rows, testing::SizeIs(rows));
+    EXPECT_LE(order.required, order.needed);
+    for (int64_t size = order.required; size <= static_cast<int64_t>(rows); ++size) {
+      EXPECT_TRUE(IsClosed(base, KeepRows(base.file, order, size))) << size;
+    }
   }
 }
 
-TEST(KeptVocabulary, LeavesRareTokensOutFromTheFloorOn) {
-  const Vocabulary base(AllPairs());
-  std::vector<int64_t> counts(272, 2);
-  for (size_t id = 200; id < counts.size(); ++id) counts[id] = 1;  // pairs that end the list
-  EXPECT_EQ(base.Select(counts, {}).rows, 272);
-  const KeptVocabulary kept = base.Select(counts, {}, {.min_occurrences = 2});
-  EXPECT_EQ(kept.rows, 256);
-  for (int32_t id = 0; id < 200; ++id) EXPECT_TRUE(kept.NewId(id).has_value()) << id;
+TEST(VocabularyOrder, BeginsWithWhatIsRequiredAndThenWhatTheTextsAreMadeOf) {
+  const Vocabulary base(LetterTokenizer("abcd", {{"a", "b"}, {"c", "d"}, {"ab", "cd"}}));
+  const auto id = [&base](const char* token) { return *base.file.ModelId(token); };
+  const VocabularyOrder order = base.Order(base.Count({"cd"}), {id("ab")});
+  EXPECT_THAT(order.rows,
+              ElementsAre(id("a"), id("b"), id("ab"), id("c"), id("d"), id("cd"), id("abcd")));
+  EXPECT_EQ(order.required, 3);
+  EXPECT_EQ(order.needed, 6);
 }
 
-TEST(KeptVocabulary, IsFilledMostFrequentFirst) {
-  const Vocabulary base(AllPairs());
-  std::vector<int64_t> counts(272);
-  for (size_t id = 16; id < counts.size(); ++id) counts[id] = static_cast<int64_t>(id);
-  const KeptVocabulary kept =
-      base.Select(counts, {}, {.min_occurrences = 100'000, .min_rows = 128});
-  ASSERT_EQ(kept.rows, 128);
-  // The letters have the most, as parts of all; then the pairs with the highest ids.
-  for (int32_t id = 0; id < 16; ++id) EXPECT_TRUE(kept.NewId(id).has_value()) << id;
-  for (int32_t id = 272 - 112; id < 272; ++id) EXPECT_TRUE(kept.NewId(id).has_value()) << id;
-}
-
-TEST(KeptVocabulary, IsFilledWithWhatTheTextsAreSpelledWithBeforeTheRest) {
+TEST(VocabularyOrder, TakesWhatIsFrequentBeforeWhatIsAlikeBeforeTheRest) {
   const Vocabulary base(AllPairs());
   std::vector<int64_t> counts(272);
-  for (size_t id = 8; id < 16; ++id) counts[id] = 1;  // "i" to "p"
-  const KeptVocabulary kept = base.Select(counts, {});
-  ASSERT_EQ(kept.rows, 64);
-  for (const int32_t id : kept.ids) {
-    EXPECT_EQ(base.file.token(id).find_first_of("abcdefgh"), std::string::npos) << id;
-  }
+  std::vector<float> affinity(272);
+  for (size_t id = 262; id < 272; ++id) counts[id] = static_cast<int64_t>(id);
+  for (size_t id = 100; id < 110; ++id) affinity[id] = static_cast<float>(id);
+  const VocabularyOrder order = base.Order(counts, {}, affinity);
+  const auto pairs = [&order](int64_t begin, size_t count) {
+    std::vector<int32_t> found;
+    for (auto at = order.rows.begin() + begin; found.size() < count; ++at) {
+      if (*at >= 16) found.push_back(*at);  // letters stand before the first pair that needs them
+    }
+    return found;
+  };
+  EXPECT_THAT(pairs(0, 10), ElementsAre(271, 270, 269, 268, 267, 266, 265, 264, 263, 262));
+  EXPECT_THAT(pairs(order.needed, 12),
+              ElementsAre(109, 108, 107, 106, 105, 104, 103, 102, 101, 100, 16, 17));
 }
 
-TEST(KeptVocabulary, HoldsRowsWithoutATokenLast) {
+TEST(VocabularyOrder, TellsAtWhichSizeHowMuchOfATextFallsApart) {
+  const Vocabulary base(LetterTokenizer("abcd", {{"a", "b"}, {"c", "d"}}));
+  const VocabularyOrder order = base.Order({0, 0, 0, 0, 3, 1});  // ab three times, cd once
+  EXPECT_THAT(order.rows, ElementsAre(0, 1, 4, 2, 3, 5));
+  const std::vector<int64_t> held_out = {10, 0, 0, 0, 6, 4};
+  EXPECT_EQ(RowsForShare(order, held_out, 0), 6);
+  EXPECT_EQ(RowsForShare(order, held_out, 0.19), 6);
+  EXPECT_EQ(RowsForShare(order, held_out, 0.2), 3);
+  EXPECT_EQ(RowsForShare(order, held_out, 0.5), 1);
+  EXPECT_EQ(RowsForShare(order, held_out, 1), 0);
+  EXPECT_EQ(RowsForShare(order, {}, 0), 0);
+  EXPECT_EQ(RowsForShare(base.Order({}, {5}), {}, 1), 3);  // never less than what is required
+}
+
+TEST(VocabularyOrder, IsCutAtMultiplesOf64) {
+  EXPECT_EQ(RoundedRows(0, 1000), 0);
+  EXPECT_EQ(RoundedRows(1, 1000), 64);
+  EXPECT_EQ(RoundedRows(64, 1000), 64);
+  EXPECT_EQ(RoundedRows(65, 1000), 128);
+  EXPECT_EQ(RoundedRows(999, 1000), 1000);
+}
+
+TEST(KeptVocabulary, NumbersRowsWithoutATokenLikeOthers) {
   const Vocabulary base(LetterTokenizer("abc", {{"a", "b"}}));
-  const KeptVocabulary kept =
-      SelectVocabulary(base.file, base.derivations, 300, {{1}, {299}}, VocabularyOptions{});
-  EXPECT_EQ(kept.rows, 64);
+  const VocabularyOrder order = OrderVocabulary(base.file, base.derivations, 300, {{1}, {299}, {}});
+  EXPECT_THAT(order.rows, testing::SizeIs(300));
+  const KeptVocabulary kept = KeepRows(base.file, order, 64);
+  EXPECT_EQ(kept.ids.size(), 64u);
   EXPECT_EQ(kept.NewId(3), 3);
   EXPECT_EQ(kept.NewId(299), 63);
   EXPECT_EQ(kept.NewId(298), std::nullopt);
 }
 
-TEST(KeptVocabulary, CountsNoRowForATokenThatTheEmbeddingHasNone) {
+TEST(KeptVocabulary, HasEveryTokenThatTheEmbeddingHasNoRowFor) {
   const Vocabulary base(AllPairs());
-  const KeptVocabulary kept =
-      SelectVocabulary(base.file, base.derivations, 100, {{1}, {271}}, VocabularyOptions{});
+  const VocabularyOrder order = OrderVocabulary(base.file, base.derivations, 270, {{1}, {}, {}});
+  EXPECT_THAT(order.rows, testing::SizeIs(270));
+  const KeptVocabulary kept = KeepRows(base.file, order, 64);
   EXPECT_EQ(kept.rows, 64);
-  EXPECT_EQ(kept.ids.size(), 65u);
-  EXPECT_EQ(kept.NewId(271), 64);
-  EXPECT_TRUE(IsClosed(base, kept));
+  EXPECT_EQ(kept.ids.size(), 66u);
+  EXPECT_EQ(kept.NewId(270), 64);
+  EXPECT_EQ(kept.NewId(271), 65);
 }
 
 }  // namespace
