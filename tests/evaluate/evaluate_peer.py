@@ -18,8 +18,8 @@ class Recorder:
         self.scorer, self.options = scorer, []
         self.ids = scorer.ids
 
-    def nll(self, pairs):
-        values = self.scorer.nll(pairs)
+    def endings_nll(self, pairs):
+        values = self.scorer.endings_nll(pairs)
         for (ids, start), nats in zip(pairs, values):
             self.options.append({"ids": ids, "start": max(start, 1), "nats": nats})
         return values
@@ -31,7 +31,7 @@ def main(source, folder, file, tokens):
     spec.loader.exec_module(evaluate)
     with open(file, encoding="utf-8") as lines:
         documents = [json.loads(line) for line in lines]
-    scorer = evaluate.Scorer(folder)
+    scorer = evaluate.Scorer.load(folder)
     texts = [evaluate.cut(scorer.tok, document["text"], tokens) for document in documents]
     pairs = [(scorer.ids(text), 1) for text in texts]
     size = sum(len(text.encode()) for text in texts)
@@ -39,9 +39,9 @@ def main(source, folder, file, tokens):
     items = []
     for document in documents:
         recorder = Recorder(scorer)
-        accuracy, count = evaluate.multiple_choice(recorder, [document], tokens)
-        assert count == 1, document["id"]
-        items.append({"right": accuracy == 1, "options": recorder.options})
+        right = evaluate.right_choices(recorder, [document], tokens)
+        assert len(right) == 1, document["id"]
+        items.append({"right": right[0], "options": recorder.options})
     tokens_predicted = sum(len(ids) - 1 for ids, _ in pairs)
     print(json.dumps({"tokens": tokens_predicted, "bytes": size, "bpb": bits / size, "items": items}))
 
