@@ -1,6 +1,5 @@
 """What one run compares: models, cells, methods, sizes, and what we aim at. Data only; see README.md."""
 import dataclasses
-import functools
 import json
 import pathlib
 
@@ -107,7 +106,7 @@ def text_phases(recipes, documents, quick=False):
         return [[Job(b, c, "dense") for b, c in pairs],
                 [Job(b, c, p, MAIN_RATIO) for b, c in pairs for p in SIZED_PEERS],
                 [Job(b, c, r, MAIN_RATIO) for r in recipes for b, c in pairs]]
-    # A server serves one base and store: recipes in the outer loop but one, cells inside.
+    # One server serves one base and store, so a base's recipes follow each other.
     ours = lambda ratio, names: [Job(b.key, cell, r, ratio) for b in BASES.values() for r in names for cell in b.cells]
     drawn = [r.name for r in recipes.values() if r.text == "draw"]
     sized = [r.name for r in recipes.values() if r.sizes == "all"]
@@ -154,9 +153,3 @@ TARGETS = (
     Target("default general weight against none, target text", "per-layer-general", ("per-layer",), 1.05),
     Target("default general weight against none, general text", "per-layer-general", ("per-layer",), 0.70, "general"),
 )
-
-
-@functools.cache
-def profile_documents(data, cell):
-    with (data / "profile" / f"{cell}.jsonl").open(encoding="utf8") as file:
-        return sum(1 for _ in file)

@@ -61,13 +61,11 @@ def _percent(ratio):
     return f"{round(100 * ratio)} %"
 
 
-def _claims(results):
-    """(number, target, size, aim) of every claim that has a row of ours."""
-    out = []
+def _claims():
+    """(number, target, size, aim) of every claim at every size it is made for."""
     for number, target in enumerate(TARGETS, 1):
         for ratio in (MAIN_RATIO, *(OTHER_RATIOS if target.all_sizes else ())):
-            out.append((number, target, ratio, target.aim + (0 if ratio == MAIN_RATIO else SIZE_SLACK)))
-    return out
+            yield number, target, ratio, target.aim + (0 if ratio == MAIN_RATIO else SIZE_SLACK)
 
 
 def _claim_ratios(results, target, ratio):
@@ -86,7 +84,7 @@ def _claim_ratios(results, target, ratio):
 
 def targets(results):
     places, head, rows = results.places(), ["", "claim", "size", "aim", "geometric mean (95 %)", "cells", "met"], []
-    for number, target, ratio, aim in _claims(results):
+    for number, target, ratio, aim in _claims():
         found = _claim_ratios(results, target, ratio)
         if not found:
             rows.append([number, target.about, _percent(ratio), f"{aim:.2f}", NONE, f"0 of {len(places)}", "not run"])
@@ -100,7 +98,7 @@ def targets(results):
 
 def ratios_by_cell(results):
     """One column a claim at the main size, one row a cell."""
-    claims = [(n, t) for n, t, ratio, _ in _claims(results) if ratio == MAIN_RATIO]
+    claims = [(n, t) for n, t, ratio, _ in _claims() if ratio == MAIN_RATIO]
     found = {n: _claim_ratios(results, t, MAIN_RATIO) for n, t in claims}
     rows = []
     for place in results.places():
@@ -180,8 +178,9 @@ def choices(results, kept, measured):
 def document(results, notes, command, skipped, versions, choice_tables):
     parts = [f"""# Quality: results
 
-Written by `{command}`; every run writes this page again from all rows that are made. README.md beside it says how to
-read it; what is said by hand stands in NOTES.md and comes first here. {versions}.
+Written by `{command}` ({versions}).
+Every run writes this page again from all rows that are made. README.md beside it says how to read it; what is said by
+hand stands in NOTES.md and comes first here.
 """, notes, """## Aims
 
 Loss is bits per byte above dense on held-out text. A figure is ours over theirs, below 1 is better; intervals are

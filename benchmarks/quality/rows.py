@@ -113,6 +113,7 @@ class Rows:
             self.skipped[job] = str(error)
         except (grpc.RpcError, RuntimeError) as error:
             self.failed[job] = error.details() if isinstance(error, grpc.RpcError) else str(error)
+            self.close_servers()  # it may be the server that broke: the next job starts a new one
 
     def _judge(self, job, scorer, facts):
         started = time.monotonic()

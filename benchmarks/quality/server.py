@@ -1,7 +1,9 @@
 """A real secateurd on one base model and one store, asked over gRPC as any client would."""
+import ctypes
 import importlib
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,11 @@ def load_protos(proto_folder, other_protos):
     return modules | {"grpc": importlib.import_module("secateur.v1.secateur_pb2_grpc")}
 
 
+def _end_with_parent():
+    """In the child: SIGTERM when the process that started it is gone, however that ended."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
 class Server:
     """Started by entering it, stopped by leaving it; its log is beside the store."""
 
@@ -46,7 +53,7 @@ class Server:
 
     def __enter__(self):
         with self._log.open("w") as log:
-            self._process = subprocess.Popen(self._command, stderr=log)
+            self._process = subprocess.Popen(self._command, stderr=log, preexec_fn=_end_with_parent)
         channel = grpc.insecure_channel(f"127.0.0.1:{self._wait_until_serving()}")
         self._stub = self._protos["grpc"].SecateurStub(channel)
         self._operations = operations_pb2_grpc.OperationsStub(channel)
