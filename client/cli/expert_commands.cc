@@ -68,7 +68,7 @@ absl::StatusOr<v1::CreateExpertRequest> MakeRequest(const CreateOptions& options
   if (!spec.ok()) return spec.status();
   const auto budgets = MakeBudgets(options.spec);
   if (!budgets.ok()) return budgets.status();
-  if (budgets->size() != 1) {
+  if (budgets->size() > 1) {
     return absl::InvalidArgumentError(absl::StrCat(
         budgets->size(), " sizes are given; an expert has one (secateur expert plan compares)"));
   }
@@ -77,7 +77,7 @@ absl::StatusOr<v1::CreateExpertRequest> MakeRequest(const CreateOptions& options
   if (!policy.ok()) return policy.status();
   v1::CreateExpertRequest request;
   *request.mutable_spec() = *spec;
-  *request.mutable_spec()->mutable_budget() = budgets->front();
+  if (!budgets->empty()) *request.mutable_spec()->mutable_budget() = budgets->front();
   request.set_output_uri(options.output_uri);
   request.set_request_id(options.request_id);
   request.set_validate_only(options.validate_only);

@@ -38,6 +38,14 @@ void PrintRefusals(const v1::Plan& plan, std::ostream& out) {
   }
 }
 
+// "94528 of 262144 tokens: 18372 are the text's; 0.08% of held-out tokens fall apart".
+std::string FormatVocabulary(const v1::VocabularyResult& vocabulary, const v1::Size& size,
+                             const v1::Size& base) {
+  return absl::StrFormat("%d of %d tokens: %d are the text's; %.2f%% of held-out tokens fall apart",
+                         size.vocabulary_size(), base.vocabulary_size(), vocabulary.text_rows(),
+                         100 * vocabulary.split_token_share());
+}
+
 void PrintPlanSource(const v1::Plan& plan, std::ostream& out) {
   Table table({});
   table.AddRow({"source", absl::StrCat(FormatEnum(*v1::Source_descriptor(), plan.source()), ": ",
@@ -49,6 +57,10 @@ void PrintPlanSource(const v1::Plan& plan, std::ostream& out) {
   }
   table.AddRow({"text", text});
   table.AddRow({"base", FormatSize(plan.base_size())});
+  if (plan.has_vocabulary()) {
+    table.AddRow(
+        {"vocabulary", FormatVocabulary(plan.vocabulary(), plan.size(), plan.base_size())});
+  }
   table.Print(out);
 }
 
@@ -98,17 +110,26 @@ std::string FormatRemoved(const v1::Size& size) {
                       FormatShare(size.block_parameter_reduction()), " of the layers' parameters");
 }
 
+// "relative-mean, from cell"; of a vocabulary that was trimmed alone where it is from.
+std::string FormatRule(const v1::Expert& expert) {
+  const std::string source = FormatEnum(*v1::Source_descriptor(), expert.source());
+  if (expert.spec().rule() == v1::RULE_UNSPECIFIED) return source;
+  return absl::StrCat(FormatEnum(*v1::Rule_descriptor(), expert.spec().rule()), ", from ", source);
+}
+
 Table SummaryTable(const v1::Expert& expert) {
   Table table({});
   AddField(table, "expert", expert.name());
   AddField(table, "made for", FormatSelection(expert.spec()));
-  AddField(table, "rule",
-           absl::StrCat(FormatEnum(*v1::Rule_descriptor(), expert.spec().rule()), ", from ",
-                        FormatEnum(*v1::Source_descriptor(), expert.source())));
+  AddField(table, expert.spec().rule() == 0 ? "text" : "rule", FormatRule(expert));
   if (expert.sigma() > 0) AddField(table, "sigma", absl::StrFormat("%.4f", expert.sigma()));
   AddField(table, "base", FormatSize(expert.base_size()));
   AddField(table, "size", FormatSize(expert.size()));
   AddField(table, "removed", FormatRemoved(expert.size()));
+  if (expert.has_vocabulary()) {
+    AddField(table, "vocabulary",
+             FormatVocabulary(expert.vocabulary(), expert.size(), expert.base_size()));
+  }
   if (expert.has_compensation()) {
     AddField(table, "compensation", FormatCompensation(expert.compensation()));
   }
@@ -117,6 +138,19 @@ Table SummaryTable(const v1::Expert& expert) {
   AddField(table, "mask", expert.mask_digest());
   AddField(table, "folder", expert.uri());
   return table;
+}
+
+// Tokens for the same text, where a trimmed vocabulary takes more.
+void PrintFertility(const Evaluations& evaluations, std::ostream& out) {
+  for (const v1::EvaluationResult& result : evaluations) {
+    const int64_t more = result.expert_token_count() - result.token_count();
+    if (result.expert_token_count() == 0 || more == 0) continue;
+    out << Printable(result.corpus())
+        << absl::StrFormat(
+               " takes %+.2f%% tokens of the trimmed vocabulary (%d to %d)\n",
+               100.0 * static_cast<double>(more) / static_cast<double>(result.token_count()),
+               result.token_count(), result.expert_token_count());
+  }
 }
 
 // A warning for each corpus that is not held out.
@@ -223,6 +257,7 @@ void PrintEvaluations(const Evaluations& evaluations, std::ostream& out) {
     out << "\n";
     AccuracyTable(evaluations).Print(out);
   }
+  PrintFertility(evaluations, out);
   PrintOverlaps(evaluations, out);
 }
 

@@ -22,6 +22,10 @@ void AddSizeOptions(CLI::App& command, SpecOptions& options) {
       ->allow_extra_args(false);
   AddRepeated(command, "--sigma", options.sigmas,
               "Cus-Prun alone: share of each layer that counts as irrelevant: 0.9");
+  command.add_flag("--trim-vocabulary", options.trim_vocabulary,
+                   "Remove tokens that the text does not need; without a size above, they alone");
+  command.add_option("--vocabulary-size", options.vocabulary_size,
+                     "Trim the vocabulary to this many rows (default: what held-out text needs)");
 }
 
 // Adds `value` to the dimension `key`, which is made if it is new.
@@ -120,6 +124,23 @@ absl::Status AddChoices(const SpecOptions& options, v1::ExpertSpec& spec) {
   return absl::OkStatus();
 }
 
+bool TrimsVocabulary(const SpecOptions& options) {
+  return options.trim_vocabulary || options.vocabulary_size != 0;
+}
+
+bool RemovesNeurons(const SpecOptions& options) {
+  return !options.remove.empty() || !options.remove_parameters.empty() ||
+         !options.max_parameters.empty() || !options.max_bytes.empty() || !options.widths.empty() ||
+         !options.sigmas.empty();
+}
+
+void AddUnits(const SpecOptions& options, v1::ExpertSpec& spec) {
+  if (!TrimsVocabulary(options)) return;
+  if (RemovesNeurons(options)) spec.add_units(v1::FFN_NEURON);
+  spec.add_units(v1::VOCABULARY);
+  spec.set_vocabulary_size(options.vocabulary_size);
+}
+
 // Parses every text and makes a budget of each.
 template <class Parse, class Set>
 absl::Status AddBudgets(const std::string& option, const std::vector<std::string>& texts,
@@ -198,6 +219,7 @@ absl::StatusOr<v1::ExpertSpec> MakeSpec(const SpecOptions& options) {
   if (absl::Status status = AddSelection(options, spec); !status.ok()) return status;
   if (absl::Status status = AddWeights(options, spec); !status.ok()) return status;
   if (absl::Status status = AddChoices(options, spec); !status.ok()) return status;
+  AddUnits(options, spec);
   spec.set_max_document_tokens(options.max_document_tokens);
   for (const std::string& corpus : options.evaluation_corpora) {
     spec.add_evaluation_corpora(FullName("corpora", corpus));
@@ -214,10 +236,10 @@ absl::StatusOr<std::vector<v1::Budget>> MakeBudgets(const SpecOptions& options) 
       "--sigma", options.sigmas, ParseShare,
       [](double sigma, v1::Budget& budget) { budget.set_sigma(sigma); }, budgets);
   if (!status.ok()) return status;
-  if (!budgets.empty()) return budgets;
+  if (!budgets.empty() || TrimsVocabulary(options)) return budgets;
   return absl::InvalidArgumentError(
       "say how large the expert may be: --remove 35%, --remove-parameters 20%, --max-parameters "
-      "100M, --max-bytes 250MiB, --width 1024 or --sigma 0.9");
+      "100M, --max-bytes 250MiB, --width 1024, --sigma 0.9 or --trim-vocabulary");
 }
 
 }  // namespace secateur::cli

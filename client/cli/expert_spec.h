@@ -19,6 +19,8 @@ struct SpecOptions {
   std::vector<std::string> remove, remove_parameters, max_parameters, max_bytes, sigmas;
   std::vector<int64_t> widths;
   std::string of;  // what --remove-parameters is a share of
+  bool trim_vocabulary = false;
+  int64_t vocabulary_size = 0;  // implies trim_vocabulary
   // How. Empty or 0: the server's default.
   std::string rule, source, target, shape, compensation, general_weight;
   int32_t tensor_parallel = 0;
@@ -31,7 +33,8 @@ void AddSpecOptions(CLI::App& command, SpecOptions& options);
 // The spec without a budget. Errors: INVALID_ARGUMENT, with the option.
 absl::StatusOr<v1::ExpertSpec> MakeSpec(const SpecOptions& options);
 
-// The sizes asked for, by kind of option, in their order within a kind; at least one.
+// The sizes asked for, by kind of option, in their order within a kind; at least one, unless the
+// vocabulary is to be trimmed: then none means that no neurons go.
 // Errors: INVALID_ARGUMENT, with the option.
 absl::StatusOr<std::vector<v1::Budget>> MakeBudgets(const SpecOptions& options);
 

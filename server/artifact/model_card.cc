@@ -108,15 +108,21 @@ std::string FrontMatter(const ModelCard& card) {
   return out + "tags:\n- pruned\n- secateur\n---\n\n";
 }
 
+bool IsTrimmed(const ModelCard& card) { return card.expert_vocabulary < card.base_vocabulary; }
+
 std::string Summary(const ModelCard& card) {
   const std::string title = card.title.empty() ? StrCat("Expert of ", card.base_model) : card.title;
-  return StrCat("# ", Plain(title), "\n\n",
-                "This model was modified: FFN neurons were removed from **", Plain(card.base_model),
+  const std::string_view removed = card.rule.empty() ? "tokens of the vocabulary"
+                                   : IsTrimmed(card) ? "FFN neurons and tokens of the vocabulary"
+                                                     : "FFN neurons";
+  return StrCat("# ", Plain(title), "\n\n", "This model was modified: ", removed,
+                " were removed from **", Plain(card.base_model),
                 card.compensated
                     ? "**, and `down_proj` was solved anew by least squares so that those which "
                       "stay make up for them; all other weights are the base model's own. "
                     : "**; all other weights are the base model's own. ",
                 card.masked ? "Removed neurons are zeros: the tensors keep the base's shape. " : "",
+                IsTrimmed(card) ? "Text of tokens that are gone is cut into smaller ones. " : "",
                 "Nothing was trained.\n\n", "- Base model: ", Plain(card.base_model), ", SHA-256 `",
                 card.base_digest.Hex(), "`\n");
 }
@@ -135,12 +141,17 @@ std::string Sizes(const ModelCard& card) {
     return absl::StrFormat("| %s | %s | %s | %.1f %% |\n", ToAbsl(what), Grouped(before),
                            Grouped(after), PercentLess(before, after));
   };
-  return StrCat("- Rule that chose the neurons: ", Plain(card.rule), "\n\n", "## Size\n\n",
-                "| | base | expert | less |\n|---|---:|---:|---:|\n",
-                row("FFN neurons of each layer", card.base_width, card.expert_width),
-                row("FFN neurons of all layers", card.base_width * card.layers,
-                    card.expert_width * card.layers),
-                row("parameters", card.base_parameters, card.expert_parameters), "\n");
+  const std::string neurons =
+      StrCat(row("FFN neurons of each layer", card.base_width, card.expert_width),
+             row("FFN neurons of all layers", card.base_width * card.layers,
+                 card.expert_width * card.layers));
+  const std::string tokens =
+      row("rows of the vocabulary", card.base_vocabulary, card.expert_vocabulary);
+  return StrCat(
+      card.rule.empty() ? "" : StrCat("- Rule that chose the neurons: ", Plain(card.rule), "\n"),
+      "\n## Size\n\n", "| | base | expert | less |\n|---|---:|---:|---:|\n",
+      card.rule.empty() ? "" : neurons, IsTrimmed(card) ? tokens : "",
+      row("parameters", card.base_parameters, card.expert_parameters), "\n");
 }
 
 std::string Accuracies(const ModelCard& card) {
@@ -160,6 +171,19 @@ std::string Accuracies(const ModelCard& card) {
       rows, "\n");
 }
 
+std::string Fertility(const ModelCard& card) {
+  if (!IsTrimmed(card)) return "";
+  std::string out =
+      "Tokens that the same text takes.\n\n"
+      "| corpus | base | expert | more |\n|---|---:|---:|---:|\n";
+  for (const ModelCard::Evaluation& row : card.evaluations) {
+    out += absl::StrFormat("| %s | %s | %s | %.2f %% |\n", Plain(row.corpus),
+                           Grouped(row.base_tokens), Grouped(row.expert_tokens),
+                           -PercentLess(row.base_tokens, row.expert_tokens));
+  }
+  return out + "\n";
+}
+
 std::string Quality(const ModelCard& card) {
   if (card.evaluations.empty()) {
     return "## Quality\n\nNot measured: no evaluation corpora were given.\n\n";
@@ -171,7 +195,7 @@ std::string Quality(const ModelCard& card) {
     out += absl::StrFormat("| %s | %s | %s | %.4f | %.4f |\n", Plain(row.corpus),
                            Grouped(row.documents), Grouped(row.bytes), row.base, row.expert);
   }
-  return StrCat(out, "\n", Accuracies(card));
+  return StrCat(out, "\n", Fertility(card), Accuracies(card));
 }
 
 std::string Checks(const ModelCard& card) {

@@ -39,6 +39,8 @@ struct ModelCard {
     double expert_accuracy = 0;
     double difference_low = 0;  // 95 % interval of expert_accuracy - base_accuracy
     double difference_high = 0;
+    int64_t base_tokens = 0;  // that the text takes; told where the vocabulary was trimmed
+    int64_t expert_tokens = 0;
   };
 
   std::string title;       // display name, may be empty: then "Expert of <base>"
@@ -46,12 +48,14 @@ struct ModelCard {
   Digest base_digest;      // of config and weights
   BaseLicense license;
   std::vector<Selection> selections;  // empty: general
-  std::string rule;                   // "RELATIVE_MEAN"
+  std::string rule;                   // "RELATIVE_MEAN"; empty: no neurons were removed
   bool compensated = false;           // down_proj weights were solved anew
   bool masked = false;  // removed neurons are zeros, the tensors have the base's shape
   int64_t layers = 0;
   int64_t base_width = 0;  // FFN neurons of each layer
   int64_t expert_width = 0;
+  int64_t base_vocabulary = 0;  // rows of the embedding
+  int64_t expert_vocabulary = 0;
   int64_t base_parameters = 0;
   int64_t expert_parameters = 0;
   std::vector<Evaluation> evaluations;

@@ -65,11 +65,14 @@ class CorpusEvaluator {
 
  private:
   absl::Status AddText(const Document& document) {
-    ASSIGN_OR_RETURN(const Document cut, Cut(tokenizer_, document, options_.max_tokens));
+    const Tokenizer& cutter = options_.cut_by != nullptr ? *options_.cut_by : tokenizer_;
+    ASSIGN_OR_RETURN(const Document cut, Cut(cutter, document, options_.max_tokens));
     // A cut text can have more tokens than it was cut to: a character comes along as a whole, and
-    // its end joins differently. The packer must not cut a second time. Blocks of one token: each
-    // document comes back by itself.
-    const int64_t most = std::min(config_.max_positions, 2 * options_.max_tokens + 64);
+    // its end joins differently; another tokenizer may take several for each. The packer must not
+    // cut a second time. Blocks of one token: each document comes back by itself.
+    const int64_t most = options_.cut_by != nullptr
+                             ? config_.max_positions
+                             : std::min(config_.max_positions, 2 * options_.max_tokens + 64);
     Packer packer(tokenizer_, config_.first_token_id,
                   {.max_document_tokens = most, .block_tokens = 1},
                   [this](const TokenBlock& framed) {

@@ -29,6 +29,9 @@ using DocumentVisitor =
 
 struct EvaluateOptions {
   int64_t max_tokens = 256;  // of a document, 1 to the model's max_positions - 1
+  // Whose tokens those are; null: the model's own tokenizer. Models with different tokenizers are
+  // compared on the same bytes when one of them cuts for both.
+  const Tokenizer* cut_by = nullptr;
   ScoreOptions score;
   // What is reported: documents that were done before this call, and all there are with them; 0
   // when that is not known.

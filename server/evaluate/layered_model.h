@@ -22,8 +22,8 @@ struct LayeredModel {
 
 LayeredModel Resident(const Transformer& model);
 
-// A model on disk whose embedding, final norm and head equal those of a resident base, byte for
-// byte: what VerifyExpert has shown of an expert. `outer` is the base's.
+// A model on disk. `outer` is its own, or that of a resident base whose embedding, final norm and
+// head equal its own, byte for byte: what VerifyExpert has shown of an expert.
 LayeredModel Streamed(const ModelFolder& folder, const OuterWeights& outer, const Device& device);
 
 // The same model with every layer kept in memory after its first use, when all of them together

@@ -27,6 +27,7 @@ namespace secateur {
 namespace {
 
 constexpr int64_t kVerifyTokens = 256;
+constexpr int64_t kCheckedDocuments = 64;  // of each corpus, by the trimmed tokenizer
 
 // One build: its inputs, and the manifest as it comes together.
 class ExpertBuilder {
@@ -44,6 +45,7 @@ class ExpertBuilder {
 
   absl::StatusOr<StoredExpert> Build(const std::string& prefix) {
     RETURN_IF_ERROR(CompensateIfAsked());
+    RETURN_IF_ERROR(TrimIfAsked());
     RETURN_IF_ERROR(WriteModelFiles(prefix));
     RETURN_IF_ERROR(Check(prefix));
     RETURN_IF_ERROR(CheckGate(options_.gate, manifest_.evaluations()));
@@ -71,24 +73,58 @@ class ExpertBuilder {
     return absl::OkStatus();
   }
 
-  const Mask& mask() const { return compensated_ ? compensated_->cut.mask : planned_.mask; }
+  absl::Status TrimIfAsked() {
+    if (composed_.vocabulary != nullptr) {
+      *manifest_.mutable_vocabulary() = ToProto(*composed_.vocabulary, planned_);
+    }
+    if (!planned_.kept) return absl::OkStatus();
+    ASSIGN_OR_RETURN(trimmer_, model_.vocabulary().Trimmer());
+    ASSIGN_OR_RETURN(trimmed_, trimmer_->Trim(*planned_.kept));
+    return absl::OkStatus();
+  }
+
+  // Compensation may choose other neurons than were planned; the vocabulary is its own matter.
+  Mask mask() const {
+    Mask mask = compensated_ ? compensated_->cut.mask : planned_.mask;
+    mask.vocabulary = planned_.mask.vocabulary;
+    return mask;
+  }
   Cut cut() const {
-    return {mask(), request_.shape, compensated_ ? compensated_->cut.replaced.get() : nullptr};
+    return {mask_, request_.shape, compensated_ ? compensated_->cut.replaced.get() : nullptr};
+  }
+
+  // What the expert's config.json is to say.
+  absl::StatusOr<nlohmann::ordered_json> MakeConfig() const {
+    const ModelFolder& base = model_.folder();
+    const int64_t width =
+        request_.shape == Shape::kMasked ? base.config().intermediate_size : planned_.size.width;
+    if (!trimmed_) return ExpertConfigJson(base.config_json(), width);
+    nlohmann::ordered_json config =
+        ExpertConfigJson(base.config_json(), width, planned_.kept->rows);
+    RETURN_IF_ERROR(trimmer_->Renumber(config, *planned_.kept));
+    return config;
   }
 
   absl::Status WriteModelFiles(const std::string& prefix) {
     const ModelFolder& base = model_.folder();
+    mask_ = mask();
+    ASSIGN_OR_RETURN(config_, MakeConfig());
     ASSIGN_OR_RETURN(const auto source, MakeSlicedSource(base.config(), base.tensors(), cut()));
     ASSIGN_OR_RETURN(const std::vector<ArtifactFile> weights,
                      WriteWeights(*source, stores_.blobs, prefix,
                                   {.max_shard_bytes = options_.max_shard_bytes}, context_));
     for (const ArtifactFile& file : weights) RETURN_IF_ERROR(Add(file));
-    const int64_t width =
-        request_.shape == Shape::kMasked ? base.config().intermediate_size : planned_.size.width;
-    const std::string config = ConfigText(ExpertConfigJson(base.config_json(), width));
-    RETURN_IF_ERROR(Add(PutFile("config.json", config, stores_.blobs, prefix)));
+    RETURN_IF_ERROR(Add(PutFile("config.json", ConfigText(config_), stores_.blobs, prefix)));
+    if (trimmed_) {
+      for (const auto& [name, bytes] : trimmed_->files) {
+        RETURN_IF_ERROR(Add(PutFile(name, bytes, stores_.blobs, prefix)));
+      }
+    }
     ASSIGN_OR_RETURN(const std::vector<std::string> carried, CarriedFiles(base.path()));
     for (const std::string& name : carried) {
+      const bool replaced =
+          trimmed_ && (trimmed_->files.contains(name) || VocabularyTrimmer::IsLeftOut(name));
+      if (replaced) continue;
       RETURN_IF_ERROR(
           Add(CopyFile(base.path() + "/" + name, name, stores_.blobs, prefix, context_)));
     }
@@ -98,32 +134,52 @@ class ExpertBuilder {
   // Reads the files back as any reader would and compares them with the reference.
   absl::Status Check(const std::string& prefix) {
     ASSIGN_OR_RETURN(const LocalCopy local, LocalCopy::Of(stores_.blobs, prefix));
-    ASSIGN_OR_RETURN(const auto folder, ModelFolder::Open(local.path()));
-    ASSIGN_OR_RETURN(const PackedBatch sample, Sample());
+    ASSIGN_OR_RETURN(const auto expert, OpenedExpert::Open(model_, local.path()));
+    RETURN_IF_ERROR(CheckTokenizer(*expert));
+    ASSIGN_OR_RETURN(PackedBatch sample, Sample(*expert));
     Verification verification;
     RETURN_IF_ERROR(model_.lane().Run(context_, [&] {
-      ASSIGN_OR_RETURN(verification,
-                       VerifyExpert(model_.transformer(), cut(), *folder, sample, {}, context_));
+      ASSIGN_OR_RETURN(verification, VerifyExpert(model_.transformer(), cut(), expert->folder(),
+                                                  sample, {.config = &config_}, context_));
       return absl::OkStatus();
     }));
     v1::VerificationResult& result = *manifest_.mutable_verification();
     result.set_token_count(verification.tokens);
     result.set_max_layer_error(verification.max_layer_error);
     result.set_max_logit_error(verification.max_logit_error);
+    if (trimmed_) {
+      for (int32_t& id : sample.ids) id = planned_.kept->ids[static_cast<size_t>(id)];
+    }
     ASSIGN_OR_RETURN(const SmokeResult smoke,
-                     SmokeCheck(model_, *folder, composed_.sources.corpora[0].id(), sample,
+                     SmokeCheck(model_, *expert, composed_.sources.corpora[0].id(), sample,
                                 verification.expert_nats_per_token, stores_, context_));
     result.set_perplexity_ratio(smoke.perplexity_ratio);
     result.set_generated_token_count(smoke.generated_tokens);
     result.set_base_repetition_rate(smoke.base_repetition_rate);
     result.set_expert_repetition_rate(smoke.expert_repetition_rate);
-    return Evaluate(*folder);
+    return Evaluate(*expert);
   }
 
-  // The first tokens of the first corpus that the mask came from.
-  absl::StatusOr<PackedBatch> Sample() {
+  // The trimmed tokenizer, read back, on the beginning of each corpus that it was trimmed to.
+  absl::Status CheckTokenizer(const OpenedExpert& expert) {
+    if (!trimmed_) return absl::OkStatus();
+    for (const CorpusInfo& corpus : composed_.sources.corpora) {
+      int64_t left = kCheckedDocuments;
+      const absl::Status checked = stores_.corpora.ForEachDocument(
+          corpus.id(), [&](const Document& document) -> absl::Status {
+            RETURN_IF_ERROR(context_.CheckCancelled());
+            if (left-- == 0) return absl::OutOfRangeError("enough");
+            return trimmer_->CheckText(document.text, *planned_.kept, expert.tokenizer());
+          });
+      if (!checked.ok() && left >= 0) return checked;
+    }
+    return absl::OkStatus();
+  }
+
+  // The first tokens of the first corpus that the mask came from, as the expert cuts it.
+  absl::StatusOr<PackedBatch> Sample(const OpenedExpert& expert) {
     PackedBatch batch;
-    Packer packer(model_.tokenizer(), model_.config().first_token_id,
+    Packer packer(expert.tokenizer(), expert.folder().config().first_token_id,
                   {.max_document_tokens = kVerifyTokens, .block_tokens = kVerifyTokens},
                   [&batch](const TokenBlock& block) {
                     if (batch.ids.empty()) batch = {.ids = block.ids, .offsets = block.offsets};
@@ -139,7 +195,7 @@ class ExpertBuilder {
     return batch;
   }
 
-  absl::Status Evaluate(const ModelFolder& folder) {
+  absl::Status Evaluate(const OpenedExpert& expert) {
     EvaluationRequest request;
     for (const std::string& name : planned_.resolved.spec().evaluation_corpora()) {
       request.corpora.push_back(name.substr(name.find('/') + 1));
@@ -148,7 +204,7 @@ class ExpertBuilder {
       request.calibration.push_back(corpus.id());
     }
     ASSIGN_OR_RETURN(const std::vector<v1::EvaluationResult> results,
-                     EvaluateFolder(model_, folder, request, stores_, context_));
+                     EvaluateOpened(model_, expert, request, stores_, context_));
     manifest_.mutable_evaluations()->Add(results.begin(), results.end());
     return absl::OkStatus();
   }
@@ -160,12 +216,14 @@ class ExpertBuilder {
                    .base_digest = *model_.DigestIfKnown(),
                    .license = ReadBaseLicense(model_.folder().path()),
                    .selections = {},
-                   .rule = v1::Rule_Name(planned_.resolved.spec().rule()),
+                   .rule = request_.neurons ? v1::Rule_Name(planned_.resolved.spec().rule()) : "",
                    .compensated = compensated_ && compensated_->cut.chosen.compensated,
                    .masked = request_.shape == Shape::kMasked,
                    .layers = model_.config().num_layers,
                    .base_width = base.width,
                    .expert_width = planned_.size.width,
+                   .base_vocabulary = base.vocabulary,
+                   .expert_vocabulary = planned_.size.vocabulary,
                    .base_parameters = base.parameters,
                    .expert_parameters = planned_.size.parameters,
                    .evaluations = {},
@@ -183,7 +241,8 @@ class ExpertBuilder {
           {labels.empty() ? result.corpus() : absl::StrJoin(labels, ", "), result.document_count(),
            result.text_bytes(), result.base_bits_per_byte(), result.expert_bits_per_byte(),
            result.choice_count(), result.base_accuracy(), result.expert_accuracy(),
-           result.accuracy_difference_low(), result.accuracy_difference_high()});
+           result.accuracy_difference_low(), result.accuracy_difference_high(),
+           result.token_count(), result.expert_token_count()});
     }
     return card;
   }
@@ -195,7 +254,7 @@ class ExpertBuilder {
     *manifest_.mutable_size() = ToProto(planned_.size, model_.folder());
     *manifest_.mutable_base_size() = ToProto(BaseSize(model_), model_.folder());
     manifest_.set_sigma(planned_.sigma);
-    manifest_.set_mask_digest(mask().digest().Hex());
+    manifest_.set_mask_digest(mask_.digest().Hex());
     for (const ProfileInfo& profile : composed_.profiles) {
       v1::UsedProfile& used = *manifest_.add_profiles();
       used.set_corpus_digest(profile.key.corpus_digest.Hex());
@@ -219,6 +278,10 @@ class ExpertBuilder {
   const Stores stores_;
   RunContext& context_;
   std::optional<CompensatedExpert> compensated_;
+  std::shared_ptr<const VocabularyTrimmer> trimmer_;
+  std::optional<TrimmedVocabulary> trimmed_;
+  Mask mask_;                      // of what is written
+  nlohmann::ordered_json config_;  // config.json
   std::vector<ArtifactFile> files_;
   v1::Manifest manifest_;
 };
@@ -245,6 +308,7 @@ absl::StatusOr<StoredExpert> BuildNew(ResidentModel& model, const ExpertRequest&
       {{"expert", expert.id},
        {"model", model.name()},
        {"width", planned.size.width},
+       {"vocabulary", planned.size.vocabulary},
        {"bytes", expert.bytes()}});
   return expert;
 }
@@ -255,9 +319,13 @@ absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& mode
                                                        const ExpertRequest& request,
                                                        Stores stores) {
   ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(request, stores.corpora));
-  const auto composed = ComposeRequest(model, request, std::move(sources), stores);
+  auto composed = ComposeRequest(model, request, std::move(sources), stores);
   if (NotesOf(composed.status()).reason == "PROFILE_MISSING") return std::nullopt;
   if (!composed.ok()) return composed.status();
+  if (request.vocabulary) {
+    composed->vocabulary = model.vocabulary().Find(composed->sources.corpora);
+    if (composed->vocabulary == nullptr) return std::nullopt;
+  }
   ASSIGN_OR_RETURN(const PlannedExpert planned,
                    PlanSize(model, request, *composed, request.budget));
   return stores.experts.Find(planned.expert_id);
@@ -267,11 +335,15 @@ absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertReque
                                          const BuildOptions& options, Stores stores,
                                          RunContext& context) {
   ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(request, stores.corpora));
-  RETURN_IF_ERROR(
-      BuildProfiles(model, sources.corpora, request.max_document_tokens, stores, context).status());
+  if (request.neurons) {
+    RETURN_IF_ERROR(
+        BuildProfiles(model, sources.corpora, request.max_document_tokens, stores, context)
+            .status());
+  }
   context.Report({"compose", 0, 1, "masks"});
-  ASSIGN_OR_RETURN(const ComposedRequest composed,
+  ASSIGN_OR_RETURN(ComposedRequest composed,
                    ComposeRequest(model, request, std::move(sources), stores));
+  RETURN_IF_ERROR(AddVocabulary(model, request, stores, context, composed));
   ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));
   ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(planned.expert_id, context));
   std::optional<StoredExpert> expert = stores.experts.Find(planned.expert_id);

@@ -22,7 +22,7 @@ struct BuildOptions {
 };
 
 // The expert of this request if it has been made: nothing is computed but its id. Absent also when
-// a profile is missing.
+// a profile is missing, or a plan of the vocabulary.
 absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& model,
                                                        const ExpertRequest& request, Stores stores);
 

@@ -1,6 +1,7 @@
 #include "server/pipeline/evaluate_expert.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "secateur/v1/manifest.pb.h"
@@ -23,6 +24,7 @@ v1::EvaluationResult ToProto(const CorpusInfo& corpus, const CorpusScores& base,
   result.mutable_labels()->insert(corpus.labels.begin(), corpus.labels.end());
   result.set_document_count(base.text.documents);
   result.set_token_count(base.text.tokens);
+  result.set_expert_token_count(expert.text.tokens);
   result.set_text_bytes(base.text.bytes);
   result.set_base_bits_per_byte(base.text.value());
   result.set_expert_bits_per_byte(expert.text.value());
@@ -32,6 +34,15 @@ v1::EvaluationResult ToProto(const CorpusInfo& corpus, const CorpusScores& base,
   result.set_accuracy_difference_low(accuracy.difference_low);
   result.set_accuracy_difference_high(accuracy.difference_high);
   return result;
+}
+
+absl::Status CheckSameBytes(const CorpusInfo& corpus, const CorpusScores& base,
+                            const CorpusScores& expert) {
+  if (base.text.bytes == expert.text.bytes) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      StrCat("a text of corpora/", corpus.id(),
+             " takes more tokens of the expert's vocabulary than it has positions: evaluate with "
+             "fewer max_document_tokens, or on text of the kind it was made for"));
 }
 
 // Every file that the manifest names, read as it will be used.
@@ -52,16 +63,31 @@ absl::Status CheckFiles(const StoredExpert& expert, const std::string& folder,
   return absl::OkStatus();
 }
 
+// What the expert was made from: the corpora of its profiles, or of its vocabulary alone.
+absl::Status AddCalibration(const v1::Manifest& manifest, EvaluationRequest& request) {
+  std::set<std::string> digests;
+  for (const v1::UsedProfile& profile : manifest.profiles()) {
+    digests.insert(profile.corpus_digest());
+  }
+  for (const v1::ResolvedView& view : manifest.request().views()) {
+    digests.insert(view.corpora().begin(), view.corpora().end());
+  }
+  for (const std::string& hex : digests) {
+    ASSIGN_OR_RETURN(const Digest corpus, Digest::FromHex(hex));
+    request.calibration.push_back(corpus.Id('c'));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateFolder(ResidentModel& base,
-                                                                 const ModelFolder& folder,
+absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateOpened(ResidentModel& base,
+                                                                 const OpenedExpert& expert,
                                                                  const EvaluationRequest& request,
                                                                  Stores stores,
                                                                  RunContext& context) {
-  const LayeredModel models[] = {
-      Resident(base.transformer()),
-      Streamed(folder, base.transformer().outer(), base.transformer().device())};
+  const LayeredModel models[] = {Resident(base.transformer()), expert.model()};
+  const Tokenizer* const tokenizers[] = {&base.tokenizer(), &expert.tokenizer()};
   EvaluateOptions options;
   options.max_tokens = std::min(request.max_document_tokens, base.config().max_positions) - 1;
   options.score.turn = [&](const std::function<absl::Status()>& work) {
@@ -81,10 +107,12 @@ absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateFolder(ResidentModel& 
     };
     CorpusScores scores[2];
     for (size_t i = 0; i < 2; ++i) {
+      options.cut_by = i == 1 && expert.has_own_vocabulary() ? &base.tokenizer() : nullptr;
       ASSIGN_OR_RETURN(scores[i],
-                       EvaluateCorpus(models[i], base.tokenizer(), visit, options, context));
+                       EvaluateCorpus(models[i], *tokenizers[i], visit, options, context));
       options.documents_before += corpus.documents;
     }
+    RETURN_IF_ERROR(CheckSameBytes(corpus, scores[0], scores[1]));
     ASSIGN_OR_RETURN(const AccuracyComparison accuracy,
                      CompareAccuracy(scores[0].choices, scores[1].choices));
     v1::EvaluationResult result = ToProto(corpus, scores[0], scores[1], accuracy);
@@ -113,14 +141,11 @@ absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateExpert(ResidentModel& 
                                                                  RunContext& context) {
   RETURN_IF_ERROR(CheckIsBaseOf(base, expert));
   ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert.manifest_json));
-  for (const v1::UsedProfile& profile : manifest.profiles()) {
-    ASSIGN_OR_RETURN(const Digest corpus, Digest::FromHex(profile.corpus_digest()));
-    request.calibration.push_back(corpus.Id('c'));
-  }
+  RETURN_IF_ERROR(AddCalibration(manifest, request));
   ASSIGN_OR_RETURN(const LocalCopy local, LocalCopy::Of(stores.blobs, expert.prefix));
   RETURN_IF_ERROR(CheckFiles(expert, local.path(), context));
-  ASSIGN_OR_RETURN(const auto folder, ModelFolder::Open(local.path()));
-  return EvaluateFolder(base, *folder, request, stores, context);
+  ASSIGN_OR_RETURN(const auto opened, OpenedExpert::Open(base, local.path()));
+  return EvaluateOpened(base, *opened, request, stores, context);
 }
 
 }  // namespace secateur

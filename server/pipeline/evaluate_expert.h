@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "secateur/v1/resources.pb.h"
 #include "server/base/run_context.h"
+#include "server/pipeline/opened_expert.h"
 #include "server/pipeline/resident_models.h"
 #include "server/pipeline/stores.h"
 
@@ -19,13 +20,14 @@ struct EvaluationRequest {
   int64_t max_document_tokens = 257;     // first token included; above the model's positions: those
 };
 
-// The resident base and an expert in `folder`, whose embedding, final norm and head must be the
-// base's. One result for each corpus, in their order. Takes turns on the device. Errors as
-// EvaluateCorpus; NOT_FOUND or DATA_LOSS for a corpus. Reports "evaluate" in documents of all
+// The resident base and an expert made from it, each with its own tokenizer on the same bytes:
+// those of the base's first tokens. One result for each corpus, in their order. Takes turns on the
+// device. Errors as EvaluateCorpus; NOT_FOUND or DATA_LOSS for a corpus; FAILED_PRECONDITION when
+// the expert has not enough positions for a text. Reports "evaluate" in documents of all
 // corpora, each of which counts twice: for the base and for the expert; before that "overlap" in
 // documents of calibration corpora.
-absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateFolder(ResidentModel& base,
-                                                                 const ModelFolder& folder,
+absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateOpened(ResidentModel& base,
+                                                                 const OpenedExpert& expert,
                                                                  const EvaluationRequest& request,
                                                                  Stores stores,
                                                                  RunContext& context);
@@ -35,7 +37,7 @@ absl::Status CheckIsBaseOf(const ResidentModel& base, const StoredExpert& expert
 
 // The same for a published expert, whose manifest says what it was made from. Every file is checked
 // against its digest first (DATA_LOSS); reports that as "check" in bytes. Errors as CheckIsBaseOf
-// and EvaluateFolder.
+// and EvaluateOpened.
 absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateExpert(ResidentModel& base,
                                                                  const StoredExpert& expert,
                                                                  EvaluationRequest request,

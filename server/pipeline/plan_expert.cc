@@ -64,14 +64,14 @@ absl::Status SigmaTooSmall(const RemovalOrder& order, double sigma, int64_t alig
 
 // The narrowest aligned width that removes only neurons of every layer's strict set.
 absl::StatusOr<Size> SizeForSigma(const ResidentModel& model, const RemovalOrder& order,
-                                  double sigma, int64_t alignment) {
+                                  double sigma, int64_t alignment, int64_t vocabulary) {
   const std::vector<int64_t> counts = IrrelevantCounts(order, sigma);
   const int64_t m = model.config().intermediate_size;
   const int64_t removable = *std::min_element(counts.begin(), counts.end());
   const int64_t width =
       std::max((m - removable + alignment - 1) / alignment, int64_t{1}) * alignment;
   if (width >= m) return SigmaTooSmall(order, sigma, alignment);
-  return SizeAtWidth(model.config(), width, StoredItemSize(model.folder()));
+  return SizeAtWidth(model.config(), width, StoredItemSize(model.folder()), vocabulary);
 }
 
 // The published form: exactly the strict sets go, as zeros.
@@ -97,19 +97,55 @@ absl::Status PlanStrictSets(const ResidentModel& model, const RemovalOrder& orde
 }
 
 absl::Status PlanUniform(const ResidentModel& model, const ExpertRequest& request,
-                         const RemovalOrder& order, const ExpertBudget& budget,
+                         const RemovalOrder& order, const ExpertBudget& budget, int64_t vocabulary,
                          PlannedExpert& planned) {
   if (const auto* sigma = std::get_if<Sigma>(&budget)) {
-    ASSIGN_OR_RETURN(planned.size, SizeForSigma(model, order, sigma->value, request.alignment));
+    ASSIGN_OR_RETURN(planned.size,
+                     SizeForSigma(model, order, sigma->value, request.alignment, vocabulary));
   } else {
     ASSIGN_OR_RETURN(planned.size,
-                     SizeForBudget(model, std::get<Budget>(budget), request.alignment));
+                     SizeForBudget(model, std::get<Budget>(budget), request.alignment, vocabulary));
   }
   if (request.rule == Rule::kCusPrun) {
     planned.sigma = SigmaForRemoved(order, model.config().intermediate_size - planned.size.width);
     planned.irrelevant_counts = IrrelevantCounts(order, planned.sigma);
   }
   planned.mask = SelectUniform(order, planned.size.width, kComposeThreads);
+  return absl::OkStatus();
+}
+
+// Every neuron stays.
+void PlanNoNeurons(const ResidentModel& model, int64_t vocabulary, PlannedExpert& planned) {
+  const ModelConfig& config = model.config();
+  std::vector<int32_t> all(static_cast<size_t>(config.intermediate_size));
+  std::iota(all.begin(), all.end(), 0);
+  planned.mask.kept.assign(static_cast<size_t>(config.num_layers), all);
+  planned.size =
+      SizeAtWidth(config, config.intermediate_size, StoredItemSize(model.folder()), vocabulary);
+}
+
+// How many rows of the vocabulary stay.
+absl::StatusOr<int64_t> RowsOf(const VocabularyPlan& plan, int64_t asked) {
+  const auto all = static_cast<int64_t>(plan.order.rows.size());
+  if (asked == 0) return plan.rows;
+  const int64_t rows = RoundedRows(asked, all);
+  if (asked <= all && rows >= plan.order.required) return rows;
+  return WithReason(
+      WithField(absl::OutOfRangeError(StrCat("vocabulary_size ", asked,
+                                             " cannot be had: special tokens, bytes, ASCII "
+                                             "characters and the chat template need ",
+                                             RoundedRows(plan.order.required, all),
+                                             " rows, the base has ", all)),
+                "spec.vocabulary_size"),
+      "BUDGET_NOT_REACHABLE");
+}
+
+absl::Status PlanVocabulary(const ResidentModel& model, const ExpertRequest& request,
+                            const VocabularyPlan& plan, PlannedExpert& planned) {
+  ASSIGN_OR_RETURN(const int64_t rows, RowsOf(plan, request.vocabulary_size));
+  if (rows == static_cast<int64_t>(plan.order.rows.size())) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const auto trimmer, model.vocabulary().Trimmer());
+  planned.kept = trimmer->Keep(plan.order, rows);
   return absl::OkStatus();
 }
 
@@ -120,6 +156,7 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
                                                ResolvedSources sources, Stores stores) {
   ComposedRequest composed;
   composed.sources = std::move(sources);
+  if (!request.neurons) return composed;
   RETURN_IF_ERROR(AddGeneralText(model, request, stores, composed.sources));
   ASSIGN_OR_RETURN(composed.profiles,
                    FindProfiles(model, CorporaOf(composed.sources.views),
@@ -142,9 +179,18 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
   return composed;
 }
 
+absl::Status AddVocabulary(const ResidentModel& model, const ExpertRequest& request, Stores stores,
+                           RunContext& context, ComposedRequest& composed) {
+  if (!request.vocabulary) return absl::OkStatus();
+  ASSIGN_OR_RETURN(composed.vocabulary,
+                   model.vocabulary().Plan(composed.sources.corpora, stores.corpora, context));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const Budget& budget,
-                                   int64_t alignment) {
-  auto size = SolveWidth(model.config(), budget, alignment, StoredItemSize(model.folder()));
+                                   int64_t alignment, int64_t vocabulary) {
+  auto size =
+      SolveWidth(model.config(), budget, alignment, StoredItemSize(model.folder()), vocabulary);
   if (size.ok() || !absl::IsOutOfRange(size.status())) return size;
   return WithReason(WithField(size.status(), "spec.budget"), "BUDGET_NOT_REACHABLE");
 }
@@ -153,14 +199,27 @@ absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertR
                                        const ComposedRequest& composed,
                                        const ExpertBudget& budget) {
   PlannedExpert planned;
+  if (composed.vocabulary != nullptr) {
+    RETURN_IF_ERROR(PlanVocabulary(model, request, *composed.vocabulary, planned));
+  }
+  const int64_t rows = planned.kept ? planned.kept->rows : kWholeVocabulary;
   const auto* sigma = std::get_if<Sigma>(&budget);
-  const bool strict_sets = sigma != nullptr && request.shape == Shape::kMasked;
-  RETURN_IF_ERROR(strict_sets ? PlanStrictSets(model, composed.order, sigma->value, planned)
-                              : PlanUniform(model, request, composed.order, budget, planned));
+  const bool strict_sets = request.neurons && sigma != nullptr && request.shape == Shape::kMasked;
+  if (!request.neurons) {
+    PlanNoNeurons(model, rows, planned);
+  } else if (strict_sets) {
+    RETURN_IF_ERROR(PlanStrictSets(model, composed.order, sigma->value, planned));
+  } else {
+    RETURN_IF_ERROR(PlanUniform(model, request, composed.order, budget, rows, planned));
+  }
+  if (planned.kept) {
+    planned.mask.vocabulary.assign(planned.kept->ids.begin(), planned.kept->ids.begin() + rows);
+  }
   ASSIGN_OR_RETURN(const Digest base, model.WaitForDigest());
   planned.resolved = ResolveRequest(
       request, composed.sources,
-      strict_sets ? ResolvedBudget(*sigma) : ResolvedBudget(Width{planned.size.width}), base);
+      strict_sets ? ResolvedBudget(*sigma) : ResolvedBudget(Width{planned.size.width}),
+      planned.size.vocabulary, base);
   planned.expert_id = ExpertIdOf(planned.resolved);
   return planned;
 }

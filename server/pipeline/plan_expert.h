@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,26 +13,34 @@
 #include "server/pipeline/resident_models.h"
 #include "server/pipeline/resolve_sources.h"
 #include "server/pipeline/stores.h"
+#include "server/pipeline/vocabulary_planner.h"
 
 namespace secateur {
 
-// Relevance composed for one selection; sizes are cut from it.
+// Relevance composed for one selection, and what it needs of the vocabulary; sizes are cut from it.
 struct ComposedRequest {
   ResolvedSources sources;            // with general text, if it has a weight
   std::vector<ProfileInfo> profiles;  // of the corpora of all views, sorted by corpus digest
-  RemovalOrder order;
+  RemovalOrder order;                 // empty where no neurons go
+  std::shared_ptr<const VocabularyPlan> vocabulary;  // null where no rows go
 };
 
-// General text is every calibration corpus that has a profile by now.
-// FAILED_PRECONDITION naming corpora that have no profile yet (at most five).
+// General text is every calibration corpus that has a profile by now. Without AddVocabulary().
+// FAILED_PRECONDITION naming corpora that have no profile yet (at most five), if neurons are to go.
 absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
                                                const ExpertRequest& request,
                                                ResolvedSources sources, Stores stores);
 
+// Plans the vocabulary from the corpora of `composed.sources`, if rows are to go. As
+// VocabularyPlanner::Plan().
+absl::Status AddVocabulary(const ResidentModel& model, const ExpertRequest& request, Stores stores,
+                           RunContext& context, ComposedRequest& composed);
+
 struct PlannedExpert {
   Size size;
-  Mask mask;         // with compensation: the plain one, before any forward pass
-  double sigma = 0;  // CUS_PRUN
+  Mask mask;  // of neurons with compensation: the plain one, before any forward pass
+  std::optional<KeptVocabulary> kept;      // of `mask.vocabulary` with all ids; none: all rows stay
+  double sigma = 0;                        // CUS_PRUN
   std::vector<int64_t> irrelevant_counts;  // CUS_PRUN, by layer, at `sigma`
   v1::ResolvedRequest resolved;
   std::string expert_id;
@@ -39,10 +48,11 @@ struct PlannedExpert {
 
 // SolveWidth for this model; OUT_OF_RANGE comes with the field and the reason of the API.
 absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const Budget& budget,
-                                   int64_t alignment);
+                                   int64_t alignment, int64_t vocabulary = kWholeVocabulary);
 
 // `budget` replaces the request's. OUT_OF_RANGE as SizeForBudget; for sigma also when the strict
-// sets are too small to remove one aligned step, naming the smallest sigma that would do.
+// sets are too small to remove one aligned step, naming the smallest sigma that would do; for a
+// vocabulary_size that is smaller than what must stay or larger than the base's, naming both.
 absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertRequest& request,
                                        const ComposedRequest& composed, const ExpertBudget& budget);
 

@@ -19,6 +19,7 @@
 #include "server/model/transformer.h"
 #include "server/pipeline/base_digest.h"
 #include "server/pipeline/device_lane.h"
+#include "server/pipeline/vocabulary_planner.h"
 #include "server/storage/blob_store.h"
 #include "server/tokenizer/tokenizer.h"
 
@@ -41,6 +42,8 @@ class ResidentModel {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const Digest& tokenizer_digest() const { return tokenizer_digest_; }
   DeviceLane& lane() { return lane_; }
+  // Locks for itself, so that it may remember what it worked out for a model that is const.
+  VocabularyPlanner& vocabulary() const { return *vocabulary_; }
   std::string compute_type() const;  // "float32", "bfloat16"
   std::string device_kind() const;   // "cpu", "cuda"
 
@@ -57,6 +60,7 @@ class ResidentModel {
   const std::unique_ptr<Tokenizer> tokenizer_;
   const Digest tokenizer_digest_;
   DeviceLane lane_;
+  const std::unique_ptr<VocabularyPlanner> vocabulary_;
   RunContext digest_context_;
   std::shared_future<absl::StatusOr<Digest>> digest_;
 };

@@ -17,11 +17,28 @@ v1::Source SourceToProto(RelevanceSource source) {
   }
 }
 
+// What decides which neurons go and how others make up for them.
+void AddNeurons(const ExpertRequest& request, const ResolvedBudget& budget, v1::ExpertSpec& spec) {
+  if (request.rule != Rule::kCusPrun) spec.set_general_weight(request.general_weight);
+  spec.set_rule(request.rule == Rule::kCusPrun ? v1::CUS_PRUN
+                : request.second_order         ? v1::SECOND_ORDER
+                                               : v1::RELATIVE_MEAN);
+  if (const auto* width = std::get_if<Width>(&budget)) {
+    spec.mutable_budget()->set_width(width->value);
+  } else {
+    spec.mutable_budget()->set_sigma(std::get<Sigma>(budget).value);
+  }
+  spec.add_units(v1::FFN_NEURON);
+  spec.set_compensation(request.least_squares ? v1::LEAST_SQUARES : v1::NONE);
+  spec.set_max_document_tokens(request.max_document_tokens);
+}
+
 }  // namespace
 
 v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedSources& sources,
-                                   const ResolvedBudget& budget, const Digest& base) {
-  const bool weighted = request.rule == Rule::kRelativeMean &&
+                                   const ResolvedBudget& budget, int64_t vocabulary,
+                                   const Digest& base) {
+  const bool weighted = request.neurons && request.rule == Rule::kRelativeMean &&
                         (sources.source != RelevanceSource::kCell || sources.general);
   v1::ResolvedRequest resolved;
   resolved.set_algorithm_version(kAlgorithmVersion);
@@ -37,21 +54,14 @@ v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedS
       out.set_weight(selection.weight / weight_sum);
     }
   }
-  if (request.rule != Rule::kCusPrun) spec.set_general_weight(request.general_weight);
-  spec.set_rule(request.rule == Rule::kCusPrun ? v1::CUS_PRUN
-                : request.second_order         ? v1::SECOND_ORDER
-                                               : v1::RELATIVE_MEAN);
   spec.set_source(SourceToProto(sources.source));
-  if (const auto* width = std::get_if<Width>(&budget)) {
-    spec.mutable_budget()->set_width(width->value);
-  } else {
-    spec.mutable_budget()->set_sigma(std::get<Sigma>(budget).value);
-  }
   spec.set_shape(request.shape == Shape::kMasked ? v1::MASKED : v1::UNIFORM);
-  spec.add_units(v1::FFN_NEURON);
-  spec.set_compensation(request.least_squares ? v1::LEAST_SQUARES : v1::NONE);
   spec.add_formats(v1::HUGGING_FACE);
-  spec.set_max_document_tokens(request.max_document_tokens);
+  if (request.neurons) AddNeurons(request, budget, spec);
+  if (request.vocabulary) {
+    spec.add_units(v1::VOCABULARY);
+    spec.set_vocabulary_size(vocabulary);
+  }
   for (const std::string& id : request.evaluation_corpora) {
     spec.add_evaluation_corpora("corpora/" + id);
   }

@@ -14,8 +14,10 @@ namespace secateur {
 // A width for all layers, or the sigma of strict sets of different sizes.
 using ResolvedBudget = std::variant<Width, Sigma>;
 
+// `vocabulary`: how many of its rows stay, where it was to be trimmed.
 v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedSources& sources,
-                                   const ResolvedBudget& budget, const Digest& base);
+                                   const ResolvedBudget& budget, int64_t vocabulary,
+                                   const Digest& base);
 
 // "e" + 40 hex digits of the SHA-256 of the deterministic serialization.
 std::string ExpertIdOf(const v1::ResolvedRequest& resolved);

@@ -1,13 +1,12 @@
 #include "server/pipeline/size_proto.h"
 
-#include "server/pipeline/plan_expert.h"
-
 namespace secateur {
 
 v1::Size ToProto(const Size& size, const ModelFolder& folder) {
   const ModelConfig& config = folder.config();
   v1::Size out;
   out.set_width(size.width);
+  out.set_vocabulary_size(size.vocabulary);
   out.set_parameter_count(size.parameters);
   out.set_tensor_bytes(size.bytes);
   out.set_neuron_ratio(size.neuron_ratio);
@@ -15,6 +14,14 @@ v1::Size ToProto(const Size& size, const ModelFolder& folder) {
   out.set_block_parameter_reduction(size.block_reduction);
   out.set_kv_cache_bytes_per_token(2 * config.num_layers * config.num_kv_heads * config.head_dim *
                                    StoredItemSize(folder));
+  return out;
+}
+
+v1::VocabularyResult ToProto(const VocabularyPlan& plan, const PlannedExpert& planned) {
+  v1::VocabularyResult out;
+  out.set_required_rows(plan.order.required);
+  out.set_text_rows(plan.order.needed);
+  out.set_split_token_share(plan.SplitShare(planned.size.vocabulary));
   return out;
 }
 

@@ -4,9 +4,11 @@
 #include "secateur/v1/resources.pb.h"
 #include "server/mask/budget.h"
 #include "server/model/weights.h"
+#include "server/pipeline/plan_expert.h"
 
 namespace secateur {
 
 v1::Size ToProto(const Size& size, const ModelFolder& folder);
+v1::VocabularyResult ToProto(const VocabularyPlan& plan, const PlannedExpert& planned);
 
 }  // namespace secateur

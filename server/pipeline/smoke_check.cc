@@ -31,14 +31,14 @@ std::set<int32_t> EndIds(const nlohmann::ordered_json& config) {
 }
 
 // The beginnings of the corpus's first documents.
-absl::StatusOr<TokenSequences> Prompts(const ResidentModel& model, const std::string& corpus_id,
-                                       const CorpusStore& corpora) {
+absl::StatusOr<TokenSequences> Prompts(const ModelConfig& config, const Tokenizer& tokenizer,
+                                       const std::string& corpus_id, const CorpusStore& corpora) {
   TokenSequences prompts;
-  const int64_t most = std::min(kPromptTokens, model.config().max_positions - kNewTokens);
+  const int64_t most = std::min(kPromptTokens, config.max_positions - kNewTokens);
   if (most < 1) return prompts;  // a model of so few positions continues nothing
   // Blocks of one token: each document comes back by itself.
-  Packer packer(model.tokenizer(), model.config().first_token_id,
-                {.max_document_tokens = most, .block_tokens = 1}, [&](const TokenBlock& block) {
+  Packer packer(tokenizer, config.first_token_id, {.max_document_tokens = most, .block_tokens = 1},
+                [&](const TokenBlock& block) {
                   prompts.push_back(block.ids);
                   return absl::OkStatus();
                 });
@@ -71,13 +71,12 @@ absl::StatusOr<double> NatsPerToken(const LayeredModel& model, const PackedBatch
 
 }  // namespace
 
-absl::StatusOr<SmokeResult> SmokeCheck(ResidentModel& base, const ModelFolder& expert,
+absl::StatusOr<SmokeResult> SmokeCheck(ResidentModel& base, const OpenedExpert& expert,
                                        const std::string& corpus_id, const PackedBatch& sample,
                                        double expert_nats_per_token, Stores stores,
                                        RunContext& context) {
   const LayeredModel resident = Resident(base.transformer());
-  const LayeredModel streamed =
-      Streamed(expert, base.transformer().outer(), base.transformer().device());
+  const LayeredModel streamed = expert.model();
   const DeviceTurn turn = [&](const std::function<absl::Status()>& work) {
     return base.lane().Run(context, work);
   };
@@ -88,13 +87,18 @@ absl::StatusOr<SmokeResult> SmokeCheck(ResidentModel& base, const ModelFolder& e
                                       expert_nats_per_token, " nats a token, the base with ",
                                       base_nats, ": not a usable model"));
   }
-  ASSIGN_OR_RETURN(const TokenSequences prompts, Prompts(base, corpus_id, stores.corpora));
-  const GenerateOptions options{
-      .new_tokens = kNewTokens, .end_ids = EndIds(base.folder().config_json()), .turn = turn};
+  const auto continued = [&](const LayeredModel& model, const Tokenizer& tokenizer,
+                             const ModelFolder& folder) -> absl::StatusOr<TokenSequences> {
+    ASSIGN_OR_RETURN(const TokenSequences prompts,
+                     Prompts(model.config, tokenizer, corpus_id, stores.corpora));
+    const GenerateOptions options{
+        .new_tokens = kNewTokens, .end_ids = EndIds(folder.config_json()), .turn = turn};
+    return ContinueGreedily(model, prompts, options, context);
+  };
   ASSIGN_OR_RETURN(const TokenSequences by_base,
-                   ContinueGreedily(resident, prompts, options, context));
+                   continued(resident, base.tokenizer(), base.folder()));
   ASSIGN_OR_RETURN(const TokenSequences by_expert,
-                   ContinueGreedily(streamed, prompts, options, context));
+                   continued(streamed, expert.tokenizer(), expert.folder()));
   for (const std::vector<int32_t>& tokens : by_expert) {
     result.generated_tokens += static_cast<int64_t>(tokens.size());
   }

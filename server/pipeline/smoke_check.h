@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "server/base/run_context.h"
 #include "server/model/packed_batch.h"
+#include "server/pipeline/opened_expert.h"
 #include "server/pipeline/resident_models.h"
 #include "server/pipeline/stores.h"
 
@@ -21,13 +22,14 @@ struct SmokeResult {
 };
 
 // At most 4 prompts of at most 16 tokens, the beginnings of the corpus's first documents, continued
-// by 24 tokens. `expert_nats_per_token` is what VerifyExpert measured on `sample`.
+// by 24 tokens; each model has its own tokenizer cut them. `sample` is numbered as the base's
+// tokens are; `expert_nats_per_token` is what VerifyExpert measured on the same.
 //
 // DATA_LOSS when a number is not finite: such a model is broken. A rise of the repetition rate is
 // told and not refused: small models repeat themselves under greedy decoding even when whole, a few
 // prompts make a coarse number, and what may be lost is the caller's choice, for which there is the
 // gate on held-out text. Takes turns on the device. Reports "generate" in tokens.
-absl::StatusOr<SmokeResult> SmokeCheck(ResidentModel& base, const ModelFolder& expert,
+absl::StatusOr<SmokeResult> SmokeCheck(ResidentModel& base, const OpenedExpert& expert,
                                        const std::string& corpus_id, const PackedBatch& sample,
                                        double expert_nats_per_token, Stores stores,
                                        RunContext& context);

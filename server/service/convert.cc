@@ -133,6 +133,7 @@ absl::StatusOr<v1::Expert> ToProto(const StoredExpert& expert, const std::string
   *out.mutable_verification() = manifest.verification();
   *out.mutable_evaluations() = manifest.evaluations();
   if (manifest.has_compensation()) *out.mutable_compensation() = manifest.compensation();
+  if (manifest.has_vocabulary()) *out.mutable_vocabulary() = manifest.vocabulary();
   *out.mutable_files() = manifest.files();
   v1::ExpertFile& own = *out.add_files();
   own.set_name(expert.manifest.name);
@@ -143,7 +144,8 @@ absl::StatusOr<v1::Expert> ToProto(const StoredExpert& expert, const std::string
   return out;
 }
 
-v1::Expert ToExpert(const PlannedExpert& planned, const ResidentModel& model) {
+v1::Expert ToExpert(const PlannedExpert& planned, const ComposedRequest& composed,
+                    const ResidentModel& model) {
   v1::Expert out;
   out.set_name(ExpertName(model.name(), planned.expert_id));
   *out.mutable_spec() = planned.resolved.spec();
@@ -153,6 +155,9 @@ v1::Expert ToExpert(const PlannedExpert& planned, const ResidentModel& model) {
   out.set_sigma(planned.sigma);
   if (planned.resolved.spec().rule() != v1::SECOND_ORDER) {
     out.set_mask_digest(planned.mask.digest().Hex());
+  }
+  if (composed.vocabulary != nullptr) {
+    *out.mutable_vocabulary() = ToProto(*composed.vocabulary, planned);
   }
   return out;
 }
@@ -178,6 +183,16 @@ v1::Plan ToProto(const PlannedExpert& planned, const ComposedRequest& composed,
   AddEngine(out, v1::TRANSFORMERS, 1);
   AddEngine(out, v1::VLLM, 64);
   AddEngine(out, v1::LLAMA_CPP, 32);  // its blocks; K-quants need 256, which a plan can ask for
+  if (composed.vocabulary != nullptr) {
+    *out.mutable_vocabulary() = ToProto(*composed.vocabulary, planned);
+  }
+  if (planned.kept) {
+    v1::EngineSupport& llama = *out.mutable_engines(out.engines_size() - 1);
+    llama.set_loads(false);
+    llama.set_reason(
+        "its converter knows tokenizers by what they make of a text; a trimmed one makes something "
+        "else of it");
+  }
   out.set_expert(ExpertName(model.name(), planned.expert_id));
   return out;
 }

@@ -25,7 +25,8 @@ v1::Profile ToProto(const ProfileInfo& profile);
 // From the expert's own manifest; `store_uri` is where the files are. DATA_LOSS as ParseManifest.
 absl::StatusOr<v1::Expert> ToProto(const StoredExpert& expert, const std::string& store_uri);
 // What the plan would publish: an Expert without files.
-v1::Expert ToExpert(const PlannedExpert& planned, const ResidentModel& model);
+v1::Expert ToExpert(const PlannedExpert& planned, const ComposedRequest& composed,
+                    const ResidentModel& model);
 v1::Plan ToProto(const PlannedExpert& planned, const ComposedRequest& composed,
                  const ResidentModel& model);
 google::longrunning::Operation ToProto(const Operation& operation);

@@ -42,6 +42,9 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
   }
   ASSIGN_OR_RETURN(const ExpertRequest expert,
                    CheckedRequest(parts, *model, request.spec(), request.budgets_size() == 0));
+  if (!expert.neurons && request.budgets_size() > 0) {
+    return NotHonoured("budgets", "they are about neurons, and spec.units has VOCABULARY alone");
+  }
   std::vector<std::pair<v1::Budget, ExpertBudget>> budgets;
   for (int i = 0; i < request.budgets_size(); ++i) {
     ASSIGN_OR_RETURN(const ExpertBudget budget,
@@ -51,8 +54,10 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
   if (budgets.empty()) budgets.emplace_back(request.spec().budget(), expert.budget);
   RETURN_IF_ERROR(CheckDigestKnown(*model));
   ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(expert, parts.stores.corpora));
-  ASSIGN_OR_RETURN(const ComposedRequest composed,
+  ASSIGN_OR_RETURN(ComposedRequest composed,
                    ComposeRequest(*model, expert, std::move(sources), parts.stores));
+  RunContext run;
+  RETURN_IF_ERROR(AddVocabulary(*model, expert, parts.stores, run, composed));
   for (const auto& [asked, budget] : budgets) {
     const auto planned = PlanSize(*model, expert, composed, budget);
     if (!planned.ok()) {
@@ -63,7 +68,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
     }
     v1::Plan& plan = *response.add_plans();
     plan = ToProto(*planned, composed, *model);
-    *plan.mutable_budget() = asked;
+    if (expert.neurons) *plan.mutable_budget() = asked;
     plan.set_expert_exists(parts.stores.experts.Find(planned->expert_id).has_value());
   }
   return absl::OkStatus();
@@ -73,10 +78,12 @@ absl::StatusOr<v1::Expert> Validate(const ServiceParts& parts, const ResidentMod
                                     const ExpertRequest& request) {
   RETURN_IF_ERROR(CheckDigestKnown(model));
   ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(request, parts.stores.corpora));
-  ASSIGN_OR_RETURN(const ComposedRequest composed,
+  ASSIGN_OR_RETURN(ComposedRequest composed,
                    ComposeRequest(model, request, std::move(sources), parts.stores));
+  RunContext run;
+  RETURN_IF_ERROR(AddVocabulary(model, request, parts.stores, run, composed));
   ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));
-  return ToExpert(planned, model);
+  return ToExpert(planned, composed, model);
 }
 
 // The expert if it is there already and nothing else is asked for: such a request is done at once.
@@ -105,6 +112,15 @@ absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
   return out;
 }
 
+// What can be told before any text has been looked at. How far a trimmed vocabulary takes a budget
+// cannot.
+absl::Status CheckReachable(const ResidentModel& model, const ExpertRequest& expert) {
+  if (expert.vocabulary) return model.vocabulary().Trimmer().status();
+  const auto* budget = std::get_if<Budget>(&expert.budget);
+  if (budget == nullptr) return absl::OkStatus();
+  return SizeForBudget(model, *budget, expert.alignment).status();
+}
+
 absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& request,
                     google::longrunning::Operation& response) {
   RETURN_IF_ERROR(CheckRequestId(request.request_id()));
@@ -115,9 +131,7 @@ absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& re
                    GateFromProto(request.gate(), expert.evaluation_corpora));
   RETURN_IF_ERROR(OutputPath(parts, request.output_uri()).status());
   RETURN_IF_ERROR(ResolveSources(expert, parts.stores.corpora).status());
-  if (const auto* budget = std::get_if<Budget>(&expert.budget)) {
-    RETURN_IF_ERROR(SizeForBudget(*model, *budget, expert.alignment).status());
-  }
+  RETURN_IF_ERROR(CheckReachable(*model, expert));
   std::optional<v1::Expert> done;
   if (request.validate_only()) {
     ASSIGN_OR_RETURN(done, Validate(parts, *model, expert));

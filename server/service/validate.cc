@@ -170,7 +170,52 @@ absl::StatusOr<std::vector<Selection>> SelectFromProto(const v1::ExpertSpec& spe
 }
 
 // What goes with what.
+bool Removes(const v1::ExpertSpec& spec, v1::UnitKind unit) {
+  if (spec.units().empty()) return unit == v1::FFN_NEURON;
+  return std::find(spec.units().begin(), spec.units().end(), unit) != spec.units().end();
+}
+
+// What goes with a trimmed vocabulary.
+absl::Status CheckVocabulary(const v1::ExpertSpec& spec) {
+  if (!Removes(spec, v1::VOCABULARY)) {
+    if (spec.vocabulary_size() == 0) return absl::OkStatus();
+    return NotHonoured("spec.vocabulary_size", "it goes with VOCABULARY in units");
+  }
+  if (spec.vocabulary_size() < 0) {
+    return Bad("spec.vocabulary_size", StrCat(spec.vocabulary_size(), " is below 0"));
+  }
+  if (spec.shape() == v1::MASKED) {
+    return NotHonoured("spec.shape",
+                       "MASKED keeps the base's shape, all rows of the vocabulary too");
+  }
+  if (spec.target().engine() == v1::LLAMA_CPP) {
+    return NotHonoured("spec.target.engine",
+                       "LLAMA_CPP's converter knows tokenizers by what they make of a text, and a "
+                       "trimmed one makes something else of it");
+  }
+  return absl::OkStatus();
+}
+
+// Where no neurons go, what ranks them or makes up for them has nothing to do.
+absl::Status CheckNoNeurons(const v1::ExpertSpec& spec) {
+  if (Removes(spec, v1::FFN_NEURON)) return absl::OkStatus();
+  const auto idle = [](std::string_view path) {
+    return NotHonoured(path, "it is about neurons, and units has VOCABULARY alone");
+  };
+  if (spec.has_budget()) return idle("spec.budget");
+  if (spec.rule() != v1::RULE_UNSPECIFIED) return idle("spec.rule");
+  if (spec.has_general_weight()) return idle("spec.general_weight");
+  if (spec.compensation() != v1::COMPENSATION_UNSPECIFIED) return idle("spec.compensation");
+  if (spec.max_document_tokens() != 0) return idle("spec.max_document_tokens");
+  for (int i = 0; i < spec.select_size(); ++i) {
+    if (spec.select(i).weight() != 0) return idle(StrCat("spec.select[", i, "].weight"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckCombination(const v1::ExpertSpec& spec) {
+  RETURN_IF_ERROR(CheckVocabulary(spec));
+  RETURN_IF_ERROR(CheckNoNeurons(spec));
   const bool published = spec.rule() == v1::CUS_PRUN;
   if (published && spec.source() == v1::BLEND) {
     return NotHonoured("spec.source", "BLEND has weights, which CUS_PRUN has not");
@@ -206,7 +251,7 @@ absl::Status CheckHonoured(const v1::ExpertSpec& spec) {
   for (int i = 0; i < spec.units_size(); ++i) {
     const std::string path = StrCat("spec.units[", i, "]");
     if (spec.units(i) == v1::UNIT_KIND_UNSPECIFIED) return Bad(path, "is not set");
-    if (spec.units(i) != v1::FFN_NEURON) {
+    if (spec.units(i) == v1::KV_HEAD_GROUP) {
       return NotHonoured(path, v1::UnitKind_Name(spec.units(i)));
     }
   }
@@ -349,13 +394,16 @@ absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64
   RETURN_IF_ERROR(CheckCombination(spec));
   ExpertRequest request;
   ASSIGN_OR_RETURN(request.select, SelectFromProto(spec));
+  request.neurons = Removes(spec, v1::FFN_NEURON);
+  request.vocabulary = Removes(spec, v1::VOCABULARY);
+  request.vocabulary_size = spec.vocabulary_size();
   request.rule = spec.rule() == v1::CUS_PRUN ? Rule::kCusPrun : Rule::kRelativeMean;
   request.second_order = spec.rule() == v1::SECOND_ORDER;
   request.least_squares = request.second_order || spec.compensation() == v1::LEAST_SQUARES;
   request.shape = spec.shape() == v1::MASKED ? Shape::kMasked : Shape::kUniform;
   ASSIGN_OR_RETURN(request.general_weight, GeneralWeightFromProto(spec));
   request.source = SourceFromProto(spec.source());
-  if (spec.has_budget() || budget_required) {
+  if (request.neurons && (spec.has_budget() || budget_required)) {
     ASSIGN_OR_RETURN(request.budget, BudgetFromProto(spec.budget(), request.rule, "spec.budget"));
   }
   ASSIGN_OR_RETURN(request.alignment, AlignmentOf(spec.target()));

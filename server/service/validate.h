@@ -36,8 +36,8 @@ absl::StatusOr<CorpusFilter> ParseCorpusFilter(std::string_view filter, std::str
 absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, Rule rule,
                                              std::string_view path);
 
-// A spec with its defaults made explicit. With `budget_required` false an absent budget is as if
-// nothing were removed. `max_positions` bounds max_document_tokens.
+// A spec with its defaults made explicit. With `budget_required` false an absent budget is as if no
+// neurons were removed; VOCABULARY alone has none. `max_positions` bounds max_document_tokens.
 absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64_t max_positions,
                                                bool budget_required);
 

@@ -1,6 +1,6 @@
 // A byte-pair-encoding tokenizer.json as data: its tokens and merges, and everything else as it
 // stands, unknown keys included, in its order. Only what trimming can keep its promise for is
-// accepted (decisions/0007): the rest is refused by name.
+// accepted (decisions/0008): the rest is refused by name.
 //
 // Immutable after Parse(), thread-safe, movable. Memory: about six times the file.
 #pragma once

@@ -56,6 +56,29 @@ TEST(ModelCard, SaysWhatWasMadeFromWhatAndHow) {
   EXPECT_EQ(text, ModelCardText(SomeCard()));
 }
 
+TEST(ModelCard, TellsOfATrimmedVocabularyAndWhatItCosts) {
+  ModelCard card = SomeCard();
+  card.base_vocabulary = 49'152;
+  card.expert_vocabulary = 49'152;
+  EXPECT_THAT(ModelCardText(card), Not(HasSubstr("vocabulary")));
+  card.expert_vocabulary = 16'384;
+  card.evaluations[0].base_tokens = 4000;
+  card.evaluations[0].expert_tokens = 4010;
+  std::string text = ModelCardText(card);
+  for (const char* part :
+       {"FFN neurons and tokens of the vocabulary were removed from **smollm2**",
+        "Text of tokens that are gone is cut into smaller ones.",
+        "| rows of the vocabulary | 49,152 | 16,384 | 66.7 % |", "| FFN neurons of each layer |",
+        "| ko-legal | 4,000 | 4,010 | 0.25 % |"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+  card.rule = "";
+  text = ModelCardText(card);
+  EXPECT_THAT(text, HasSubstr("modified: tokens of the vocabulary were removed from **smollm2**"));
+  EXPECT_THAT(text, Not(HasSubstr("FFN neurons")));
+  EXPECT_THAT(text, Not(HasSubstr("Rule")));
+}
+
 TEST(ModelCard, SaysWhenNothingIsKnown) {
   ModelCard card = SomeCard();
   card.title = "";

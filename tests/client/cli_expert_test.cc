@@ -99,6 +99,13 @@ TEST_F(ExpertCliTest, MakesTheSpecThatTheOptionsDescribe) {
       {{"--task", "qa", "--rule", "cus-prun", "--sigma", "0.9", "--max-document-tokens", "256"},
        R"(select { key: "task" values: "qa" } rule: CUS_PRUN budget { sigma: 0.9 }
           max_document_tokens: 256)"},
+      {{"--task", "qa", "--trim-vocabulary"},
+       R"(select { key: "task" values: "qa" } units: VOCABULARY)"},
+      {{"--task", "qa", "--remove", "35%", "--trim-vocabulary"},
+       R"(select { key: "task" values: "qa" } budget { neuron_ratio: 0.35 } units: FFN_NEURON
+          units: VOCABULARY)"},
+      {{"--task", "qa", "--vocabulary-size", "65536"},
+       R"(select { key: "task" values: "qa" } units: VOCABULARY vocabulary_size: 65536)"},
   };
   for (const auto& [options, spec] : cases) {
     std::vector<std::string> args = {"expert", "create", "--no-wait"};
@@ -107,6 +114,28 @@ TEST_F(ExpertCliTest, MakesTheSpecThatTheOptionsDescribe) {
     EXPECT_EQ(server_.secateur.expert_request.parent(), "models/m");
     ExpectSame(server_.secateur.expert_request.spec(), FromText<v1::ExpertSpec>(spec));
   }
+}
+
+TEST_F(ExpertCliTest, TellsWhatATrimmedVocabularyKeepsAndCosts) {
+  v1::Expert expert = TheExpert();
+  expert.mutable_spec()->clear_rule();
+  expert.mutable_size()->set_vocabulary_size(94'528);
+  expert.mutable_base_size()->set_vocabulary_size(262'144);
+  expert.mutable_vocabulary()->set_text_rows(18'372);
+  expert.mutable_vocabulary()->set_split_token_share(0.00087);
+  expert.mutable_evaluations(0)->set_token_count(4000);
+  expert.mutable_evaluations(0)->set_expert_token_count(4010);
+  Operation end;
+  end.set_name(kOperation);
+  end.set_done(true);
+  end.mutable_response()->PackFrom(expert);
+  EndWith(end);
+  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--trim-vocabulary"}), kOk) << err_;
+  EXPECT_THAT(out_, HasSubstr("94528 of 262144 tokens: 18372 are the text's; 0.09% of held-out "
+                              "tokens fall apart"));
+  EXPECT_THAT(out_, HasSubstr("corpora/ce takes +0.25% tokens of the trimmed vocabulary (4000 to "
+                              "4010)"));
+  EXPECT_THAT(out_, Not(HasSubstr("rule")));
 }
 
 TEST_F(ExpertCliTest, PassesTheOptionsOfTheRequest) {

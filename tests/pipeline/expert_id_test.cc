@@ -15,7 +15,7 @@ class ExpertIdTest : public testing::Test {
                    const std::string& base = "base") {
     const auto sources = ResolveSources(request, stores_.corpora);
     EXPECT_OK(sources);
-    return ExpertIdOf(ResolveRequest(request, *sources, Width{width}, Sha256Of(base)));
+    return ExpertIdOf(ResolveRequest(request, *sources, Width{width}, 272, Sha256Of(base)));
   }
 
   TestStores stores_;

@@ -34,7 +34,9 @@ class SmokeCheckTest : public testing::Test {
 
   // The base as its own expert: `nats` a token are said of it.
   absl::StatusOr<SmokeResult> Check(double nats) {
-    return SmokeCheck(*model_, model_->folder(), corpus_, sample_, nats, stores_.all(), context_);
+    const auto expert = OpenedExpert::Open(*model_, folder_.path());
+    EXPECT_OK(expert);
+    return SmokeCheck(*model_, **expert, corpus_, sample_, nats, stores_.all(), context_);
   }
   // The base's own nats a token on the sample.
   double BaseNats() { return -std::log(Check(0)->perplexity_ratio); }

@@ -150,7 +150,18 @@ const std::map<std::string, Case>& Cases() {
         },
         "spec.units[1]", nullptr}},
       {"UnitKind.VOCABULARY",
-       {[](auto& s) { s.add_units(v1::VOCABULARY); }, "spec.units[0]", nullptr}},
+       {[](auto& s) {
+          s.add_units(v1::FFN_NEURON);
+          s.add_units(v1::VOCABULARY);
+        },
+        "", [](auto& r) { return r.neurons && r.vocabulary && r.vocabulary_size == 0; }}},
+      {"ExpertSpec.vocabulary_size",
+       {[](auto& s) {
+          s.clear_budget();
+          s.add_units(v1::VOCABULARY);
+          s.set_vocabulary_size(4096);
+        },
+        "", [](auto& r) { return !r.neurons && r.vocabulary && r.vocabulary_size == 4096; }}},
       {"ExpertSpec.compensation",
        {[](auto& s) { s.set_compensation(v1::BIAS); }, "spec.compensation", nullptr}},
       {"Compensation.NONE",
@@ -248,6 +259,29 @@ TEST(ExpertSpec, IsHonouredOrRefusedFieldByFieldAndValueByValue) {
   }
 }
 
+void Trim(ExpertSpec& spec) {
+  spec.add_units(v1::FFN_NEURON);
+  spec.add_units(v1::VOCABULARY);
+}
+
+void TrimAlone(ExpertSpec& spec) {
+  spec.clear_budget();
+  spec.add_units(v1::VOCABULARY);
+}
+
+TEST(ExpertSpec, OfTheVocabularyAloneNeedsNoBudget) {
+  ExpertSpec spec = Plain();
+  TrimAlone(spec);
+  spec.set_source(v1::CELL);
+  spec.mutable_target()->set_engine(v1::VLLM);
+  spec.add_evaluation_corpora(CorpusName());
+  EXPECT_OK(RequestFromProto(spec, kPositions, true));
+  spec.set_vocabulary_size(-1);
+  EXPECT_THAT(
+      RequestFromProto(spec, kPositions, true),
+      StatusIs(absl::StatusCode::kInvalidArgument, testing::HasSubstr("spec.vocabulary_size")));
+}
+
 // A value is refused wherever it stands, whatever else is set.
 TEST(ExpertSpec, IsRefusedForCombinationsThatHaveNoMeaning) {
   const std::pair<std::function<void(ExpertSpec&)>, std::string> cases[] = {
@@ -289,6 +323,44 @@ TEST(ExpertSpec, IsRefusedForCombinationsThatHaveNoMeaning) {
          s.set_general_weight(0.1);
        },
        "spec.general_weight"},
+      {[](auto& s) { s.set_vocabulary_size(4096); }, "spec.vocabulary_size"},
+      {[](auto& s) {
+         Trim(s);
+         s.set_shape(v1::MASKED);
+       },
+       "spec.shape"},
+      {[](auto& s) {
+         Trim(s);
+         s.mutable_target()->set_engine(v1::LLAMA_CPP);
+       },
+       "spec.target.engine"},
+      // Of the vocabulary alone.
+      {[](auto& s) { s.add_units(v1::VOCABULARY); }, "spec.budget"},
+      {[](auto& s) {
+         TrimAlone(s);
+         s.set_rule(v1::RELATIVE_MEAN);
+       },
+       "spec.rule"},
+      {[](auto& s) {
+         TrimAlone(s);
+         s.set_general_weight(0);
+       },
+       "spec.general_weight"},
+      {[](auto& s) {
+         TrimAlone(s);
+         s.set_compensation(v1::NONE);
+       },
+       "spec.compensation"},
+      {[](auto& s) {
+         TrimAlone(s);
+         s.set_max_document_tokens(256);
+       },
+       "spec.max_document_tokens"},
+      {[](auto& s) {
+         TrimAlone(s);
+         s.mutable_select(0)->set_weight(2);
+       },
+       "spec.select[0].weight"},
   };
   for (const auto& [set, path] : cases) {
     ExpertSpec spec = Plain();

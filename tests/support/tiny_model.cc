@@ -267,7 +267,8 @@ absl::Status WriteTinyModel(const TinyModel& model, const std::string& folder) {
   RETURN_IF_ERROR(WriteFile(folder, "config.json", config.dump(2)));
   RETURN_IF_ERROR(WriteFile(folder, "generation_config.json", generation.dump(2)));
   RETURN_IF_ERROR(WriteFile(folder, "tokenizer_config.json", tokenizer.dump(2)));
-  RETURN_IF_ERROR(WriteFile(folder, "tokenizer.json", TinyTokenizerJson()));
+  RETURN_IF_ERROR(WriteFile(folder, "tokenizer.json",
+                            TinyTokenizerJson(model.config["vocab_size"].get<int64_t>())));
   return WriteWeights(model, folder);
 }
 

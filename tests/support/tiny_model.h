@@ -5,7 +5,7 @@
 //   const TinyModel model = FindTinyModel("gemma3");
 //   ASSERT_OK(WriteTinyModel(model, temp_dir.path()));
 //
-// A test that wants another shape changes `config` first: tensors follow from it.
+// A test that wants another shape changes `config` first: tensors and tokenizer follow from it.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,8 @@ TinyModel FindTinyModel(std::string_view name);
 // Writes all files of `model` into `folder`, which exists. The config must be one that we support.
 absl::Status WriteTinyModel(const TinyModel& model, const std::string& folder);
 
-// The tokenizer.json of every tiny model.
-std::string TinyTokenizerJson();
+// The tokenizer.json of every tiny model; a vocabulary of more than 272 tokens, at most 900, goes
+// on with pairs of letters that are merged after all others.
+std::string TinyTokenizerJson(int64_t vocabulary_size = 272);
 
 }  // namespace secateur

@@ -1,5 +1,6 @@
 // The byte-level tokenizer of the tiny models.
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,7 +32,7 @@ std::vector<std::string> ByteCharacters() {
 
 }  // namespace
 
-std::string TinyTokenizerJson() {
+std::string TinyTokenizerJson(int64_t vocabulary_size) {
   Json vocabulary = Json::object();
   const std::vector<std::string> characters = ByteCharacters();
   for (size_t byte = 0; byte < characters.size(); ++byte) vocabulary[characters[byte]] = byte;
@@ -57,6 +58,16 @@ std::string TinyTokenizerJson() {
                      {"rstrip", false},
                      {"normalized", false},
                      {"special", true}});
+  }
+  // A larger vocabulary has pairs of letters, as many as it takes.
+  for (char left = 'a'; left <= 'z'; ++left) {
+    for (char right = 'a'; right <= 'z'; ++right) {
+      const std::string pair = {left, right};
+      if (std::ssize(vocabulary) >= vocabulary_size || vocabulary.contains(pair)) continue;
+      merges.push_back({std::string{left}, std::string{right}});
+      const size_t id = vocabulary.size();
+      vocabulary[pair] = id;
+    }
   }
   const Json byte_level = {{"type", "ByteLevel"},
                            {"add_prefix_space", false},

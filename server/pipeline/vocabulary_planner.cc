@@ -1,0 +1,110 @@
+#include "server/pipeline/vocabulary_planner.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "server/base/errors.h"
+#include "server/base/status_macros.h"
+
+namespace secateur {
+namespace {
+
+constexpr size_t kKeptPlans = 16;  // about 2 MB each for 262,144 rows
+constexpr int kHeldOutEvery = 5;
+
+// Nothing else decides a plan of one model.
+std::string KeyOf(const std::vector<CorpusInfo>& corpora) {
+  std::vector<Digest> digests;
+  for (const CorpusInfo& corpus : corpora) digests.push_back(corpus.digest);
+  std::sort(digests.begin(), digests.end());
+  Sha256 hash;
+  for (const Digest& digest : digests) hash.UpdateField(digest.Hex());
+  return hash.Finish().Hex();
+}
+
+// About every fifth document, by digest: whatever corpus it stands in.
+bool IsHeldOut(const Document& document) {
+  return Sha256Of(document.text).bytes[0] % kHeldOutEvery == 0;
+}
+
+}  // namespace
+
+struct VocabularyPlanner::Texts {
+  TokenCounts learnt;
+  TokenCounts held_out;
+};
+
+double VocabularyPlan::SplitShare(int64_t size) const {
+  const int64_t total = std::accumulate(held_out_counts.begin(), held_out_counts.end(), int64_t{0});
+  int64_t split = 0;
+  for (auto at = static_cast<size_t>(size); at < learnt_order.rows.size(); ++at) {
+    const auto id = static_cast<size_t>(learnt_order.rows[at]);
+    if (id < held_out_counts.size()) split += held_out_counts[id];
+  }
+  return total == 0 ? 0 : static_cast<double>(split) / static_cast<double>(total);
+}
+
+absl::StatusOr<std::shared_ptr<const VocabularyTrimmer>> VocabularyPlanner::Trimmer() {
+  {
+    MutexLock lock(mutex_);
+    if (trimmer_ != nullptr) return trimmer_;
+  }
+  // Not under the lock: it takes a second. Whoever comes second throws its own away.
+  auto opened =
+      VocabularyTrimmer::Open(model_.folder().path(), tokenizer_, model_.config().vocabulary_size);
+  if (!opened.ok()) return WithField(opened.status(), "spec.units");
+  MutexLock lock(mutex_);
+  if (trimmer_ == nullptr) trimmer_ = *std::move(opened);
+  return trimmer_;
+}
+
+std::shared_ptr<const VocabularyPlan> VocabularyPlanner::Find(
+    const std::vector<CorpusInfo>& corpora) {
+  const std::string key = KeyOf(corpora);
+  MutexLock lock(mutex_);
+  const auto found = std::find_if(plans_.begin(), plans_.end(),
+                                  [&key](const auto& entry) { return entry.first == key; });
+  if (found == plans_.end()) return nullptr;
+  plans_.splice(plans_.begin(), plans_, found);
+  return plans_.front().second;
+}
+
+absl::StatusOr<VocabularyPlanner::Texts> VocabularyPlanner::Count(
+    const std::vector<CorpusInfo>& corpora, const CorpusStore& store, RunContext& context) const {
+  Texts texts;
+  int64_t done = 0;
+  const int64_t total =
+      std::accumulate(corpora.begin(), corpora.end(), int64_t{0},
+                      [](int64_t sum, const CorpusInfo& c) { return sum + c.documents; });
+  for (const CorpusInfo& corpus : corpora) {
+    const absl::Status read =
+        store.ForEachDocument(corpus.id(), [&](const Document& document) -> absl::Status {
+          RETURN_IF_ERROR(context.CheckCancelled());
+          context.Report({"tokenize", ++done, total, "documents"});
+          return CountTokens(tokenizer_, document.text,
+                             IsHeldOut(document) ? texts.held_out : texts.learnt);
+        });
+    RETURN_IF_ERROR(read);
+  }
+  return texts;
+}
+
+absl::StatusOr<std::shared_ptr<const VocabularyPlan>> VocabularyPlanner::Plan(
+    const std::vector<CorpusInfo>& corpora, const CorpusStore& store, RunContext& context) {
+  if (auto kept = Find(corpora)) return kept;
+  ASSIGN_OR_RETURN(const auto trimmer, Trimmer());
+  ASSIGN_OR_RETURN(Texts texts, Count(corpora, store, context));
+  auto plan = std::make_shared<VocabularyPlan>();
+  plan->learnt_order = trimmer->Order(texts.learnt);
+  plan->held_out_counts = texts.held_out.by_id;
+  AddCounts(texts.held_out, texts.learnt);
+  plan->order = trimmer->Order(texts.learnt);
+  const int64_t asked = RowsForShare(plan->learnt_order, plan->held_out_counts, kMaxSplitShare);
+  plan->rows = RoundedRows(std::max(plan->order.needed, asked), trimmer->rows());
+  MutexLock lock(mutex_);
+  plans_.emplace_front(KeyOf(corpora), plan);
+  if (plans_.size() > kKeptPlans) plans_.pop_back();
+  return plan;
+}
+
+}  // namespace secateur

@@ -1,0 +1,69 @@
+// Which rows of a model's vocabulary the selected corpora need: their text is tokenised and the
+// rows put in order, once for each set of corpora; the plans of the last few sets are kept. No
+// forward pass. Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/base/mutex.h"
+#include "server/base/run_context.h"
+#include "server/corpus/corpus_store.h"
+#include "server/model/transformer.h"
+#include "server/tokenizer/tokenizer.h"
+#include "server/vocabulary/vocabulary_trimmer.h"
+
+namespace secateur {
+
+// Share of the tokens of held-out text that may fall apart, unless a size is asked for.
+inline constexpr double kMaxSplitShare = 0.001;
+
+struct VocabularyPlan {
+  VocabularyOrder order;  // from all text of the corpora
+  int64_t rows = 0;       // the size that held-out text asks for; a multiple of 64, or all
+  // From all text but the held-out one, to judge sizes on that.
+  VocabularyOrder learnt_order;
+  std::vector<int64_t> held_out_counts;
+
+  // Share of the tokens of held-out text that are not among the first `size` rows; 0 for no text.
+  double SplitShare(int64_t size) const;
+};
+
+class VocabularyPlanner {
+ public:
+  // Plain references: all must outlive the planner.
+  VocabularyPlanner(const Transformer& model, const Tokenizer& tokenizer)
+      : model_(model), tokenizer_(tokenizer) {}
+
+  // The model's tokenizer files, read at the first call. UNIMPLEMENTED when they are of a kind that
+  // cannot be trimmed.
+  absl::StatusOr<std::shared_ptr<const VocabularyTrimmer>> Trimmer();
+
+  // The plan for `corpora`, if it is kept.
+  std::shared_ptr<const VocabularyPlan> Find(const std::vector<CorpusInfo>& corpora);
+  // The same, made if need be: reads and tokenises every document. Reports "tokenize" in
+  // documents; stops between documents after a cancel. Errors as Trimmer() and reading documents.
+  absl::StatusOr<std::shared_ptr<const VocabularyPlan>> Plan(const std::vector<CorpusInfo>& corpora,
+                                                             const CorpusStore& store,
+                                                             RunContext& context);
+
+ private:
+  struct Texts;
+  absl::StatusOr<Texts> Count(const std::vector<CorpusInfo>& corpora, const CorpusStore& store,
+                              RunContext& context) const;
+
+  const Transformer& model_;
+  const Tokenizer& tokenizer_;
+  mutable Mutex mutex_;
+  std::shared_ptr<const VocabularyTrimmer> trimmer_ ABSL_GUARDED_BY(mutex_);
+  // By a digest of the corpora, most recently used first.
+  std::list<std::pair<std::string, std::shared_ptr<const VocabularyPlan>>> plans_
+      ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace secateur
