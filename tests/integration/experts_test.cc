@@ -215,7 +215,9 @@ TEST(CreateExpert, AnswersTheSameRequestAtOnceWithTheSameExpert) {
   const v1::Expert expert = live.Make(LawRequest());
   v1::CreateExpertRequest again = LawRequest();
   again.mutable_spec()->mutable_select()->SwapElements(0, 1);
-  again.mutable_spec()->set_rule(v1::RELATIVE_MEAN);
+  again.mutable_spec()->set_rule(v1::SECOND_ORDER);
+  again.mutable_spec()->set_compensation(v1::LEAST_SQUARES);
+  again.mutable_spec()->set_general_weight(0.1);
   again.mutable_spec()->set_source(v1::BLEND);
   again.mutable_spec()->mutable_budget()->set_width(96);
   again.set_cache_policy(v1::ONLY_IF_CACHED);

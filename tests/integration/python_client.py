@@ -122,7 +122,7 @@ def make_expert(client):
     selection = client.resources.DimensionSelection
     spec = client.resources.ExpertSpec(
         select=[selection(key="language", values=["en"]), selection(key="domain", values=["math"])],
-        budget=client.resources.Budget(neuron_ratio=0.25))
+        rule=client.resources.RELATIVE_MEAN, budget=client.resources.Budget(neuron_ratio=0.25))
     expert = client.wait(
         client.stub.CreateExpert(client.secateur.CreateExpertRequest(
             parent="models/smollm2", spec=spec)),
