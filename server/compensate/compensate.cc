@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 #include <string>
 #include <utility>
@@ -24,7 +25,7 @@ constexpr double kUntunedRidge = 0.1;
 // What widths by layer may take from a layer, and from the first and last two ones if guarded.
 constexpr double kMostRemovedByLayer = 0.7;
 constexpr double kMostRemovedGuarded = 0.2;
-constexpr size_t kGuardedLayers = 2;
+constexpr Guard kGuards[] = {{2, 2, 0}, {2, 2, 1}, {4, 2, 1}, {4, 2, 2}, {4, 2, 3}};
 
 at::ScalarType StoredType(DType dtype) {
   return dtype == DType::kF32 ? at::kFloat : dtype == DType::kF16 ? at::kHalf : at::kBFloat16;
@@ -206,12 +207,33 @@ class Compensator {
       candidates.push_back(Ordered(WidthsBy::kHalfWay, HalfWay(uniform, *curve, kRemovalStep)));
       candidates.push_back(Ordered(WidthsBy::kCurve, *curve));
     }
-    for (size_t i = 0; i < std::min(kGuardedLayers, most.size()); ++i) {
-      most[i] = most[most.size() - 1 - i] = share(kMostRemovedGuarded);
-    }
-    if (const auto guarded = AllocateRemoved(measured_.curves(), total, most); guarded.ok()) {
+    for (const Guard& guard : kGuards) {
+      const auto guarded = AllocateRemoved(Tilted(guard.tilt), total,
+                                           Guarded(guard, most, share(kMostRemovedGuarded)));
+      if (!guarded.ok()) continue;
       candidates.push_back(Ordered(WidthsBy::kGuardedCurve, *guarded));
+      candidates.back().result.guard = guard;
     }
+  }
+
+  // The curves with late layers counting more.
+  std::vector<RemovalCurve> Tilted(double tilt) const {
+    std::vector<RemovalCurve> curves = measured_.curves();
+    for (size_t layer = 0; layer < curves.size(); ++layer) {
+      const double depth = static_cast<double>(layer) / static_cast<double>(curves.size());
+      for (double& error : curves[layer].error) error *= std::exp(tilt * depth);
+    }
+    return curves;
+  }
+
+  static std::vector<int64_t> Guarded(const Guard& guard, std::vector<int64_t> most,
+                                      int64_t most_guarded) {
+    const auto layers = static_cast<int64_t>(most.size());
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      if (layer >= guard.first_layers && layer < layers - guard.last_layers) continue;
+      most[static_cast<size_t>(layer)] = most_guarded;
+    }
+    return most;
   }
 
   // down_proj for the kept neurons in the type it will be stored in: [hidden size, kept].

@@ -69,6 +69,11 @@ v1::CompensationCandidate ToProto(const CandidateResult& candidate) {
   v1::CompensationCandidate out;
   out.set_compensation(candidate.compensated ? v1::LEAST_SQUARES : v1::NONE);
   out.set_widths(ToProto(candidate.widths));
+  if (candidate.widths == WidthsBy::kGuardedCurve) {
+    out.set_guarded_first_layers(candidate.guard.first_layers);
+    out.set_guarded_last_layers(candidate.guard.last_layers);
+    out.set_tilt(candidate.guard.tilt);
+  }
   out.set_held_out_nats_per_token(candidate.held_out_nats);
   return out;
 }
