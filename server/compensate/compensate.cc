@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <string>
 #include <utility>
@@ -113,10 +114,14 @@ class Compensator {
                                                measured_.curves().size(), " layers; the base has ",
                                                layers_.size()));
     }
-    const auto most = static_cast<int64_t>(measured_.curves()[0].order.size());
-    if (uniform_removed() <= most) return absl::OkStatus();
-    return absl::InvalidArgumentError(StrCat("removal orders end at ", most, " of ", width(),
-                                             " neurons; the mask removes ", uniform_removed()));
+    for (size_t layer = 0; layer < layers_.size(); ++layer) {
+      const int64_t most = std::ssize(measured_.curves()[layer].order);
+      if (uniform_removed() <= most) continue;
+      return absl::InvalidArgumentError(StrCat("the removal order of layer ", layer, " ends at ",
+                                               most, " of ", width(), " neurons; the mask removes ",
+                                               uniform_removed()));
+    }
+    return absl::OkStatus();
   }
 
   absl::Status FindTensors() {

@@ -18,6 +18,7 @@
 #include "server/pipeline/build_profile.h"
 #include "server/pipeline/compensate_expert.h"
 #include "server/pipeline/evaluate_expert.h"
+#include "server/pipeline/plan_convergence.h"
 #include "server/pipeline/size_proto.h"
 #include "server/pipeline/smoke_check.h"
 #include "server/storage/local_copy.h"
@@ -50,7 +51,7 @@ class ExpertBuilder {
     RETURN_IF_ERROR(Check(prefix));
     RETURN_IF_ERROR(CheckGate(options_.gate, manifest_.evaluations()));
     RETURN_IF_ERROR(Add(PutFile("README.md", ModelCardText(Card()), stores_.blobs, prefix)));
-    FillManifest();
+    RETURN_IF_ERROR(FillManifest());
     ASSIGN_OR_RETURN(const std::string text, ManifestText(manifest_));
     RETURN_IF_ERROR(context_.CheckCancelled());
     context_.Report({"publish", 0, 1, "files"});
@@ -247,7 +248,7 @@ class ExpertBuilder {
     return card;
   }
 
-  void FillManifest() {
+  absl::Status FillManifest() {
     manifest_.set_format_version(kManifestFormatVersion);
     *manifest_.mutable_request() = planned_.resolved;
     manifest_.set_model(model_.name());
@@ -268,6 +269,11 @@ class ExpertBuilder {
       out.set_size_bytes(file.size);
       out.set_sha256(file.digest.Hex());
     }
+    manifest_.mutable_protected_neuron_counts()->Add(planned_.protected_counts.begin(),
+                                                     planned_.protected_counts.end());
+    ASSIGN_OR_RETURN(const auto convergence, PlanConvergence(composed_).At(planned_));
+    if (convergence) *manifest_.mutable_convergence() = *convergence;
+    return absl::OkStatus();
   }
 
   ResidentModel& model_;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
@@ -13,7 +14,8 @@ namespace {
 
 // Everything that a measured text depends on.
 absl::StatusOr<std::string> KeyOf(const ResidentModel& model, const ExpertRequest& request,
-                                  const ResolvedSources& sources) {
+                                  const ComposedRequest& composed) {
+  const ResolvedSources& sources = composed.sources;
   ASSIGN_OR_RETURN(const Digest base, model.WaitForDigest());
   Sha256 hash;
   hash.UpdateField(StrCat(kCompensationVersion, "/", request.second_order, "/",
@@ -23,23 +25,27 @@ absl::StatusOr<std::string> KeyOf(const ResidentModel& model, const ExpertReques
     hash.UpdateField(StrCat(view.weight, "/", view.corpora.size()));
     for (const CorpusInfo& corpus : view.corpora) hash.UpdateField(corpus.digest.Hex());
   }
+  for (const std::vector<uint16_t>& channels : composed.order.protected_channels) {
+    hash.UpdateField(absl::StrJoin(channels, "/"));
+  }
   return hash.Finish().Hex();
 }
 
 absl::StatusOr<std::shared_ptr<const MeasuredText>> Measured(ResidentModel& model,
                                                              const ExpertRequest& request,
-                                                             const ResolvedSources& sources,
+                                                             const ComposedRequest& composed,
                                                              Stores stores, RunContext& context) {
-  ASSIGN_OR_RETURN(const std::string key, KeyOf(model, request, sources));
+  ASSIGN_OR_RETURN(const std::string key, KeyOf(model, request, composed));
   ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(key, context));
   if (auto known = stores.measured.Find(key)) return known;
   ASSIGN_OR_RETURN(CompensationText text,
-                   ReadCompensationText(model, request, sources, stores, context));
+                   ReadCompensationText(model, request, composed.sources, stores, context));
   const absl::Time start = absl::Now();
   std::shared_ptr<const MeasuredText> measured;
   RETURN_IF_ERROR(model.lane().Run(context, [&]() -> absl::Status {
-    ASSIGN_OR_RETURN(measured, MeasuredText::Measure(model.transformer(), std::move(text),
-                                                     request.second_order, context));
+    ASSIGN_OR_RETURN(
+        measured, MeasuredText::Measure(model.transformer(), std::move(text), request.second_order,
+                                        context, composed.order.protected_channels));
     return absl::OkStatus();
   }));
   Log(LogLevel::kInfo, "text measured",
@@ -110,8 +116,7 @@ absl::StatusOr<CompensatedExpert> CompensateExpert(ResidentModel& model,
                                                    const ComposedRequest& composed,
                                                    const PlannedExpert& planned, Stores stores,
                                                    RunContext& context) {
-  ASSIGN_OR_RETURN(const auto measured,
-                   Measured(model, request, composed.sources, stores, context));
+  ASSIGN_OR_RETURN(const auto measured, Measured(model, request, composed, stores, context));
   const CompensationOptions options{.plain = &planned.mask, .shape = request.shape};
   CompensatedExpert expert;
   RETURN_IF_ERROR(model.lane().Run(context, [&]() -> absl::Status {
