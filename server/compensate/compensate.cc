@@ -23,7 +23,7 @@ namespace {
 // Relative to the mean diagonal of the moments without first tokens.
 constexpr std::array kRidges = {0.03, 0.1, 0.3, 1.0};
 constexpr double kUntunedRidge = 0.1;
-// What widths by layer may take from a layer, and from the first and last two ones if guarded.
+// What widths by layer may take from a layer, and from the first and last ones if guarded.
 constexpr double kMostRemovedByLayer = 0.7;
 constexpr double kMostRemovedGuarded = 0.2;
 constexpr Guard kGuards[] = {{2, 2, 0}, {2, 2, 1}, {4, 2, 1}, {4, 2, 2}, {4, 2, 3}};
@@ -216,8 +216,12 @@ class Compensator {
       const auto guarded = AllocateRemoved(Tilted(guard.tilt), total,
                                            Guarded(guard, most, share(kMostRemovedGuarded)));
       if (!guarded.ok()) continue;
-      candidates.push_back(Ordered(WidthsBy::kGuardedCurve, *guarded));
-      candidates.back().result.guard = guard;
+      Candidate candidate = Ordered(WidthsBy::kGuardedCurve, *guarded);
+      candidate.result.guard = guard;
+      // Of models with few layers several guards come to the same.
+      const bool known = std::any_of(candidates.begin(), candidates.end(),
+                                     [&](const Candidate& c) { return c.mask == candidate.mask; });
+      if (!known) candidates.push_back(std::move(candidate));
     }
   }
 
@@ -225,7 +229,8 @@ class Compensator {
   std::vector<RemovalCurve> Tilted(double tilt) const {
     std::vector<RemovalCurve> curves = measured_.curves();
     for (size_t layer = 0; layer < curves.size(); ++layer) {
-      const double depth = static_cast<double>(layer) / static_cast<double>(curves.size());
+      const double depth =
+          static_cast<double>(layer) / static_cast<double>(std::max<size_t>(curves.size() - 1, 1));
       for (double& error : curves[layer].error) error *= std::exp(tilt * depth);
     }
     return curves;

@@ -23,8 +23,9 @@ class Removal {
     system.diagonal().add_(lambda);
     inverse_ = at::cholesky_inverse(at::linalg_cholesky(system));
     never_ = at::zeros({down.size(1)}, at::kBool);
-    for (const uint16_t channel : protected_channels)
+    for (const uint16_t channel : protected_channels) {
       never_.mutable_data_ptr<bool>()[channel] = true;
+    }
     never_ = never_.to(down.device());
   }
 

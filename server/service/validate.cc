@@ -169,7 +169,6 @@ absl::StatusOr<std::vector<Selection>> SelectFromProto(const v1::ExpertSpec& spe
   return selections;
 }
 
-// What goes with what.
 bool Removes(const v1::ExpertSpec& spec, v1::UnitKind unit) {
   if (spec.units().empty()) return unit == v1::FFN_NEURON;
   return std::find(spec.units().begin(), spec.units().end(), unit) != spec.units().end();
@@ -213,6 +212,7 @@ absl::Status CheckNoNeurons(const v1::ExpertSpec& spec) {
   return absl::OkStatus();
 }
 
+// What goes with what.
 absl::Status CheckCombination(const v1::ExpertSpec& spec) {
   RETURN_IF_ERROR(CheckVocabulary(spec));
   RETURN_IF_ERROR(CheckNoNeurons(spec));
