@@ -156,7 +156,7 @@ std::string FormatRemoved(const v1::Size& size) {
 
 // "relative-mean, from cell"; of a vocabulary that was trimmed alone where it is from.
 std::string FormatRule(const v1::Expert& expert) {
-  const std::string source = FormatEnum(*v1::Source_descriptor(), expert.source());
+  std::string source = FormatEnum(*v1::Source_descriptor(), expert.source());
   if (expert.spec().rule() == v1::RULE_UNSPECIFIED) return source;
   return absl::StrCat(FormatEnum(*v1::Rule_descriptor(), expert.spec().rule()), ", from ", source);
 }

@@ -186,7 +186,7 @@ class ExpertBuilder {
                     if (batch.ids.empty()) batch = {.ids = block.ids, .offsets = block.offsets};
                     return absl::OkStatus();
                   });
-    const absl::Status done = stores_.corpora.ForEachDocument(
+    absl::Status done = stores_.corpora.ForEachDocument(
         composed_.sources.corpora[0].id(), [&](const Document& document) -> absl::Status {
           RETURN_IF_ERROR(packer.Add(document));
           return batch.ids.empty() ? absl::OkStatus() : absl::OutOfRangeError("enough");
@@ -236,7 +236,7 @@ class ExpertBuilder {
     }
     for (const v1::EvaluationResult& result : manifest_.evaluations()) {
       std::vector<std::string> labels;
-      for (const auto& [key, value] : result.labels()) labels.push_back(key + "=" + value);
+      for (const auto& [key, value] : result.labels()) labels.push_back(StrCat(key, "=", value));
       std::sort(labels.begin(), labels.end());
       card.evaluations.push_back(
           {labels.empty() ? result.corpus() : absl::StrJoin(labels, ", "), result.document_count(),

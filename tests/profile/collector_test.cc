@@ -310,8 +310,7 @@ TEST(ProfileCollector, RefusesBlocksThatTheModelRefuses) {
 // Sets entries of a resident weight: what a damaged checkpoint would hold.
 void Damage(const at::Tensor& weight, int64_t row, float value) {
   const c10::InferenceMode inference;
-  at::Tensor damaged = weight;
-  damaged.select(0, row).fill_(value);
+  weight.select(0, row).fill_(value);
 }
 
 absl::Status CollectFrom(const Transformer& model) {

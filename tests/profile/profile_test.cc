@@ -41,7 +41,7 @@ std::vector<std::vector<uint16_t>> AllRanks(const std::vector<RandomDocument>& d
   return all;
 }
 
-DocumentScores ScoresOf(std::vector<float> values) {
+DocumentScores ScoresOf(const std::vector<float>& values) {
   return {.relative = values, .paper = values, .activation = values, .peak = values};
 }
 
