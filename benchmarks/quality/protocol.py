@@ -74,6 +74,10 @@ class Recipe:
     without_own_file: bool = False
     # "all": 25, 35, 45 % of the neurons; "main": 35 % alone; "none": no neurons, for models whose embedding is most of them
     sizes: str = "all"
+    cells: tuple = ()  # "S/en-medical-qa"; empty: all
+
+    def covers(self, base, cell):
+        return not self.cells or f"{base}/{cell}" in self.cells
 
 
 def read_recipes(path):
@@ -82,6 +86,7 @@ def read_recipes(path):
 
 
 VOCABULARY = "vocabulary"  # the recipe that the table of vocabularies is about
+TRADE_OFF = ("per-layer", "general-0.03", "per-layer-general", "general-0.3", "general-1")  # by growing general weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +119,8 @@ def text_phases(recipes, documents, quick=False):
                 [Job(b, c, p, MAIN_RATIO) for b, c in pairs for p in SIZED_PEERS],
                 [Job(b, c, r, MAIN_RATIO) for r in recipes for b, c in pairs]]
     # One server serves one base and store, so a base's recipes follow each other.
-    ours = lambda ratio, names: [Job(b.key, cell, r, ratio) for b in BASES.values() for r in names for cell in b.cells]
+    ours = lambda ratio, names: [Job(b.key, cell, r, ratio) for b in BASES.values() for r in names for cell in b.cells
+                                 if recipes[r].covers(b.key, cell)]
     drawn = [r.name for r in recipes.values() if r.text == "draw"]
     sized = [r.name for r in recipes.values() if r.sizes == "all"]
     unsized = [r.name for r in recipes.values() if r.sizes == "none"]
@@ -137,7 +143,8 @@ def choice_candidates(cells_with_choices):
 
 
 def choice_jobs(pairs, recipes):
-    names = list(PEERS) + [r.name for r in recipes.values() if r.text == "file" and r.select == "cell" and not r.without_own_file]
+    names = list(PEERS) + [r.name for r in recipes.values() if r.text == "file" and r.select == "cell" and not r.without_own_file
+                           and not r.cells]
     return [Job(b, c, n, MAIN_RATIO, kind="choices") for b, c in pairs for n in names]
 
 

@@ -3,7 +3,7 @@ import numpy as np
 
 import intervals
 from evaluate import bits_per_byte
-from protocol import ALL_PEERS, BASES, MAIN_RATIO, OTHER_RATIOS, SIZE_SLACK, TARGETS, VOCABULARY, Job
+from protocol import ALL_PEERS, BASES, MAIN_RATIO, OTHER_RATIOS, SIZE_SLACK, TARGETS, TRADE_OFF, VOCABULARY, Job
 
 NONE = "–"
 
@@ -127,6 +127,19 @@ def vocabulary(results):
     return rows and table(["cell", "rows", "removed", "target dense", "target", "growth", "general dense", "general"], rows)
 
 
+def trade_off(results):
+    """Losses by the weight of general text, where a cell has more than the two of the claims; "" for none."""
+    rows = []
+    for place in results.places():
+        made = [(m, results.row(place, m)) for m in TRADE_OFF if results.row(place, m)]
+        if len(made) <= 2:
+            continue
+        for method, row in made:
+            rows.append(["/".join(place), f"{row['spec'].get('general_weight', 0):g}",
+                         *(_figure(results, place, method, MAIN_RATIO, text) for text in ("target", "general"))])
+    return rows and table(["cell", "general weight", "target", "general"], rows)
+
+
 def over_obs(results):
     """Loss of every method over that of obs at the main size, geometric means over cells."""
     rows = []
@@ -210,6 +223,13 @@ calibration draw, the last four columns are losses at other sizes.
 """]
     for place in results.places():
         parts += [f"\n### {place[0]}/{place[1]} ({BASES[place[0]].name})\n", cell(results, place)]
+    curve = trade_off(results)
+    if curve:
+        parts += ["""
+## General weight
+
+What an expert gives up of its target for general text: bits per byte and loss at 35 %, widths by layer.
+""", curve]
     trimmed = vocabulary(results)
     if trimmed:
         parts += ["""

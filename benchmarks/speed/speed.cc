@@ -155,9 +155,9 @@ absl::StatusOr<nlohmann::json> TimeCompose(int64_t layers, int64_t neurons,
     const double weight = 1.0 + 0.1 * run;  // never seen before
     const int64_t width = (neurons * (60 + run) / 100) / 64 * 64;
     const Timer timer;
-    ASSIGN_OR_RETURN(const RemovalOrder order,
-                     Compose(Rule::kRelativeMean,
-                             {{&views[0], weight}, {&views[1], 1.0}, {&views[2], 1.0}}, kThreads));
+    ASSIGN_OR_RETURN(
+        const RemovalOrder order,
+        Compose(Rule::kMean, {{&views[0], weight}, {&views[1], 1.0}, {&views[2], 1.0}}, kThreads));
     const Mask mask = SelectUniform(order, width, kThreads);
     const Digest digest = mask.digest();
     milliseconds.push_back(timer.seconds() * 1e3);

@@ -88,6 +88,16 @@ void AddStability(const v1::PlanExpertResponse& response, Table& table) {
   table.AddRow({"stability", at + FormatConvergence(least->convergence())});
 }
 
+// What compensation takes; the same for all sizes.
+void AddCost(const v1::PlanExpertResponse& response, Table& table) {
+  if (!response.plans(0).has_compensation_cost()) return;
+  const v1::CompensationCost& cost = response.plans(0).compensation_cost();
+  table.AddRow(
+      {"compensation", absl::StrCat("at most ", FormatCount(cost.token_count()), " tokens, ",
+                                    FormatBytes(cost.memory_bytes()), " of memory, ",
+                                    FormatBytes(cost.disk_bytes()), " of temporary files")});
+}
+
 void PrintPlanSource(const v1::PlanExpertResponse& response, std::ostream& out) {
   const v1::Plan& plan = response.plans(0);
   Table table({});
@@ -100,6 +110,7 @@ void PrintPlanSource(const v1::PlanExpertResponse& response, std::ostream& out) 
   }
   table.AddRow({"text", text});
   AddStability(response, table);
+  AddCost(response, table);
   table.AddRow({"base", FormatSize(plan.base_size())});
   if (plan.has_vocabulary()) {
     table.AddRow(

@@ -107,6 +107,13 @@ absl::Status AddGeneralWeight(const SpecOptions& options, v1::ExpertSpec& spec) 
   return absl::OkStatus();
 }
 
+absl::Status AddQuantile(const SpecOptions& options, v1::ExpertSpec& spec) {
+  if (options.quantile.empty()) return absl::OkStatus();
+  const auto quantile = ParseShare("--quantile", options.quantile);
+  if (quantile.ok()) spec.set_quantile(*quantile);
+  return quantile.status();
+}
+
 absl::Status AddChoices(const SpecOptions& options, v1::ExpertSpec& spec) {
   for (const absl::Status& status :
        {SetEnum<v1::Rule>("--rule", options.rule, *v1::Rule_descriptor(),
@@ -118,7 +125,7 @@ absl::Status AddChoices(const SpecOptions& options, v1::ExpertSpec& spec) {
         SetEnum<v1::Compensation>("--compensation", options.compensation,
                                   *v1::Compensation_descriptor(),
                                   [&](v1::Compensation c) { spec.set_compensation(c); }),
-        AddTarget(options, spec), AddGeneralWeight(options, spec)}) {
+        AddTarget(options, spec), AddGeneralWeight(options, spec), AddQuantile(options, spec)}) {
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -197,11 +204,15 @@ void AddSpecOptions(CLI::App& command, SpecOptions& options) {
   command.add_option(
       "--rule", options.rule,
       "second-order (default; best quality, takes a forward pass), relative-mean (at "
-      "once, from profiles alone; default with --compensation none) or cus-prun (as "
-      "published)");
+      "once, from profiles alone; default with --compensation none), paper-mean, log-mean, "
+      "rank-mean (like it, by other scores) or cus-prun (as published)");
+  command.add_option("--quantile", options.quantile,
+                     "Cus-Prun alone: share of documents in which a neuron must be irrelevant "
+                     "(default 100%, as published)");
   command.add_option("--source", options.source, "auto (default), cell, compose or blend");
   command.add_option("--compensation", options.compensation,
-                     "none or least-squares (default with second-order)");
+                     "none, least-squares (default with second-order) or sequential (layer by "
+                     "layer on the pruned prefix; slower)");
   command.add_option("--shape", options.shape,
                      "uniform (default) or masked: the base's shape with zeros");
   command.add_option("--general-weight", options.general_weight,

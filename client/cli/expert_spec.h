@@ -22,7 +22,7 @@ struct SpecOptions {
   bool trim_vocabulary = false;
   int64_t vocabulary_size = 0;  // implies trim_vocabulary
   // How. Empty or 0: the server's default.
-  std::string rule, source, target, shape, compensation, general_weight;
+  std::string rule, quantile, source, target, shape, compensation, general_weight;
   int32_t tensor_parallel = 0;
   int64_t max_document_tokens = 0;
   std::vector<std::string> evaluation_corpora;

@@ -12,8 +12,11 @@
 
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/compensate/bias.h"
+#include "server/compensate/cut_layer.h"
 #include "server/compensate/layer_sweep.h"
 #include "server/compensate/least_squares.h"
+#include "server/compensate/sequential.h"
 #include "server/model/tensor_table.h"
 #include "server/model/torch_guard.h"
 
@@ -28,16 +31,6 @@ constexpr double kMostRemovedByLayer = 0.7;
 constexpr double kMostRemovedGuarded = 0.2;
 constexpr Guard kGuards[] = {{2, 2, 0}, {2, 2, 1}, {4, 2, 1}, {4, 2, 2}, {4, 2, 3}};
 
-at::ScalarType StoredType(DType dtype) {
-  return dtype == DType::kF32 ? at::kFloat : dtype == DType::kF16 ? at::kHalf : at::kBFloat16;
-}
-
-at::Tensor IndexOf(const std::vector<int32_t>& channels, const at::Device& device) {
-  const at::Tensor index = at::empty({static_cast<int64_t>(channels.size())}, at::kLong);
-  std::copy(channels.begin(), channels.end(), index.mutable_data_ptr<int64_t>());
-  return index.to(device);
-}
-
 // All channels but the first `removed` of `order`, ascending.
 std::vector<int32_t> KeptAfter(const std::vector<int32_t>& order, int64_t removed, int64_t width) {
   std::vector<bool> stays(static_cast<size_t>(width), true);
@@ -49,16 +42,6 @@ std::vector<int32_t> KeptAfter(const std::vector<int32_t>& order, int64_t remove
     if (stays[channel]) kept.push_back(static_cast<int32_t>(channel));
   }
   return kept;
-}
-
-LayerWeights CutLayer(const LayerWeights& weights, const at::Tensor& kept, const at::Tensor& down) {
-  LayerWeights cut = weights;
-  for (LinearWeights* linear : {&cut.gate, &cut.up}) {
-    linear->weight = linear->weight.index_select(0, kept);
-    if (linear->bias.defined()) linear->bias = linear->bias.index_select(0, kept);
-  }
-  cut.down.weight = down;
-  return cut;
 }
 
 struct Candidate {
@@ -83,10 +66,10 @@ class Compensator {
     RETURN_IF_ERROR(TuneRidges());
     std::vector<Candidate> candidates = MakeCandidates();
     RETURN_IF_ERROR(Judge(candidates));
-    const auto best = std::min_element(candidates.begin(), candidates.end(),
-                                       [](const Candidate& a, const Candidate& b) {
-                                         return a.result.held_out_nats < b.result.held_out_nats;
-                                       });
+    if (options_.compensation == Compensation::kSequential) {
+      RETURN_IF_ERROR(AddSequential(candidates));
+    }
+    const auto best = Best(candidates);
     for (const Candidate& candidate : candidates) result_.candidates.push_back(candidate.result);
     result_.chosen = best->result;
     result_.mask = std::move(best->mask);
@@ -105,9 +88,6 @@ class Compensator {
   int64_t uniform_removed() const { return width() - static_cast<int64_t>(Plain(0).size()); }
 
   absl::Status Check() const {
-    if (options_.plain == nullptr || options_.plain->kept.size() != layers_.size()) {
-      return absl::InvalidArgumentError("compensation needs a mask of the base's layers");
-    }
     if (!ordered()) return absl::OkStatus();
     if (measured_.curves().size() != layers_.size()) {
       return absl::InvalidArgumentError(StrCat("there are removal orders of ",
@@ -132,6 +112,15 @@ class Compensator {
       downs_[static_cast<size_t>(info.layer)] = {info.name, view.dtype, {}};
     }
     return absl::OkStatus();
+  }
+
+  using Candidates = std::vector<Candidate>;
+
+  static Candidates::iterator Best(Candidates& candidates) {
+    return std::min_element(candidates.begin(), candidates.end(),
+                            [](const Candidate& a, const Candidate& b) {
+                              return a.result.held_out_nats < b.result.held_out_nats;
+                            });
   }
 
   // The neurons that a cut of one width for all layers keeps.
@@ -177,7 +166,7 @@ class Compensator {
   }
 
   Candidate Ordered(WidthsBy widths, const std::vector<int64_t>& removed) const {
-    Candidate candidate{.result = {.compensated = true, .widths = widths}, .mask = {}};
+    Candidate candidate{.result = {.widths = widths}, .mask = {}};
     for (size_t layer = 0; layer < layers_.size(); ++layer) {
       candidate.mask.kept.push_back(
           KeptAfter(measured_.curves()[layer].order, removed[layer], width()));
@@ -195,7 +184,8 @@ class Compensator {
       candidates.push_back({.result = {}, .mask = *options_.plain});
     }
     if (judged()) {
-      candidates.push_back({.result = {.compensated = false}, .mask = *options_.plain});
+      candidates.push_back(
+          {.result = {.compensation = Compensation::kNone}, .mask = *options_.plain});
     }
     return candidates;
   }
@@ -253,7 +243,7 @@ class Compensator {
     const at::Tensor solved =
         ridge ? SolveLeastSquares(down, gram.moments, kept, *ridge * gram.ordinary_diagonal)
               : down.index_select(1, kept);
-    return solved.to(StoredType(downs_[static_cast<size_t>(layer)].dtype));
+    return solved.to(TorchType(downs_[static_cast<size_t>(layer)].dtype));
   }
 
   // Held-out text through every candidate.
@@ -286,7 +276,7 @@ class Compensator {
     const LayerWeights& weights = base_.layer(layer);
     const std::vector<int32_t>& channels = candidate.mask.kept[static_cast<size_t>(layer)];
     const at::Tensor kept = IndexOf(channels, device());
-    if (!candidate.result.compensated) {
+    if (candidate.result.compensation == Compensation::kNone) {
       return CutLayer(weights, kept, weights.down.weight.index_select(1, kept));
     }
     at::Tensor& columns = solved[channels.size()];
@@ -296,33 +286,78 @@ class Compensator {
     return CutLayer(weights, kept, columns);
   }
 
-  // Every layer's down_proj with all text.
-  absl::Status SolveWinner() {
-    const bool compensated = result_.chosen.compensated;
-    if (compensated) {
-      ASSIGN_OR_RETURN(result_.replaced, ScratchTensors::Create());
+  // The best of what least squares made, solved on the cut prefix instead.
+  absl::Status AddSequential(Candidates& candidates) {
+    Candidates compensated;
+    for (const Candidate& candidate : candidates) {
+      if (candidate.result.compensation != Compensation::kNone) compensated.push_back(candidate);
     }
-    for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-      RETURN_IF_ERROR(context_.CheckCancelled());
-      LayerCompensation& tuned = layers_[static_cast<size_t>(layer)];
-      tuned.width = static_cast<int64_t>(result_.mask.kept[static_cast<size_t>(layer)].size());
-      if (!compensated) {
-        tuned.ridge.reset();
-        tuned.error = tuned.plain_error;
-      } else if (tuned.ridge) {
-        RETURN_IF_ERROR(GuardTorch([&] { return SolveLayer(layer); }));
-      }
+    Candidate sequential = *Best(compensated);
+    sequential.result.compensation = Compensation::kSequential;
+    if (!judged()) {
+      sequential_ridges_.assign(layers_.size(), kUntunedRidge);
+      candidates = {std::move(sequential)};
+      return absl::OkStatus();
     }
-    result_.layers = std::move(layers_);
-    return compensated ? result_.replaced->Seal() : absl::OkStatus();
+    const CompensationText& text = measured_.text();
+    ASSIGN_OR_RETURN(const SequentialTrial trial,
+                     TrySequential(base_, sequential.mask, text.calibration, text.held_out,
+                                   {kRidges.begin(), kRidges.end()}, context_));
+    sequential.result.held_out_nats = trial.held_out_nats;
+    sequential_ridges_ = trial.ridges;
+    candidates.push_back(std::move(sequential));
+    return absl::OkStatus();
   }
 
-  absl::Status SolveLayer(int64_t layer) {
-    Gram gram = measured_.Calibration(layer);
-    if (judged()) gram = Mixed(gram, measured_.HeldOut(layer), 1.0);
-    const at::Tensor kept = IndexOf(result_.mask.kept[static_cast<size_t>(layer)], device());
-    at::Tensor columns = Columns(layer, kept, gram);
+  // Every layer's down_proj with all text.
+  absl::Status SolveWinner() {
+    const Compensation compensation = result_.chosen.compensation;
+    for (size_t layer = 0; layer < layers_.size(); ++layer) {
+      LayerCompensation& tuned = layers_[layer];
+      tuned.width = std::ssize(result_.mask.kept[layer]);
+      if (compensation == Compensation::kSequential) tuned.ridge = sequential_ridges_[layer];
+      if (compensation != Compensation::kNone) continue;
+      tuned.ridge.reset();
+      tuned.error = tuned.plain_error;
+    }
+    if (compensation != Compensation::kNone) {
+      ASSIGN_OR_RETURN(result_.replaced, ScratchTensors::Create());
+      RETURN_IF_ERROR(compensation == Compensation::kSequential ? SolveOnCutPrefix()
+                                                                : SolveOnBase());
+      RETURN_IF_ERROR(result_.replaced->Seal());
+    }
+    result_.layers = std::move(layers_);
+    return absl::OkStatus();
+  }
+
+  absl::Status SolveOnCutPrefix() {
+    std::vector<WeightedBatch> all = measured_.text().calibration;
+    const std::vector<WeightedBatch>& held_out = measured_.text().held_out;
+    all.insert(all.end(), held_out.begin(), held_out.end());
+    return SolveSequential(
+        base_, result_.mask, all, sequential_ridges_,
+        [this](int64_t layer, const at::Tensor& columns) { return Replace(layer, columns); },
+        context_);
+  }
+
+  absl::Status SolveOnBase() {
+    for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+      RETURN_IF_ERROR(context_.CheckCancelled());
+      if (!layers_[static_cast<size_t>(layer)].ridge) continue;
+      RETURN_IF_ERROR(GuardTorch([&] {
+        Gram gram = measured_.Calibration(layer);
+        if (judged()) gram = Mixed(gram, measured_.HeldOut(layer), 1.0);
+        const at::Tensor kept = IndexOf(result_.mask.kept[static_cast<size_t>(layer)], device());
+        return Replace(layer, Columns(layer, kept, gram));
+      }));
+    }
+    return absl::OkStatus();
+  }
+
+  // `columns`: [hidden size, kept], in the stored type.
+  absl::Status Replace(int64_t layer, at::Tensor columns) {
     if (options_.shape == Shape::kMasked) {
+      const at::Tensor kept = IndexOf(result_.mask.kept[static_cast<size_t>(layer)], device());
       columns =
           at::zeros({columns.size(0), width()}, columns.options()).index_copy(1, kept, columns);
     }
@@ -340,6 +375,7 @@ class Compensator {
   RunContext& context_;
   std::vector<TensorSpec> downs_;  // of the base's down_proj tensors, without their shapes
   std::vector<LayerCompensation> layers_;
+  std::vector<std::optional<double>> sequential_ridges_;  // by layer, where that was tried
   Compensated result_;
 };
 
@@ -347,7 +383,12 @@ class Compensator {
 
 absl::StatusOr<Compensated> Compensate(const Transformer& base, const MeasuredText& measured,
                                        const CompensationOptions& options, RunContext& context) {
-  return Compensator(base, measured, options, context).Run();
+  if (options.plain == nullptr || std::ssize(options.plain->kept) != base.config().num_layers) {
+    return absl::InvalidArgumentError("compensation needs a mask of the base's layers");
+  }
+  return options.compensation == Compensation::kBias
+             ? CompensateByBias(base, measured, options, context)
+             : Compensator(base, measured, options, context).Run();
 }
 
 }  // namespace secateur

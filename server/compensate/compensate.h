@@ -6,7 +6,8 @@
 // and compensated, layer by layer: one width for all layers, and widths by layer where they are
 // allowed. The candidate that predicts it best wins. Plain pruning without compensation is always a
 // candidate, so the result is never worse than that on held-out text. Up to here the held-out text
-// has only judged; the winner is then solved once more with all text.
+// has only judged; the winner is then solved once more with all text. Without held-out text nothing
+// is compared, and the result is what was asked for.
 #pragma once
 
 #include <cstdint>
@@ -23,11 +24,22 @@
 
 namespace secateur {
 
+// How kept weights make up for what is removed.
+enum class Compensation {
+  kNone,
+  kBias,          // a constant on down_proj's output (bias.h)
+  kLeastSquares,  // on what reaches each layer in the base
+  kSequential,    // on what reaches it in the cut model (sequential.h)
+};
+
 struct CompensationOptions {
   // The mask without compensation, the same count in every layer: what is compensated or, where
   // the measured text has removal orders, the candidate to beat.
   const Mask* plain = nullptr;
   Shape shape = Shape::kUniform;  // kMasked lets widths differ between layers
+  // kSequential tries that as well, on the best of what least squares makes, and takes it where it
+  // does better. kBias compensates the plain mask. REQUIRES: not kNone.
+  Compensation compensation = Compensation::kLeastSquares;
 };
 
 // How widths were distributed over layers.
@@ -47,7 +59,7 @@ struct Guard {
 };
 
 struct CandidateResult {
-  bool compensated = true;
+  Compensation compensation = Compensation::kLeastSquares;
   WidthsBy widths = WidthsBy::kUniform;
   Guard guard;               // of kGuardedCurve
   double held_out_nats = 0;  // mean per token; 0 without held-out text
@@ -56,9 +68,10 @@ struct CandidateResult {
 struct LayerCompensation {
   int64_t width = 0;
   std::optional<double> ridge;  // relative to the mean diagonal of the moments; absent where kept
-                                // weights stayed as they were
+                                // weights stayed as they were, and with kBias
   // On held-out text, as a share of the residual stream's mean square, at the uniform width: of the
-  // plain mask, and of the chosen neurons with compensation. 0 without held-out text.
+  // plain mask, and of the chosen neurons with least squares. 0 without held-out text, and with
+  // kBias.
   double plain_error = 0;
   double error = 0;
 };
@@ -71,10 +84,11 @@ struct Compensated {
   std::vector<LayerCompensation> layers;
 };
 
-// Memory: the residual streams of the held-out text once a candidate and a few matrices of
-// neurons^2 in float64; replacement tensors lie in a temporary file. The caller holds the device.
-// INVALID_ARGUMENT for a mask or measured text that is not this base's. Reports "compensate" in
-// layers; stops within one batch or one solve after a cancel.
+// Memory: the residual streams of the held-out text once a candidate (with kSequential of all text,
+// twice) and a few matrices of neurons^2 in float64; replacement tensors lie in a temporary file.
+// The caller holds the device. INVALID_ARGUMENT for a mask or measured text that is not this
+// base's, or a base whose config can hold no bias. Reports "compensate" in layers; stops within one
+// batch or one solve after a cancel.
 absl::StatusOr<Compensated> Compensate(const Transformer& base, const MeasuredText& measured,
                                        const CompensationOptions& options, RunContext& context);
 

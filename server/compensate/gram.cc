@@ -40,19 +40,12 @@ double Number(const at::Tensor& scalar) { return scalar.to(at::kDouble).item<dou
 absl::Status GramSum::Add(const WeightedBatch& batch, const FfnActivation& activation) {
   return GuardTorch([&]() -> absl::Status {
     const at::Device device = activation.neurons.device();
-    const at::Tensor tokens =
-        at::from_blob(const_cast<float*>(batch.weights.data()),
-                      {static_cast<int64_t>(batch.weights.size())}, at::kFloat)
-            .to(device);
-    at::Tensor weights = tokens;
-    if (post_norm_) {
-      const at::Tensor squared = activation.output.to(at::kFloat).square().sum(1);
-      const double d = static_cast<double>(activation.output.size(1));
-      weights = at::where(squared > 0, tokens * d / squared, 0.0);
-    }
+    const at::Tensor tokens = TokenWeights(batch, device);
+    const at::Tensor weights = post_norm_ ? tokens * PostNormWeights(activation) : tokens;
     const at::Tensor ordinary = OrdinaryTokens(batch.batch).to(device);
     // sqrt(q omega) a: the moments are the product with itself.
-    const at::Tensor rows = activation.neurons.to(at::kFloat) * weights.sqrt().unsqueeze(1);
+    const at::Tensor neurons = activation.neurons.to(at::kFloat);
+    const at::Tensor rows = neurons * weights.sqrt().unsqueeze(1);
     const double diagonal =
         Number((rows.square().sum(1) * ordinary).sum()) / static_cast<double>(rows.size(1));
     const double residual =
@@ -63,8 +56,11 @@ absl::Status GramSum::Add(const WeightedBatch& batch, const FfnActivation& activ
     }
     if (!sum_.moments.defined()) {
       sum_.moments = at::zeros({rows.size(1), rows.size(1)}, rows.options());
+      sum_.sum = at::zeros({rows.size(1)}, rows.options());
     }
     AddUpperProduct(rows, sum_.moments);
+    sum_.sum.addmv_(neurons.t(), tokens);
+    sum_.weight += Number(tokens.sum());
     sum_.ordinary_diagonal += diagonal;
     sum_.residual += residual;
     return absl::OkStatus();
@@ -82,10 +78,26 @@ absl::Status GramSum::Finish(Gram& gram) {
   });
 }
 
+at::Tensor TokenWeights(const WeightedBatch& batch, const at::Device& device) {
+  // from_blob takes no pointer to const; the tensor is only read.
+  return at::from_blob(const_cast<float*>(batch.weights.data()),
+                       {static_cast<int64_t>(batch.weights.size())}, at::kFloat)
+      .to(device);
+}
+
+at::Tensor PostNormWeights(const FfnActivation& activation) {
+  const at::Tensor squared = activation.output.to(at::kFloat).square().sum(1);
+  const double d = static_cast<double>(activation.output.size(1));
+  return at::where(squared > 0, d / squared, 0.0);
+}
+
 Gram Mixed(const Gram& a, const Gram& b, double weight) {
   if (!b.moments.defined()) return a;
-  return {a.moments + weight * b.moments, a.ordinary_diagonal + weight * b.ordinary_diagonal,
-          a.residual + weight * b.residual};
+  return {.moments = a.moments + weight * b.moments,
+          .ordinary_diagonal = a.ordinary_diagonal + weight * b.ordinary_diagonal,
+          .residual = a.residual + weight * b.residual,
+          .sum = a.sum + weight * b.sum,
+          .weight = a.weight + weight * b.weight};
 }
 
 at::Tensor GainedDown(const at::Tensor& down, const at::Tensor& gain) {

@@ -25,6 +25,8 @@ struct Gram {
   double ordinary_diagonal = 0;
   // sum_t q_t ||h(t)||^2 without first tokens: what makes the errors of layers comparable.
   double residual = 0;
+  at::Tensor sum;     // [neurons], float32, on the device: sum_t q_t a(t)
+  double weight = 0;  // sum_t q_t
 };
 
 // One layer's sum over batches. One thread at a time.
@@ -41,7 +43,14 @@ class GramSum {
   Gram sum_;
 };
 
-// a + weight b, `b` may be without moments.
+// The token weights of a batch as a tensor, [tokens], float32, on `device`.
+at::Tensor TokenWeights(const WeightedBatch& batch, const at::Device& device);
+
+// What a token's squared change of the FFN's output counts where a norm follows: d / ||o(t)||^2,
+// [tokens]; 0 for an output of zeros.
+at::Tensor PostNormWeights(const FfnActivation& activation);
+
+// a + weight b; `b` may be without moments.
 Gram Mixed(const Gram& a, const Gram& b, double weight);
 
 // down_proj as errors see it, [hidden size, neurons], float64: W, times the gain of the norm that

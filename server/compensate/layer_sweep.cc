@@ -50,6 +50,16 @@ absl::Status LayerSweep::Advance(int64_t layer, const LayerWeights& weights, Run
   return absl::OkStatus();
 }
 
+absl::Status LayerSweep::Observe(int64_t layer, const LayerWeights& weights, RunContext& context,
+                                 const Observer& observer) const {
+  for (const Pass& pass : passes_) {
+    RETURN_IF_ERROR(context.CheckCancelled());
+    ObserverTap tap(*pass.batch, observer);
+    RETURN_IF_ERROR(pass.runner.Forward(layer, weights, pass.hidden, &tap).status());
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<double> LayerSweep::MeanNats() const {
   double nats = 0;
   double weight = 0;

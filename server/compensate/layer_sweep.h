@@ -31,6 +31,12 @@ class LayerSweep {
   // each once. `observer` sees every batch. Checks for cancellation before each batch.
   absl::Status Advance(int64_t layer, const LayerWeights& weights, RunContext& context,
                        const Observer& observer = nullptr);
+  // What Advance() would show to `observer`; the streams stay where they are.
+  absl::Status Observe(int64_t layer, const LayerWeights& weights, RunContext& context,
+                       const Observer& observer) const;
+
+  // The residual stream of batch `batch`: [tokens, hidden size].
+  const at::Tensor& hidden(size_t batch) const { return passes_[batch].hidden; }
 
   // After the last layer: mean negative log-likelihood of the tokens that have one, in nats, each
   // counted by its weight. 0 without tokens.

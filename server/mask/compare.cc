@@ -59,7 +59,7 @@ bool SameShape(const ComparableView& a, const ComparableView& b) {
 }  // namespace
 
 absl::StatusOr<ComparableView> MakeComparable(const RelevanceView& view, int64_t width) {
-  ASSIGN_OR_RETURN(const RemovalOrder order, Compose(Rule::kRelativeMean, {{&view, 1.0}}));
+  ASSIGN_OR_RETURN(const RemovalOrder order, Compose(Rule::kMean, {{&view, 1.0}}));
   const auto neurons = static_cast<int64_t>(order.layers[0].size());
   if (width < 1 || width > neurons) {
     return absl::InvalidArgumentError(StrCat("cannot keep ", width, " of ", neurons, " neurons"));

@@ -19,7 +19,7 @@ struct ComparableView {
   std::vector<std::vector<float>> ranks;
 };
 
-// Keeps `width` neurons of every layer as RELATIVE_MEAN does for this view alone. INVALID_ARGUMENT
+// Keeps `width` neurons of every layer as Rule::kMean does for this view alone. INVALID_ARGUMENT
 // for a width outside 1 to the view's, and as Compose().
 absl::StatusOr<ComparableView> MakeComparable(const RelevanceView& view, int64_t width);
 

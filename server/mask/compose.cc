@@ -130,7 +130,7 @@ uint32_t AddWeighted(double weight, const float* relevance, Count count, double*
 }
 
 // Of one layer. False when a relevance is negative or not finite.
-bool RelativeMeanKeys(const std::vector<Term>& terms, size_t layer, uint32_t* keys) {
+bool MeanKeys(const std::vector<Term>& terms, size_t layer, uint32_t* keys) {
   uint32_t seen = 0;
   ForEachBlock(terms[0].view->layers[layer].relevance.size(), [&](size_t begin, auto count) {
     double sums[kBlock] = {};
@@ -187,7 +187,7 @@ absl::Status BadValue(Rule rule, const std::vector<WeightedView>& views, size_t 
     for (size_t k = 0; k < values.relevance.size(); ++k) {
       const std::string where = StrCat("view ", i, ", layer ", layer, ", channel ", k);
       const float relevance = values.relevance[k];
-      if (rule == Rule::kRelativeMean && (std::signbit(relevance) || !std::isfinite(relevance))) {
+      if (rule == Rule::kMean && (std::signbit(relevance) || !std::isfinite(relevance))) {
         return absl::InvalidArgumentError(
             StrCat(where, ": the relevance is ", relevance, ", not a finite number of at least 0"));
       }
@@ -212,7 +212,7 @@ absl::StatusOr<RemovalOrder> Compose(Rule rule, const std::vector<WeightedView>&
   order.rule = rule;
   order.layers.resize(first.layers.size());
   order.protected_channels.resize(first.layers.size());
-  if (rule == Rule::kRelativeMean) {
+  if (rule == Rule::kMean) {
     for (size_t layer = 0; layer < order.layers.size(); ++layer) {
       order.protected_channels[layer] = ProtectedChannels(views, layer);
     }
@@ -222,8 +222,8 @@ absl::StatusOr<RemovalOrder> Compose(Rule rule, const std::vector<WeightedView>&
     return [&](size_t layer) {
       std::vector<uint32_t>& keys = order.layers[layer];
       keys.resize(first.layers[layer].relevance.size());
-      const bool good = rule == Rule::kRelativeMean ? RelativeMeanKeys(terms, layer, keys.data())
-                                                    : CusPrunKeys(views, layer, keys.data());
+      const bool good = rule == Rule::kMean ? MeanKeys(terms, layer, keys.data())
+                                            : CusPrunKeys(views, layer, keys.data());
       if (!good) bad_layer = layer;
       for (const uint16_t channel : order.protected_channels[layer]) {
         keys[channel] |= kProtectedBit;

@@ -37,9 +37,9 @@ inline constexpr double kMostGrowth = 64;
 // Two removal orders, one of each half, for any number of widths. Immutable.
 class Halves {
  public:
-  // For RELATIVE_MEAN; protected neurons are those of the whole. Nothing when all documents of a
-  // view are in one half: too few to tell. INVALID_ARGUMENT for views without halves. REQUIRES:
-  // views that Compose() takes.
+  // For Rule::kMean and views of Statistic::kRelative; protected neurons are those of the whole.
+  // Nothing when all documents of a view are in one half: too few to tell. INVALID_ARGUMENT for
+  // views without halves. REQUIRES: views that Compose() takes.
   static absl::StatusOr<std::optional<Halves>> Compose(const std::vector<WeightedView>& views,
                                                        int threads = 2);
 

@@ -83,10 +83,6 @@ absl::Status CheckTensors(const ModelConfig& config, const std::vector<TensorInf
   return absl::OkStatus();
 }
 
-at::ScalarType TorchType(DType dtype) {
-  return dtype == DType::kF32 ? at::kFloat : dtype == DType::kF16 ? at::kHalf : at::kBFloat16;
-}
-
 // Copies a mapped tensor into `target`, converting.
 void Fill(const TensorView& source, at::Tensor target) {
   // from_blob takes no pointer to const; the tensor is only read.
@@ -147,6 +143,10 @@ class LayerLoader {
 };
 
 }  // namespace
+
+at::ScalarType TorchType(DType dtype) {
+  return dtype == DType::kF32 ? at::kFloat : dtype == DType::kF16 ? at::kHalf : at::kBFloat16;
+}
 
 ModelFolder::ModelFolder(std::string path, ModelConfig config, nlohmann::ordered_json config_json,
                          std::vector<TensorInfo> table, SafetensorsFolder tensors)

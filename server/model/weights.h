@@ -68,6 +68,9 @@ struct OuterWeights {
   at::Tensor head;        // [vocabulary, d]; the embedding itself when tied
 };
 
+// The type that values of a stored type have as tensors. BF16, F16 and F32 only.
+at::ScalarType TorchType(DType dtype);
+
 // A tensor of a file, copied to the device in its compute type. BF16, F16 and F32 only.
 absl::StatusOr<at::Tensor> LoadTensor(const TensorView& view, const Device& device);
 

@@ -67,7 +67,7 @@ class ExpertBuilder {
   }
 
   absl::Status CompensateIfAsked() {
-    if (!request_.least_squares) return absl::OkStatus();
+    if (request_.compensation == Compensation::kNone) return absl::OkStatus();
     ASSIGN_OR_RETURN(compensated_,
                      CompensateExpert(model_, request_, composed_, planned_, stores_, context_));
     *manifest_.mutable_compensation() = compensated_->result;
@@ -218,7 +218,7 @@ class ExpertBuilder {
                    .license = ReadBaseLicense(model_.folder().path()),
                    .selections = {},
                    .rule = request_.neurons ? v1::Rule_Name(planned_.resolved.spec().rule()) : "",
-                   .compensated = compensated_ && compensated_->cut.chosen.compensated,
+                   .compensated = compensated_ && compensated_->cut.replaced != nullptr,
                    .masked = request_.shape == Shape::kMasked,
                    .layers = model_.config().num_layers,
                    .base_width = base.width,

@@ -34,7 +34,7 @@ absl::StatusOr<ComparableView> Comparable(const ResidentModel& model, const Reso
       FindProfiles(model, view.corpora, request.max_document_tokens, "values", stores));
   std::vector<const ProfileInfo*> parts;
   for (const ProfileInfo& profile : profiles) parts.push_back(&profile);
-  ASSIGN_OR_RETURN(const auto merged, MergedView(parts, stores));
+  ASSIGN_OR_RETURN(const auto merged, MergedView(parts, {}, stores));
   return MakeComparable(*merged, width);
 }
 

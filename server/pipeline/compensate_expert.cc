@@ -7,7 +7,9 @@
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/compensate/cost.h"
 #include "server/pipeline/compensation_text.h"
+#include "server/pipeline/resolved_request.h"
 
 namespace secateur {
 namespace {
@@ -73,7 +75,7 @@ v1::WidthAllocation ToProto(WidthsBy widths) {
 
 v1::CompensationCandidate ToProto(const CandidateResult& candidate) {
   v1::CompensationCandidate out;
-  out.set_compensation(candidate.compensated ? v1::LEAST_SQUARES : v1::NONE);
+  out.set_compensation(CompensationToProto(candidate.compensation));
   out.set_widths(ToProto(candidate.widths));
   if (candidate.widths == WidthsBy::kGuardedCurve) {
     out.set_guarded_first_layers(candidate.guard.first_layers);
@@ -111,13 +113,26 @@ v1::CompensationResult ToProto(const Compensated& cut, const MeasuredText& measu
 
 }  // namespace
 
+v1::CompensationCost CostOfCompensation(const ResidentModel& model, const ExpertRequest& request,
+                                        const ComposedRequest& composed) {
+  const int64_t tokens = EstimateCompensationTokens(request, composed.sources);
+  const CompensationCost cost = CostOfCompensation(
+      model.config(), tokens, {.shape = request.shape, .compensation = request.compensation});
+  v1::CompensationCost out;
+  out.set_token_count(tokens);
+  out.set_memory_bytes(cost.memory_bytes);
+  out.set_disk_bytes(cost.disk_bytes);
+  return out;
+}
+
 absl::StatusOr<CompensatedExpert> CompensateExpert(ResidentModel& model,
                                                    const ExpertRequest& request,
                                                    const ComposedRequest& composed,
                                                    const PlannedExpert& planned, Stores stores,
                                                    RunContext& context) {
   ASSIGN_OR_RETURN(const auto measured, Measured(model, request, composed, stores, context));
-  const CompensationOptions options{.plain = &planned.mask, .shape = request.shape};
+  const CompensationOptions options{
+      .plain = &planned.mask, .shape = request.shape, .compensation = request.compensation};
   CompensatedExpert expert;
   RETURN_IF_ERROR(model.lane().Run(context, [&]() -> absl::Status {
     ASSIGN_OR_RETURN(expert.cut, Compensate(model.transformer(), *measured, options, context));

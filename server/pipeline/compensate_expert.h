@@ -14,7 +14,11 @@ struct CompensatedExpert {
   v1::CompensationResult result;
 };
 
-// For a request with `least_squares`. `planned.mask` is the plain mask that must be beaten. Holds
+// What that takes at most.
+v1::CompensationCost CostOfCompensation(const ResidentModel& model, const ExpertRequest& request,
+                                        const ComposedRequest& composed);
+
+// For a request with compensation. `planned.mask` is the plain mask that must be beaten. Holds
 // the device for each of its two halves. Errors as reading documents, measuring and solving.
 absl::StatusOr<CompensatedExpert> CompensateExpert(ResidentModel& model,
                                                    const ExpertRequest& request,

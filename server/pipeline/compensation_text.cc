@@ -141,6 +141,12 @@ absl::Status AddPart(const ResidentModel& model, const Part& part, int64_t max_d
 
 }  // namespace
 
+int64_t EstimateCompensationTokens(const ExpertRequest& request, const ResolvedSources& sources) {
+  int64_t tokens = 0;
+  for (const Part& part : PartsOf(sources, request.max_document_tokens)) tokens += part.max_tokens;
+  return tokens;
+}
+
 absl::StatusOr<CompensationText> ReadCompensationText(const ResidentModel& model,
                                                       const ExpertRequest& request,
                                                       const ResolvedSources& sources, Stores stores,

@@ -25,6 +25,9 @@ inline constexpr int64_t kGeneralTokens = 8'192;
 // Version of what is above and of the measuring behind it; part of a measured text's key.
 inline constexpr int kCompensationVersion = 1;
 
+// Roughly how many tokens that comes to at most, told from the corpora's sizes alone.
+int64_t EstimateCompensationTokens(const ExpertRequest& request, const ResolvedSources& sources);
+
 // As reading and tokenising documents. Stops between documents after a cancel.
 absl::StatusOr<CompensationText> ReadCompensationText(const ResidentModel& model,
                                                       const ExpertRequest& request,

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "server/base/digest.h"
 #include "server/base/errors.h"
@@ -12,31 +13,61 @@
 namespace secateur {
 namespace {
 
-absl::StatusOr<std::shared_ptr<const RelevanceView>> ViewOfProfile(const ProfileInfo& profile,
-                                                                   Stores stores) {
-  const std::string key = profile.content.Hex();
-  if (auto view = stores.views.Find(key)) return view;
-  ASSIGN_OR_RETURN(const Profile read, stores.profiles.Read(profile.id()));
-  return stores.views.Insert(key, ViewOf(read));
+using SharedView = std::shared_ptr<const RelevanceView>;
+
+std::string KeyOf(const std::vector<const ProfileInfo*>& profiles, const ViewOptions& options) {
+  Sha256 hash;
+  hash.UpdateField(StrCat(static_cast<int>(options.statistic), "/", options.quantile));
+  for (const ProfileInfo* profile : profiles) hash.UpdateField(profile->content.Hex());
+  return hash.Finish().Hex();
+}
+
+absl::Status CheckQuantile(double quantile, int64_t documents) {
+  const double least = LeastQuantile(documents);
+  if (quantile >= least) return absl::OkStatus();
+  return WithReason(
+      WithField(absl::OutOfRangeError(absl::StrFormat(
+                    "spec.quantile: %g is not known of %d documents, whose profiles keep each "
+                    "neuron's %d largest ranks: ask for at least %.6g",
+                    quantile, documents, kTopRanks, least)),
+                "spec.quantile"),
+      "QUANTILE_NOT_KEPT");
+}
+
+// As if all documents were of one corpus: what lies under a quantile of the whole does not follow
+// from quantiles of the parts.
+absl::StatusOr<RelevanceView> ViewOfAll(const std::vector<const ProfileInfo*>& profiles,
+                                        const ViewOptions& options, Stores stores) {
+  ASSIGN_OR_RETURN(Profile all, stores.profiles.Read(profiles[0]->id()));
+  for (size_t i = 1; i < profiles.size(); ++i) {
+    ASSIGN_OR_RETURN(const Profile part, stores.profiles.Read(profiles[i]->id()));
+    RETURN_IF_ERROR(all.Merge(part));
+  }
+  RETURN_IF_ERROR(CheckQuantile(options.quantile, all.documents));
+  return ViewOf(all, options);
+}
+
+absl::StatusOr<RelevanceView> MergeOfViews(const std::vector<const ProfileInfo*>& profiles,
+                                           const ViewOptions& options, Stores stores) {
+  std::vector<SharedView> parts;
+  std::vector<const RelevanceView*> views;
+  for (const ProfileInfo* profile : profiles) {
+    ASSIGN_OR_RETURN(parts.emplace_back(), MergedView({profile}, options, stores));
+    views.push_back(parts.back().get());
+  }
+  return MergeViews(views);
 }
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const RelevanceView>> MergedView(
-    const std::vector<const ProfileInfo*>& profiles, Stores stores) {
-  if (profiles.size() == 1) return ViewOfProfile(*profiles[0], stores);
-  Sha256 hash;
-  for (const ProfileInfo* profile : profiles) hash.UpdateField(profile->content.Hex());
-  const std::string key = hash.Finish().Hex();
+absl::StatusOr<SharedView> MergedView(const std::vector<const ProfileInfo*>& profiles,
+                                      const ViewOptions& options, Stores stores) {
+  const std::string key = KeyOf(profiles, options);
   if (auto view = stores.views.Find(key)) return view;
-  std::vector<std::shared_ptr<const RelevanceView>> parts;
-  std::vector<const RelevanceView*> views;
-  for (const ProfileInfo* profile : profiles) {
-    ASSIGN_OR_RETURN(parts.emplace_back(), ViewOfProfile(*profile, stores));
-    views.push_back(parts.back().get());
-  }
-  ASSIGN_OR_RETURN(RelevanceView merged, MergeViews(views));
-  return stores.views.Insert(key, std::move(merged));
+  const bool whole = profiles.size() == 1 || options.quantile < 1;
+  ASSIGN_OR_RETURN(RelevanceView view, whole ? ViewOfAll(profiles, options, stores)
+                                             : MergeOfViews(profiles, options, stores));
+  return stores.views.Insert(key, std::move(view));
 }
 
 absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model,

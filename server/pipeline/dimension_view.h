@@ -20,7 +20,9 @@ absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model
                                                       std::string_view field, Stores stores);
 
 // Their merge, cached by what it is merged from. At least one, sorted by corpus digest.
+// OUT_OF_RANGE for a quantile that so many documents do not know, naming `spec.quantile` and the
+// least that will do.
 absl::StatusOr<std::shared_ptr<const RelevanceView>> MergedView(
-    const std::vector<const ProfileInfo*>& profiles, Stores stores);
+    const std::vector<const ProfileInfo*>& profiles, const ViewOptions& options, Stores stores);
 
 }  // namespace secateur

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "server/compensate/compensate.h"
 #include "server/mask/budget.h"
 #include "server/mask/compose.h"
 #include "server/mask/cut.h"
@@ -44,9 +45,10 @@ struct ExpertRequest {
   int64_t vocabulary_size = 0;  // rows that stay at least; 0: as held-out text asks for
   // How masks are composed from profiles; with `second_order`, of the plain mask that is to be
   // beaten.
-  Rule rule = Rule::kRelativeMean;
-  bool second_order = false;   // implies `least_squares`
-  bool least_squares = false;  // compensation
+  Rule rule = Rule::kMean;
+  ViewOptions view;
+  bool second_order = false;  // with compensation
+  Compensation compensation = Compensation::kNone;
   Shape shape = Shape::kUniform;
   double general_weight = 0;  // of general text, beside 1 for the selection
   RelevanceSource source = RelevanceSource::kAuto;

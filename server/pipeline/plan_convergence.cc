@@ -38,7 +38,8 @@ std::string Advice(const std::optional<Convergence>& convergence, int64_t docume
 
 absl::StatusOr<std::optional<v1::Convergence>> PlanConvergence::At(const PlannedExpert& planned) {
   const RemovalOrder& order = composed_.order;
-  const bool removes = order.rule == Rule::kRelativeMean && !order.layers.empty() &&
+  const bool removes = order.rule == Rule::kMean && !order.layers.empty() &&
+                       !composed_.views.front()->layers.front().half.empty() &&
                        planned.size.width < std::ssize(order.layers[0]);
   if (!removes) return std::optional<v1::Convergence>();
   if (!is_composed_) {

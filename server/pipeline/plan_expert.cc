@@ -127,7 +127,7 @@ absl::Status PlanUniform(const ResidentModel& model, const ExpertRequest& reques
     ASSIGN_OR_RETURN(planned.size,
                      SizeForBudget(model, std::get<Budget>(budget), request.alignment, vocabulary));
   }
-  if (request.rule == Rule::kRelativeMean) {
+  if (request.rule == Rule::kMean) {
     RETURN_IF_ERROR(CheckProtected(order, planned.size.width, request.alignment, planned));
   } else {
     planned.sigma = SigmaForRemoved(order, model.config().intermediate_size - planned.size.width);
@@ -193,7 +193,7 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
         if (profile.key.corpus_digest == corpus.digest) profiles.push_back(&profile);
       }
     }
-    ASSIGN_OR_RETURN(composed.views.emplace_back(), MergedView(profiles, stores));
+    ASSIGN_OR_RETURN(composed.views.emplace_back(), MergedView(profiles, request.view, stores));
     weighted.push_back({composed.views.back().get(), view.weight});
   }
   ASSIGN_OR_RETURN(composed.order, Compose(request.rule, weighted, kComposeThreads));

@@ -17,28 +17,57 @@ v1::Source SourceToProto(RelevanceSource source) {
   }
 }
 
+v1::Rule RuleToProto(const ExpertRequest& request) {
+  if (request.rule == Rule::kCusPrun) return v1::CUS_PRUN;
+  if (request.second_order) return v1::SECOND_ORDER;
+  switch (request.view.statistic) {
+    case Statistic::kPaper:
+      return v1::PAPER_MEAN;
+    case Statistic::kLogRelative:
+      return v1::LOG_MEAN;
+    case Statistic::kRank:
+      return v1::RANK_MEAN;
+    case Statistic::kRelative:
+      break;
+  }
+  return v1::RELATIVE_MEAN;
+}
+
 // What decides which neurons go and how others make up for them.
 void AddNeurons(const ExpertRequest& request, const ResolvedBudget& budget, v1::ExpertSpec& spec) {
   if (request.rule != Rule::kCusPrun) spec.set_general_weight(request.general_weight);
-  spec.set_rule(request.rule == Rule::kCusPrun ? v1::CUS_PRUN
-                : request.second_order         ? v1::SECOND_ORDER
-                                               : v1::RELATIVE_MEAN);
+  spec.set_rule(RuleToProto(request));
+  if (request.rule == Rule::kCusPrun) spec.set_quantile(request.view.quantile);
   if (const auto* width = std::get_if<Width>(&budget)) {
     spec.mutable_budget()->set_width(width->value);
   } else {
     spec.mutable_budget()->set_sigma(std::get<Sigma>(budget).value);
   }
   spec.add_units(v1::FFN_NEURON);
-  spec.set_compensation(request.least_squares ? v1::LEAST_SQUARES : v1::NONE);
+  spec.set_compensation(CompensationToProto(request.compensation));
   spec.set_max_document_tokens(request.max_document_tokens);
 }
 
 }  // namespace
 
+v1::Compensation CompensationToProto(Compensation compensation) {
+  switch (compensation) {
+    case Compensation::kNone:
+      return v1::NONE;
+    case Compensation::kBias:
+      return v1::BIAS;
+    case Compensation::kLeastSquares:
+      return v1::LEAST_SQUARES;
+    case Compensation::kSequential:
+      return v1::SEQUENTIAL;
+  }
+  return v1::COMPENSATION_UNSPECIFIED;
+}
+
 v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedSources& sources,
                                    const ResolvedBudget& budget, int64_t vocabulary,
                                    const Digest& base) {
-  const bool weighted = request.neurons && request.rule == Rule::kRelativeMean &&
+  const bool weighted = request.neurons && request.rule == Rule::kMean &&
                         (sources.source != RelevanceSource::kCell || sources.general);
   v1::ResolvedRequest resolved;
   resolved.set_algorithm_version(kAlgorithmVersion);

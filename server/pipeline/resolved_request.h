@@ -19,6 +19,8 @@ v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedS
                                    const ResolvedBudget& budget, int64_t vocabulary,
                                    const Digest& base);
 
+v1::Compensation CompensationToProto(Compensation compensation);
+
 // "e" + 40 hex digits of the SHA-256 of the deterministic serialization.
 std::string ExpertIdOf(const v1::ResolvedRequest& resolved);
 

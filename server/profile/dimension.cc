@@ -1,7 +1,9 @@
 #include "server/profile/dimension.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
+#include <utility>
 
 #include "server/base/strings.h"
 
@@ -34,10 +36,43 @@ std::vector<uint16_t> UnionOf(const std::vector<uint16_t>& a, const std::vector<
   return both;
 }
 
+template <class Sum>
+std::vector<float> Scaled(const std::vector<Sum>& sums, double unit, double shift = 0) {
+  std::vector<float> scaled(sums.size());
+  std::transform(sums.begin(), sums.end(), scaled.begin(), [&](Sum sum) {
+    return static_cast<float>(shift + static_cast<double>(sum) * unit);
+  });
+  return scaled;
+}
+
+// The mean over `documents` documents, one entry a neuron.
+std::vector<float> Relevance(const LayerStatistics& statistics, Statistic statistic,
+                             double documents) {
+  switch (statistic) {
+    case Statistic::kPaper:
+      return Scaled(statistics.paper_normalized, kScoreUnit / documents);
+    case Statistic::kLogRelative:
+      return Scaled(statistics.log_score, kLogUnit / documents, kLogShift);
+    case Statistic::kRank:
+      return Scaled(statistics.rank, 1 / (documents * static_cast<double>(statistics.rank.size())));
+    case Statistic::kRelative:
+      break;
+  }
+  return Scaled(statistics.normalized, kScoreUnit / documents);
+}
+
+// How many of a neuron's ranks may lie above the one that the quantile names.
+size_t RanksAbove(double quantile, int64_t documents) {
+  // 0.95 of 20 documents is 19, whatever the product rounds to.
+  constexpr double kRounding = 1e-9;
+  const double within = std::ceil(quantile * static_cast<double>(documents) * (1 - kRounding));
+  return static_cast<size_t>(std::max<int64_t>(documents - static_cast<int64_t>(within), 0));
+}
+
 RelevanceView::Layer MergeLayer(const std::vector<const RelevanceView*>& corpora, double total,
                                 size_t layer) {
   const size_t width = corpora[0]->layers[layer].relevance.size();
-  std::vector<double> relevance(width), half(width);
+  std::vector<double> relevance(width), half(corpora[0]->layers[layer].half.size());
   RelevanceView::Layer merged{.relevance = {},
                               .max_rank = std::vector<uint16_t>(width),
                               .protected_channels = {},
@@ -47,9 +82,9 @@ RelevanceView::Layer MergeLayer(const std::vector<const RelevanceView*>& corpora
     const double weight = Weight(*corpus) / total;
     for (size_t k = 0; k < width; ++k) {
       relevance[k] += weight * from.relevance[k];
-      half[k] += weight * from.half[k];
       merged.max_rank[k] = std::max(merged.max_rank[k], from.max_rank[k]);
     }
+    for (size_t k = 0; k < half.size(); ++k) half[k] += weight * from.half[k];
     merged.protected_channels = UnionOf(merged.protected_channels, from.protected_channels);
   }
   merged.relevance = Narrow(relevance);
@@ -69,24 +104,33 @@ int64_t RelevanceView::bytes() const {
   return total;
 }
 
-RelevanceView ViewOf(const Profile& profile) {
+double LeastQuantile(int64_t documents) {
+  return documents <= kTopRanks
+             ? 0
+             : static_cast<double>(documents - kTopRanks + 1) / static_cast<double>(documents);
+}
+
+RelevanceView ViewOf(const Profile& profile, const ViewOptions& options) {
   RelevanceView view{.documents = profile.documents, .tokens = profile.tokens, .layers = {}};
   view.layers.reserve(profile.layers.size());
   // A profile without documents has sums of 0 and so a relevance of 0.
-  const double unit = kScoreUnit / static_cast<double>(std::max<int64_t>(profile.documents, 1));
-  view.half_share = static_cast<double>(profile.half_documents) /
-                    static_cast<double>(std::max<int64_t>(profile.documents, 1));
+  const auto documents = static_cast<double>(std::max<int64_t>(profile.documents, 1));
+  if (options.statistic == Statistic::kRelative) {
+    view.half_share = static_cast<double>(profile.half_documents) / documents;
+  }
+  const size_t above = RanksAbove(options.quantile, profile.documents);
   for (const LayerStatistics& statistics : profile.layers) {
     const size_t width = statistics.normalized.size();
-    RelevanceView::Layer layer{.relevance = std::vector<float>(width),
+    RelevanceView::Layer layer{.relevance = Relevance(statistics, options.statistic, documents),
                                .max_rank = std::vector<uint16_t>(width),
                                .protected_channels = {},
-                               .half = std::vector<float>(width)};
+                               .half = {}};
     for (size_t k = 0; k < width; ++k) {
-      layer.relevance[k] = static_cast<float>(static_cast<double>(statistics.normalized[k]) * unit);
-      layer.half[k] = static_cast<float>(static_cast<double>(statistics.half_normalized[k]) * unit);
-      layer.max_rank[k] = statistics.top_ranks[k * kTopRanks];
+      layer.max_rank[k] = statistics.top_ranks[k * kTopRanks + above];
       if (statistics.IsProtected(k)) layer.protected_channels.push_back(static_cast<uint16_t>(k));
+    }
+    if (options.statistic == Statistic::kRelative) {
+      layer.half = Scaled(statistics.half_normalized, kScoreUnit / documents);
     }
     view.layers.push_back(std::move(layer));
   }

@@ -6,6 +6,7 @@
 #include "server/base/strings.h"
 #include "server/pipeline/build_expert.h"
 #include "server/pipeline/build_profile.h"
+#include "server/pipeline/compensate_expert.h"
 #include "server/pipeline/plan_convergence.h"
 #include "server/service/convert.h"
 #include "server/service/evaluation_corpora.h"
@@ -73,6 +74,9 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
     if (expert.neurons) *plan.mutable_budget() = asked;
     ASSIGN_OR_RETURN(const auto enough, convergence.At(*planned));
     if (enough) *plan.mutable_convergence() = *enough;
+    if (expert.compensation != Compensation::kNone) {
+      *plan.mutable_compensation_cost() = CostOfCompensation(*model, expert, composed);
+    }
     plan.set_expert_exists(parts.stores.experts.Find(planned->expert_id).has_value());
   }
   return absl::OkStatus();

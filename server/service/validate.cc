@@ -203,6 +203,7 @@ absl::Status CheckNoNeurons(const v1::ExpertSpec& spec) {
   };
   if (spec.has_budget()) return idle("spec.budget");
   if (spec.rule() != v1::RULE_UNSPECIFIED) return idle("spec.rule");
+  if (spec.quantile() != 0) return idle("spec.quantile");
   if (spec.has_general_weight()) return idle("spec.general_weight");
   if (spec.compensation() != v1::COMPENSATION_UNSPECIFIED) return idle("spec.compensation");
   if (spec.max_document_tokens() != 0) return idle("spec.max_document_tokens");
@@ -223,13 +224,20 @@ absl::Status CheckCombination(const v1::ExpertSpec& spec) {
   if (published && spec.general_weight() != 0) {
     return NotHonoured("spec.general_weight", "CUS_PRUN has no weights");
   }
-  if (published && spec.compensation() == v1::LEAST_SQUARES) {
+  const bool compensated =
+      spec.compensation() != v1::COMPENSATION_UNSPECIFIED && spec.compensation() != v1::NONE;
+  if (published && compensated) {
     return NotHonoured("spec.compensation", "the published CUS_PRUN has none");
   }
-  if (spec.rule() == v1::SECOND_ORDER && spec.compensation() == v1::NONE) {
-    return NotHonoured("spec.compensation",
-                       "SECOND_ORDER chooses neurons that the others make up for: NONE goes with "
-                       "RELATIVE_MEAN");
+  if (!published && spec.quantile() != 0) {
+    return NotHonoured("spec.quantile", "it goes with CUS_PRUN alone");
+  }
+  if (spec.rule() == v1::SECOND_ORDER &&
+      (spec.compensation() == v1::NONE || spec.compensation() == v1::BIAS)) {
+    return NotHonoured(
+        "spec.compensation",
+        StrCat("SECOND_ORDER chooses neurons that the others make up for: ",
+               v1::Compensation_Name(spec.compensation()), " goes with RELATIVE_MEAN"));
   }
   for (int i = 0; i < spec.select_size(); ++i) {
     if (spec.select(i).weight() != 0 && (published || spec.source() == v1::CELL)) {
@@ -245,7 +253,7 @@ absl::Status CheckHonoured(const v1::ExpertSpec& spec) {
   if (spec.shape() == v1::PER_LAYER) {
     return NotHonoured("spec.shape", v1::Shape_Name(spec.shape()));
   }
-  if (spec.compensation() == v1::BIAS || spec.compensation() == v1::SEQUENTIAL) {
+  if (spec.compensation() == v1::BIAS) {
     return NotHonoured("spec.compensation", v1::Compensation_Name(spec.compensation()));
   }
   for (int i = 0; i < spec.units_size(); ++i) {
@@ -281,7 +289,36 @@ RelevanceSource SourceFromProto(v1::Source source) {
 // The best quality, unless something else is asked for.
 v1::Rule RuleOf(const v1::ExpertSpec& spec) {
   if (spec.rule() != v1::RULE_UNSPECIFIED) return spec.rule();
-  return spec.compensation() == v1::NONE ? v1::RELATIVE_MEAN : v1::SECOND_ORDER;
+  const bool by_profiles = spec.compensation() == v1::NONE || spec.compensation() == v1::BIAS;
+  return by_profiles ? v1::RELATIVE_MEAN : v1::SECOND_ORDER;
+}
+
+Compensation CompensationOf(const v1::ExpertSpec& spec) {
+  switch (spec.compensation()) {
+    case v1::BIAS:
+      return Compensation::kBias;
+    case v1::LEAST_SQUARES:
+      return Compensation::kLeastSquares;
+    case v1::SEQUENTIAL:
+      return Compensation::kSequential;
+    case v1::COMPENSATION_UNSPECIFIED:
+      return RuleOf(spec) == v1::SECOND_ORDER ? Compensation::kLeastSquares : Compensation::kNone;
+    default:
+      return Compensation::kNone;
+  }
+}
+
+absl::StatusOr<ViewOptions> ViewFromProto(const v1::ExpertSpec& spec) {
+  ViewOptions view;
+  if (spec.rule() == v1::PAPER_MEAN) view.statistic = Statistic::kPaper;
+  if (spec.rule() == v1::LOG_MEAN) view.statistic = Statistic::kLogRelative;
+  if (spec.rule() == v1::RANK_MEAN) view.statistic = Statistic::kRank;
+  if (spec.quantile() == 0) return view;
+  if (!(spec.quantile() > 0 && spec.quantile() <= 1)) {
+    return Bad("spec.quantile", StrCat(spec.quantile(), " is not above 0 and at most 1"));
+  }
+  view.quantile = spec.quantile();
+  return view;
 }
 
 absl::StatusOr<double> GeneralWeightFromProto(const v1::ExpertSpec& spec) {
@@ -403,9 +440,10 @@ absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64
   request.neurons = Removes(spec, v1::FFN_NEURON);
   request.vocabulary = Removes(spec, v1::VOCABULARY);
   request.vocabulary_size = spec.vocabulary_size();
-  request.rule = spec.rule() == v1::CUS_PRUN ? Rule::kCusPrun : Rule::kRelativeMean;
+  request.rule = spec.rule() == v1::CUS_PRUN ? Rule::kCusPrun : Rule::kMean;
   request.second_order = request.neurons && RuleOf(spec) == v1::SECOND_ORDER;
-  request.least_squares = request.second_order || spec.compensation() == v1::LEAST_SQUARES;
+  if (request.neurons) request.compensation = CompensationOf(spec);
+  ASSIGN_OR_RETURN(request.view, ViewFromProto(spec));
   request.shape = spec.shape() == v1::MASKED ? Shape::kMasked : Shape::kUniform;
   if (request.neurons) {
     ASSIGN_OR_RETURN(request.general_weight, GeneralWeightFromProto(spec));

@@ -8,9 +8,11 @@
 #include <numeric>
 #include <random>
 
+#include "server/compensate/cost.h"
 #include "server/compensate/least_squares.h"
 #include "server/model/torch_guard.h"
 #include "tests/artifact/expert_models.h"
+#include "tests/compensate/random_text.h"
 #include "tests/support/temp_dir.h"
 
 namespace secateur {
@@ -18,21 +20,6 @@ namespace {
 
 using testing::Each;
 using testing::SizeIs;
-
-std::vector<WeightedBatch> RandomText(const ModelConfig& config, int batches, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<WeightedBatch> text;
-  for (int i = 0; i < batches; ++i) {
-    WeightedBatch batch{{.ids = {}, .offsets = {0, 30, 75}}, std::vector<float>(75, 0.01F)};
-    for (int t = 0; t < 75; ++t) {
-      batch.batch.ids.push_back(
-          static_cast<int32_t>(random() % static_cast<uint64_t>(config.vocabulary_size)));
-    }
-    batch.batch.ids[0] = batch.batch.ids[30] = static_cast<int32_t>(config.first_token_id);
-    text.push_back(std::move(batch));
-  }
-  return text;
-}
 
 // A tiny base of a family, text measured on it, and a plain mask of 64 neurons.
 class CompensateTest : public testing::TestWithParam<std::string> {
@@ -74,7 +61,7 @@ TEST_P(CompensateTest, KeepsTheAskedCountAndIsNoWorseThanPlainPruningOnHeldOutTe
     least = std::min(least, candidate.held_out_nats);
   }
   EXPECT_EQ(result.chosen.held_out_nats, least);
-  EXPECT_FALSE(result.candidates.back().compensated);
+  EXPECT_EQ(result.candidates.back().compensation, Compensation::kNone);
   EXPECT_LE(result.chosen.held_out_nats, result.candidates.back().held_out_nats);
   EXPECT_GT(measured->base_held_out_nats(), 0);
 }
@@ -83,7 +70,7 @@ TEST_P(CompensateTest, ReplacesEveryDownProjInTheExpertsShape) {
   const auto measured = Measure(true);
   for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
     ASSERT_OK_AND_ASSIGN(const Compensated result, Run(*measured, shape));
-    if (!result.chosen.compensated) continue;
+    if (result.chosen.compensation == Compensation::kNone) continue;
     const TempDir folder;
     const Cut cut(result.mask, shape, result.replaced.get());
     ASSERT_OK(WriteExpertFolder(base_->folder(), cut, folder.path()));
@@ -110,7 +97,7 @@ TEST_P(CompensateTest, WithoutOrdersCompensatesThePlainMaskItself) {
 TEST_P(CompensateTest, WithoutHeldOutTextTunesAndComparesNothing) {
   ASSERT_OK_AND_ASSIGN(const Compensated result, Run(*Measure(true, false)));
   EXPECT_THAT(result.candidates, SizeIs(1));
-  EXPECT_TRUE(result.chosen.compensated);
+  EXPECT_EQ(result.chosen.compensation, Compensation::kLeastSquares);
   EXPECT_EQ(result.chosen.held_out_nats, 0);
 }
 
@@ -118,8 +105,8 @@ TEST_P(CompensateTest, GivesTheSameTensorsAgain) {
   ASSERT_OK_AND_ASSIGN(const Compensated first, Run(*Measure(true)));
   ASSERT_OK_AND_ASSIGN(const Compensated again, Run(*Measure(true)));
   EXPECT_EQ(first.mask, again.mask);
-  ASSERT_EQ(first.chosen.compensated, again.chosen.compensated);
-  if (!first.chosen.compensated) return;
+  ASSERT_EQ(first.chosen.compensation, again.chosen.compensation);
+  if (first.chosen.compensation == Compensation::kNone) return;
   for (const TensorInfo& info : base_->folder().table()) {
     const TensorView* tensor = first.replaced->Find(info.name);
     if (tensor != nullptr) {
@@ -146,6 +133,49 @@ TEST_P(CompensateTest, MomentsAreThoseOfTheWholeText) {
     return absl::OkStatus();
   }));
   EXPECT_EQ(other->disk_bytes(), base_->config().num_layers * width() * width() * 4);
+}
+
+TEST_P(CompensateTest, TakesTheSequentialSolutionWhereItDoesBetterOnHeldOutText) {
+  const auto measured = Measure(true);
+  RunContext context;
+  ASSERT_OK_AND_ASSIGN(const Compensated squares, Run(*measured));
+  ASSERT_OK_AND_ASSIGN(
+      const Compensated result,
+      Compensate(*base_, *measured, {.plain = &plain_, .compensation = Compensation::kSequential},
+                 context));
+  ASSERT_THAT(result.candidates, SizeIs(squares.candidates.size() + 1));
+  const CandidateResult& sequential = result.candidates.back();
+  EXPECT_EQ(sequential.compensation, Compensation::kSequential);
+  const bool better = sequential.held_out_nats < squares.chosen.held_out_nats;
+  EXPECT_EQ(result.chosen.compensation,
+            better ? Compensation::kSequential : squares.chosen.compensation);
+  EXPECT_EQ(result.chosen.held_out_nats,
+            std::min(sequential.held_out_nats, squares.chosen.held_out_nats));
+}
+
+TEST_P(CompensateTest, SequentialWithoutHeldOutTextIsWhatWasAskedFor) {
+  RunContext context;
+  ASSERT_OK_AND_ASSIGN(
+      const Compensated result,
+      Compensate(*base_, *Measure(true, false),
+                 {.plain = &plain_, .compensation = Compensation::kSequential}, context));
+  EXPECT_THAT(result.candidates, SizeIs(1));
+  EXPECT_EQ(result.chosen.compensation, Compensation::kSequential);
+  ASSERT_NE(result.replaced, nullptr);
+}
+
+TEST_P(CompensateTest, CostsOnDiskWhatThePlanSays) {
+  const auto measured = Measure(true);
+  const CompensationCost cost =
+      CostOfCompensation(base_->config(), measured->text().tokens(), CompensationOptions{});
+  EXPECT_EQ(cost.disk_bytes, measured->disk_bytes());
+  // More text takes more memory, and so do more candidates.
+  const auto memory = [&](int64_t tokens, const CompensationOptions& options) {
+    return CostOfCompensation(base_->config(), tokens, options).memory_bytes;
+  };
+  EXPECT_GT(memory(2000, {}), memory(1000, {}));
+  EXPECT_GT(memory(1000, {.shape = Shape::kMasked}), memory(1000, {}));
+  EXPECT_GT(memory(1000, {.compensation = Compensation::kSequential}), memory(1000, {}));
 }
 
 TEST_P(CompensateTest, RefusesAMaskOfAnotherModelAndACutPastTheOrders) {

@@ -46,7 +46,7 @@ TEST(Compose, KeepsTheMostRelevantNeuronsOfEachLayerAndOfTiesTheLowerChannels) {
     const RelevanceView c = CoarseView(3, width, random);
     const std::vector<WeightedView> views = {{&a, 1.0}, {&b, 2.0}, {&c, 1.0}};  // exact
     for (size_t kept = 1; kept <= width; kept += 1 + width / 17) {
-      const Mask mask = MaskOf(Rule::kRelativeMean, views, static_cast<int64_t>(kept));
+      const Mask mask = MaskOf(Rule::kMean, views, static_cast<int64_t>(kept));
       ASSERT_EQ(mask.kept.size(), 3u);
       for (size_t layer = 0; layer < 3; ++layer) {
         const auto order = SortedByRemoval(MeansByDefinition(views, layer), false);
@@ -65,7 +65,7 @@ TEST(Compose, NothingRemovedIsMoreRelevantThanAnythingKept) {
     std::vector<WeightedView> views;
     for (const RelevanceView& view : content) views.push_back({&view, weights(random)});
     const size_t kept = (width + 1) / 2;
-    const Mask mask = MaskOf(Rule::kRelativeMean, views, static_cast<int64_t>(kept));
+    const Mask mask = MaskOf(Rule::kMean, views, static_cast<int64_t>(kept));
     for (size_t layer = 0; layer < 2; ++layer) {
       const std::vector<double> means = MeansByDefinition(views, layer);
       double least_kept = std::numeric_limits<double>::infinity();
@@ -91,7 +91,7 @@ TEST(Compose, RemovesProtectedNeuronsAfterAllOthersAndByRelevanceAmongThem) {
   b.layers[0].protected_channels = {0, 7, 256};
   const std::vector<uint16_t> both = {0, 7, 256, 299};
   const std::vector<WeightedView> views = {{&a, 1.0}, {&b, 1.0}};
-  ASSERT_OK_AND_ASSIGN(const RemovalOrder order, Compose(Rule::kRelativeMean, views));
+  ASSERT_OK_AND_ASSIGN(const RemovalOrder order, Compose(Rule::kMean, views));
   EXPECT_EQ(order.protected_channels[0], both);
   EXPECT_THAT(order.protected_channels[1], testing::IsEmpty());
   std::vector<double> means = MeansByDefinition(views, 0);
@@ -115,7 +115,7 @@ TEST(Compose, RemovesProtectedNeuronsAfterAllOthersAndByRelevanceAmongThem) {
   EXPECT_EQ(strict.layers, plain.layers);
   EXPECT_THAT(strict.protected_channels, testing::Each(testing::IsEmpty()));
   b.layers[1].protected_channels = {300};
-  EXPECT_THAT(Compose(Rule::kRelativeMean, views),
+  EXPECT_THAT(Compose(Rule::kMean, views),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        AllOf(HasSubstr("view 1, layer 1"), HasSubstr("300 neurons"))));
 }
@@ -124,7 +124,7 @@ TEST(Compose, WhatALargerWidthRemovesASmallerOneRemovesToo) {
   std::mt19937 random(3);
   const RelevanceView a = CoarseView(2, 300, random);
   const RelevanceView b = RandomView(2, 300, random);
-  for (const Rule rule : {Rule::kRelativeMean, Rule::kCusPrun}) {
+  for (const Rule rule : {Rule::kMean, Rule::kCusPrun}) {
     Mask smaller = MaskOf(rule, {{&a, 1}, {&b, 1}}, 1);
     for (int64_t width = 2; width <= 300; ++width) {
       Mask larger = MaskOf(rule, {{&a, 1}, {&b, 1}}, width);
@@ -153,10 +153,10 @@ TEST(Compose, TheOrderOfTheViewsMakesNoDifference) {
     EXPECT_OK(order);
     return order->layers;
   };
-  const auto mean = compose(Rule::kRelativeMean);
+  const auto mean = compose(Rule::kMean);
   const auto strict = compose(Rule::kCusPrun);
   while (std::next_permutation(permutation.begin(), permutation.end())) {
-    ASSERT_EQ(compose(Rule::kRelativeMean), mean);
+    ASSERT_EQ(compose(Rule::kMean), mean);
     ASSERT_EQ(compose(Rule::kCusPrun), strict);
   }
 }
@@ -165,7 +165,7 @@ TEST(Compose, TheNumberOfThreadsMakesNoDifference) {
   std::mt19937 random(5);
   const RelevanceView a = RandomView(9, 700, random);
   const RelevanceView b = RandomView(9, 700, random);
-  for (const Rule rule : {Rule::kRelativeMean, Rule::kCusPrun}) {
+  for (const Rule rule : {Rule::kMean, Rule::kCusPrun}) {
     const Mask one = MaskOf(rule, {{&a, 1}, {&b, 3}}, 333, 1);
     for (const int threads : {-1, 0, 2, 3, 8, 1000}) {
       EXPECT_EQ(MaskOf(rule, {{&a, 1}, {&b, 3}}, 333, threads), one) << threads;
@@ -178,12 +178,12 @@ TEST(Compose, WeightsAreRelativeAndDecide) {
   const RelevanceView a = RandomView(1, 64, random);
   const RelevanceView b = RandomView(1, 64, random);
   const auto mask = [&](double weight_a, double weight_b) {
-    return MaskOf(Rule::kRelativeMean, {{&a, weight_a}, {&b, weight_b}}, 32);
+    return MaskOf(Rule::kMean, {{&a, weight_a}, {&b, weight_b}}, 32);
   };
   EXPECT_EQ(mask(1, 3), mask(0.25, 0.75));
   EXPECT_EQ(mask(1, 3), mask(1024, 3072));
-  EXPECT_EQ(mask(1e12, 1e-12), MaskOf(Rule::kRelativeMean, {{&a, 1}}, 32));
-  EXPECT_EQ(mask(1e-12, 1e12), MaskOf(Rule::kRelativeMean, {{&b, 1}}, 32));
+  EXPECT_EQ(mask(1e12, 1e-12), MaskOf(Rule::kMean, {{&a, 1}}, 32));
+  EXPECT_EQ(mask(1e-12, 1e12), MaskOf(Rule::kMean, {{&b, 1}}, 32));
   EXPECT_NE(mask(1e12, 1e-12), mask(1e-12, 1e12));
   EXPECT_EQ(mask(1e307, 1e307), mask(1, 1));
 }
@@ -206,7 +206,7 @@ TEST(Compose, SelectsFromAnyDistributionOfScores) {
     const RelevanceView view = MakeView(1, width, random, distribution);
     const auto order = SortedByRemoval(view.layers[0].relevance, false);
     for (const size_t kept : {1, 2, 1499, 1500, 2999, 3000}) {
-      EXPECT_EQ(MaskOf(Rule::kRelativeMean, {{&view, 1}}, static_cast<int64_t>(kept)).kept[0],
+      EXPECT_EQ(MaskOf(Rule::kMean, {{&view, 1}}, static_cast<int64_t>(kept)).kept[0],
                 KeptOf(order, kept))
           << name << " " << kept;
     }
@@ -219,8 +219,7 @@ TEST(Compose, WorksForTheWidestLayerThatRanksAllow) {
   const auto by_rank = SortedByRemoval(view.layers[0].max_rank, true);
   EXPECT_EQ(MaskOf(Rule::kCusPrun, {{&view, 1}}, 12'345).kept[0], KeptOf(by_rank, 12'345));
   const auto by_relevance = SortedByRemoval(view.layers[0].relevance, false);
-  EXPECT_EQ(MaskOf(Rule::kRelativeMean, {{&view, 1}}, 50'000).kept[0],
-            KeptOf(by_relevance, 50'000));
+  EXPECT_EQ(MaskOf(Rule::kMean, {{&view, 1}}, 50'000).kept[0], KeptOf(by_relevance, 50'000));
 }
 
 class ComposeErrors : public testing::Test {
@@ -234,24 +233,23 @@ class ComposeErrors : public testing::Test {
 };
 
 TEST_F(ComposeErrors, NoViewsOrANullOne) {
-  EXPECT_THAT(Compose(Rule::kRelativeMean, {}), Refused(HasSubstr("at least one view")));
-  EXPECT_THAT(Compose(Rule::kRelativeMean, {{&view_, 1}, {nullptr, 1}}),
-              Refused(HasSubstr("null")));
+  EXPECT_THAT(Compose(Rule::kMean, {}), Refused(HasSubstr("at least one view")));
+  EXPECT_THAT(Compose(Rule::kMean, {{&view_, 1}, {nullptr, 1}}), Refused(HasSubstr("null")));
 }
 
 TEST_F(ComposeErrors, ViewsWithoutLayersOrNeurons) {
   const RelevanceView none;
-  EXPECT_THAT(Compose(Rule::kRelativeMean, {{&none, 1}}), Refused(HasSubstr("0 layers")));
+  EXPECT_THAT(Compose(Rule::kMean, {{&none, 1}}), Refused(HasSubstr("0 layers")));
   RelevanceView hollow;
   hollow.layers.resize(3);
   EXPECT_THAT(Compose(Rule::kCusPrun, {{&hollow, 1}}), Refused(HasSubstr("0 neurons")));
   const RelevanceView wide = MakeView(1, 65'537, random_, [] { return 1.0f; });
-  EXPECT_THAT(Compose(Rule::kRelativeMean, {{&wide, 1}}), Refused(HasSubstr("65537")));
+  EXPECT_THAT(Compose(Rule::kMean, {{&wide, 1}}), Refused(HasSubstr("65537")));
 }
 
 TEST_F(ComposeErrors, UnequalShapesNameTheViewAndLayer) {
   other_.layers.resize(1);
-  EXPECT_THAT(Compose(Rule::kRelativeMean, {{&view_, 1}, {&other_, 1}}),
+  EXPECT_THAT(Compose(Rule::kMean, {{&view_, 1}, {&other_, 1}}),
               Refused(HasSubstr("view 1 has 1 layers, view 0 has 2")));
   other_ = view_;
   other_.layers[1].relevance.pop_back();
@@ -259,20 +257,20 @@ TEST_F(ComposeErrors, UnequalShapesNameTheViewAndLayer) {
               Refused(AllOf(HasSubstr("view 1, layer 1"), HasSubstr("299"))));
   other_ = view_;
   other_.layers[0].max_rank.push_back(0);
-  EXPECT_THAT(Compose(Rule::kRelativeMean, {{&view_, 1}, {&other_, 1}}),
+  EXPECT_THAT(Compose(Rule::kMean, {{&view_, 1}, {&other_, 1}}),
               Refused(AllOf(HasSubstr("view 1, layer 0"), HasSubstr("301 ranks"))));
 }
 
 TEST_F(ComposeErrors, WeightsThatAreNotPositiveAndFinite) {
   const double infinity = std::numeric_limits<double>::infinity();
   for (const double weight : {0.0, -1.0, -infinity, infinity, std::nan("")}) {
-    for (const Rule rule : {Rule::kRelativeMean, Rule::kCusPrun}) {
+    for (const Rule rule : {Rule::kMean, Rule::kCusPrun}) {
       EXPECT_THAT(Compose(rule, {{&view_, 1}, {&other_, weight}}),
                   Refused(HasSubstr("weight of view 1")))
           << weight;
     }
   }
-  EXPECT_THAT(Compose(Rule::kRelativeMean, {{&view_, DBL_MAX}, {&other_, DBL_MAX}}),
+  EXPECT_THAT(Compose(Rule::kMean, {{&view_, DBL_MAX}, {&other_, DBL_MAX}}),
               Refused(HasSubstr("sum of the weights")));
 }
 
@@ -282,7 +280,7 @@ TEST_F(ComposeErrors, ScoresThatAreNegativeOrNotFiniteWhereverTheyAre) {
     for (const size_t channel : {0u, 17u, 255u, 256u, 299u}) {
       RelevanceView broken = other_;
       broken.layers[1].relevance[channel] = bad;
-      EXPECT_THAT(Compose(Rule::kRelativeMean, {{&view_, 1}, {&broken, 1}}),
+      EXPECT_THAT(Compose(Rule::kMean, {{&view_, 1}, {&broken, 1}}),
                   Refused(HasSubstr("view 1, layer 1, channel " + std::to_string(channel) + ":")))
           << bad;
       EXPECT_OK(Compose(Rule::kCusPrun, {{&view_, 1}, {&broken, 1}}));  // does not read them
@@ -295,7 +293,7 @@ TEST_F(ComposeErrors, RanksThatNoNeuronCanHave) {
   EXPECT_THAT(
       Compose(Rule::kCusPrun, {{&view_, 1}, {&other_, 1}}),
       Refused(HasSubstr("view 1, layer 0, channel 299: the rank is 300 among 300 neurons")));
-  EXPECT_OK(Compose(Rule::kRelativeMean, {{&view_, 1}, {&other_, 1}}));
+  EXPECT_OK(Compose(Rule::kMean, {{&view_, 1}, {&other_, 1}}));
 }
 
 }  // namespace

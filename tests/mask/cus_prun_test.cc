@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "server/mask/compose.h"
@@ -102,6 +103,30 @@ TEST(CusPrun, TheStrictSetIsTheIntersectionOverDocuments) {
         const std::set<int32_t> strict = StrictSet(documents, layer, sigma);
         ASSERT_EQ(counts[layer], static_cast<int64_t>(strict.size())) << sigma;
         ASSERT_EQ(RemovedAt(order, layer, counts[layer]), strict) << sigma;
+      }
+    }
+  }
+}
+
+// Relaxed: in the bottom sigma share of its layer in at least a quantile of the documents.
+TEST(CusPrun, AQuantileAsksForSoManyDocuments) {
+  std::mt19937 random(31);
+  const std::vector<Scores> documents = RandomDocuments(20, random);
+  const Profile profile = ProfileOf(documents);
+  for (const double quantile : {0.05, 0.5, 0.9, 1.0}) {
+    const RelevanceView view = ViewOf(profile, {.quantile = quantile});
+    ASSERT_OK_AND_ASSIGN(const RemovalOrder order, Compose(Rule::kCusPrun, {{&view, 1}}));
+    for (const double sigma : Sigmas()) {
+      const std::vector<int64_t> counts = IrrelevantCounts(order, sigma);
+      for (size_t layer = 0; layer < kLayers; ++layer) {
+        std::map<int32_t, int> irrelevant_in;
+        for (const Scores& document : documents) {
+          for (const int32_t k : StrictSet({document}, layer, sigma)) ++irrelevant_in[k];
+        }
+        const auto enough = std::count_if(
+            irrelevant_in.begin(), irrelevant_in.end(),
+            [&](const auto& neuron) { return neuron.second >= quantile * 20 - 1e-9; });
+        ASSERT_EQ(counts[layer], enough) << quantile << " at sigma " << sigma;
       }
     }
   }

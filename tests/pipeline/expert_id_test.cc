@@ -55,8 +55,16 @@ TEST_F(ExpertIdTest, ChangesWithAllThatDecidesTheBytes) {
   expect_new(IdOf(request_, 64));
   expect_new(IdOf(request_, 96, "another base"));
   for (const auto& change : std::vector<std::function<void(ExpertRequest&)>>{
-           [](ExpertRequest& r) { r.second_order = r.least_squares = true; },
-           [](ExpertRequest& r) { r.least_squares = true; },
+           [](ExpertRequest& r) {
+             r.second_order = true;
+             r.compensation = Compensation::kLeastSquares;
+           },
+           [](ExpertRequest& r) { r.compensation = Compensation::kSequential; },
+           [](ExpertRequest& r) { r.compensation = Compensation::kBias; },
+           [](ExpertRequest& r) { r.view.statistic = Statistic::kPaper; },
+           [](ExpertRequest& r) { r.view.statistic = Statistic::kLogRelative; },
+           [](ExpertRequest& r) { r.view.statistic = Statistic::kRank; },
+           [](ExpertRequest& r) { r.compensation = Compensation::kLeastSquares; },
            [](ExpertRequest& r) { r.shape = Shape::kMasked; },
            [](ExpertRequest& r) { r.general_weight = 0.1; },
            [](ExpertRequest& r) { r.source = RelevanceSource::kBlend; }}) {
@@ -69,6 +77,8 @@ TEST_F(ExpertIdTest, ChangesWithAllThatDecidesTheBytes) {
   expect_new(IdOf(other));
   other = request_;
   other.rule = Rule::kCusPrun;
+  expect_new(IdOf(other));
+  other.view.quantile = 0.9;
   expect_new(IdOf(other));
   other = request_;
   other.select[0].weight = 2;

@@ -148,7 +148,8 @@ TEST_F(ProtectedTest, StaysThoughRelevanceWouldRemoveIt) {
 }
 
 TEST_F(ProtectedTest, StaysInTheOrderOfSecondMoments) {
-  request_.second_order = request_.least_squares = true;
+  request_.second_order = true;
+  request_.compensation = Compensation::kLeastSquares;
   MakeProfile();
   const ComposedRequest composed = Compose();
   for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {

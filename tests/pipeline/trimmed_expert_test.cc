@@ -156,7 +156,8 @@ TEST_P(TrimmedExpert, LosesNeuronsAsWell) {
 
 TEST_P(TrimmedExpert, MakesUpForNeuronsThatGoByLeastSquares) {
   request_.neurons = true;
-  request_.least_squares = request_.second_order = true;
+  request_.second_order = true;
+  request_.compensation = Compensation::kLeastSquares;
   request_.budget = Budget(NeuronRatio{0.25});
   ASSERT_OK_AND_ASSIGN(const StoredExpert expert, Build(request_));
   EXPECT_LT(ManifestOf(expert).size().vocabulary_size(), kRows);

@@ -1,6 +1,7 @@
 #include "server/profile/dimension.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "tests/profile/random_profile.h"
@@ -68,6 +69,78 @@ TEST(ViewOf, KeepsApartWhatOneHalfSays) {
     for (size_t k = 0; k < kChannels; ++k) {
       const double expected = view.half_share * MeanShare(in_half, l, k);
       EXPECT_NEAR(view.layers[l].half[k], expected, 1e-7 * expected + kScoreUnit);
+    }
+  }
+}
+
+// Each by its definition, from the documents' own scores.
+TEST(ViewOf, GivesTheStatisticThatWasAskedFor) {
+  const auto documents = Documents(12, 6);
+  const Profile profile = ProfileOf(documents, kLayers, kChannels);
+  const RelevanceView paper = ViewOf(profile, {.statistic = Statistic::kPaper});
+  const RelevanceView logs = ViewOf(profile, {.statistic = Statistic::kLogRelative});
+  const RelevanceView ranks = ViewOf(profile, {.statistic = Statistic::kRank});
+  for (size_t l = 0; l < kLayers; ++l) {
+    for (size_t k = 0; k < kChannels; ++k) {
+      double share = 0, log = 0, rank = 0;
+      for (const RandomDocument& document : documents) {
+        const std::vector<float>& s = document[l].paper;
+        share += s[k] / std::accumulate(s.begin(), s.end(), 0.0) / 12;
+        log += (kLogShift + std::log(document[l].relative[k] + 1e-30)) / 12;
+        for (size_t j = 0; j < kChannels; ++j) {
+          rank += s[j] < s[k] || (s[j] == s[k] && j < k) ? 1.0 / (12 * kChannels) : 0.0;
+        }
+      }
+      EXPECT_NEAR(paper.layers[l].relevance[k], share, 1e-6 * share + kScoreUnit);
+      EXPECT_NEAR(logs.layers[l].relevance[k], log, 1e-4);
+      EXPECT_GT(logs.layers[l].relevance[k], 0);
+      EXPECT_NEAR(ranks.layers[l].relevance[k], rank, 1e-6);
+    }
+    // A half is kept of one statistic alone.
+    EXPECT_TRUE(paper.layers[l].half.empty());
+    EXPECT_EQ(paper.layers[l].max_rank, ranks.layers[l].max_rank);
+    EXPECT_EQ(paper.layers[l].protected_channels, logs.layers[l].protected_channels);
+  }
+  EXPECT_EQ(paper.half_share, 0);
+}
+
+TEST(ViewOf, MergedStatisticsAreWeightedMeansToo) {
+  for (const Statistic statistic : {Statistic::kPaper, Statistic::kLogRelative, Statistic::kRank}) {
+    const RelevanceView a =
+        ViewOf(ProfileOf(Documents(5, 1), kLayers, kChannels), {.statistic = statistic});
+    const RelevanceView b =
+        ViewOf(ProfileOf(Documents(15, 2), kLayers, kChannels), {.statistic = statistic});
+    ASSERT_OK_AND_ASSIGN(const RelevanceView merged, MergeViews({&a, &b}));
+    EXPECT_TRUE(merged.layers[0].half.empty());
+    for (size_t k = 0; k < kChannels; ++k) {
+      EXPECT_NEAR(merged.layers[1].relevance[k],
+                  0.25 * a.layers[1].relevance[k] + 0.75 * b.layers[1].relevance[k], 1e-5);
+    }
+  }
+}
+
+TEST(ViewOf, KnowsAQuantileAsFarAsRanksAreKept) {
+  EXPECT_EQ(LeastQuantile(1), 0);
+  EXPECT_EQ(LeastQuantile(kTopRanks), 0);
+  EXPECT_DOUBLE_EQ(LeastQuantile(100), 0.69);
+  const auto documents = Documents(50, 8);
+  const Profile profile = ProfileOf(documents, kLayers, kChannels);
+  for (const double quantile : {LeastQuantile(50), 0.5, 0.9, 0.95, 1.0}) {
+    const RelevanceView view = ViewOf(profile, {.quantile = quantile});
+    for (size_t k = 0; k < kChannels; ++k) {
+      std::vector<uint16_t> ranks;
+      for (const RandomDocument& document : documents) {
+        const std::vector<float>& s = document[2].paper;
+        uint16_t rank = 0;
+        for (size_t j = 0; j < kChannels; ++j) {
+          rank += s[j] < s[k] || (s[j] == s[k] && j < k) ? 1 : 0;
+        }
+        ranks.push_back(rank);
+      }
+      std::sort(ranks.begin(), ranks.end());
+      // The ceil(q N)-th smallest.
+      const auto within = static_cast<size_t>(std::ceil(quantile * 50 - 1e-9));
+      EXPECT_EQ(view.layers[2].max_rank[k], ranks[within - 1]) << quantile;
     }
   }
 }

@@ -39,6 +39,12 @@ struct Case {
 
 std::string CorpusName() { return "corpora/c" + std::string(40, 'a'); }
 
+template <Statistic kStatistic>
+bool HasStatistic(const ExpertRequest& request) {
+  return request.rule == Rule::kMean && !request.second_order &&
+         request.view.statistic == kStatistic;
+}
+
 template <class B>
 bool HasBudget(const ExpertRequest& request) {
   const auto* budget = std::get_if<Budget>(&request.budget);
@@ -69,15 +75,30 @@ const std::map<std::string, Case>& Cases() {
       {"Rule.RELATIVE_MEAN",
        {[](auto& s) { s.set_rule(v1::RELATIVE_MEAN); }, "",
         [](auto& r) {
-          return r.rule == Rule::kRelativeMean && !r.second_order && !r.least_squares &&
-                 r.general_weight == 0;
+          return r.rule == Rule::kMean && !r.second_order &&
+                 r.compensation == Compensation::kNone && r.general_weight == 0;
         }}},
       {"Rule.CUS_PRUN",
        {[](auto& s) { s.set_rule(v1::CUS_PRUN); }, "",
         [](auto& r) { return r.rule == Rule::kCusPrun; }}},
       {"Rule.SECOND_ORDER",
        {[](auto& s) { s.set_rule(v1::SECOND_ORDER); }, "",
-        [](auto& r) { return r.second_order && r.least_squares && r.general_weight == 0.1; }}},
+        [](auto& r) {
+          return r.second_order && r.compensation == Compensation::kLeastSquares &&
+                 r.general_weight == 0.1;
+        }}},
+      {"Rule.PAPER_MEAN",
+       {[](auto& s) { s.set_rule(v1::PAPER_MEAN); }, "", HasStatistic<Statistic::kPaper>}},
+      {"Rule.LOG_MEAN",
+       {[](auto& s) { s.set_rule(v1::LOG_MEAN); }, "", HasStatistic<Statistic::kLogRelative>}},
+      {"Rule.RANK_MEAN",
+       {[](auto& s) { s.set_rule(v1::RANK_MEAN); }, "", HasStatistic<Statistic::kRank>}},
+      {"ExpertSpec.quantile",
+       {[](auto& s) {
+          s.set_rule(v1::CUS_PRUN);
+          s.set_quantile(0.9);
+        },
+        "", [](auto& r) { return r.rule == Rule::kCusPrun && r.view.quantile == 0.9; }}},
       {"ExpertSpec.source",
        {[](auto& s) { s.set_source(v1::CELL); }, "",
         [](auto& r) { return r.source == RelevanceSource::kCell; }}},
@@ -169,7 +190,9 @@ const std::map<std::string, Case>& Cases() {
        {[](auto& s) { s.set_compensation(v1::BIAS); }, "spec.compensation", nullptr}},
       {"Compensation.NONE",
        {[](auto& s) { s.set_compensation(v1::NONE); }, "",
-        [](auto& r) { return !r.second_order && !r.least_squares && r.general_weight == 0; }}},
+        [](auto& r) {
+          return !r.second_order && r.compensation == Compensation::kNone && r.general_weight == 0;
+        }}},
       {"Compensation.BIAS",
        {[](auto& s) { s.set_compensation(v1::BIAS); }, "spec.compensation", nullptr}},
       {"Compensation.LEAST_SQUARES",
@@ -177,9 +200,11 @@ const std::map<std::string, Case>& Cases() {
           s.set_rule(v1::RELATIVE_MEAN);
           s.set_compensation(v1::LEAST_SQUARES);
         },
-        "", [](auto& r) { return r.least_squares && !r.second_order; }}},
+        "",
+        [](auto& r) { return r.compensation == Compensation::kLeastSquares && !r.second_order; }}},
       {"Compensation.SEQUENTIAL",
-       {[](auto& s) { s.set_compensation(v1::SEQUENTIAL); }, "spec.compensation", nullptr}},
+       {[](auto& s) { s.set_compensation(v1::SEQUENTIAL); }, "",
+        [](auto& r) { return r.second_order && r.compensation == Compensation::kSequential; }}},
       {"ExpertSpec.target",
        {[](auto& s) { s.mutable_target()->set_engine(v1::LLAMA_CPP); }, "",
         [](auto& r) { return r.alignment == 256; }}},
@@ -269,7 +294,7 @@ TEST(ExpertSpec, IsHonouredOrRefusedFieldByFieldAndValueByValue) {
 TEST(ExpertSpec, AsksForTheBestQualityUnlessItSaysOtherwise) {
   ASSERT_OK_AND_ASSIGN(const ExpertRequest request, RequestFromProto(Plain(), kPositions, true));
   EXPECT_TRUE(request.second_order);
-  EXPECT_TRUE(request.least_squares);
+  EXPECT_EQ(request.compensation, Compensation::kLeastSquares);
   EXPECT_EQ(request.general_weight, 0.1);
 }
 
@@ -291,7 +316,7 @@ TEST(ExpertSpec, OfTheVocabularyAloneNeedsNoBudget) {
   spec.add_evaluation_corpora(CorpusName());
   ASSERT_OK_AND_ASSIGN(const ExpertRequest request, RequestFromProto(spec, kPositions, true));
   EXPECT_FALSE(request.second_order);
-  EXPECT_FALSE(request.least_squares);
+  EXPECT_EQ(request.compensation, Compensation::kNone);
   EXPECT_EQ(request.general_weight, 0);
   spec.set_vocabulary_size(-1);
   EXPECT_THAT(

@@ -1,0 +1,20 @@
+// What compensation needs at most, told before it runs (Plan).
+#pragma once
+
+#include <cstdint>
+
+#include "server/compensate/compensate.h"
+#include "server/model/config.h"
+
+namespace secateur {
+
+struct CompensationCost {
+  int64_t memory_bytes = 0;  // beside the resident base, where that is (the device's memory)
+  int64_t disk_bytes = 0;    // of second moments, in temporary files
+};
+
+// For `tokens` tokens of text, a fifth of it held out; of `options` the mask does not matter.
+CompensationCost CostOfCompensation(const ModelConfig& config, int64_t tokens,
+                                    const CompensationOptions& options);
+
+}  // namespace secateur
