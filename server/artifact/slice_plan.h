@@ -26,7 +26,8 @@ struct TensorSlice {
 
 // One entry for each tensor of the table, in its order. INVALID_ARGUMENT when the mask does not fit
 // the config (layers, channels and rows in range, ascending, at least one, for a uniform shape
-// equal counts in every layer, for a masked one all rows) or a replaced tensor has not the type and
+// equal counts in every layer and all of attention, for a masked one all rows) or a replaced
+// tensor has not the type and
 // shape it should have.
 absl::StatusOr<std::vector<TensorSlice>> MakeSlicePlan(const ModelConfig& config,
                                                        const SafetensorsFolder& base,

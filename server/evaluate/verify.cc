@@ -71,6 +71,10 @@ absl::Status CheckMask(const Cut& cut, const ModelConfig& base, const ModelConfi
     return absl::InvalidArgumentError(
         StrCat("the mask has ", mask.kept.size(), " layers; the base model has ", base.num_layers));
   }
+  if (!mask.attention.empty() && mask.attention.size() != mask.kept.size()) {
+    return absl::InvalidArgumentError(StrCat("the mask has attention of ", mask.attention.size(),
+                                             " layers; the base model has ", base.num_layers));
+  }
   for (size_t layer = 0; layer < mask.kept.size(); ++layer) {
     const std::vector<int32_t>& kept = mask.kept[layer];
     const int64_t width =
@@ -132,8 +136,9 @@ class Verifier {
     KeptChannels kept;
     const absl::Status equal = GuardTorch([&] {
       kept = MakeKeptChannels(channels, base_.config().intermediate_size, reference.up.weight);
-      const absl::Status compared = CompareLayerWeights(base_.folder().table(), layer, found,
-                                                        reference, kept, cut_.shape, replaced);
+      const absl::Status compared =
+          CompareLayerWeights(base_.folder().table(), layer, found, reference, cut_, replaced);
+      ZeroAttention(base_.folder().table(), layer, cut_.mask, reference);
       if (replaced.defined()) reference.down.weight = InBaseShape(replaced, kept);
       return compared;
     });

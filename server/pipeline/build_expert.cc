@@ -218,6 +218,7 @@ class ExpertBuilder {
                    .selections = {},
                    .rule = request_.neurons ? v1::Rule_Name(planned_.resolved.spec().rule()) : "",
                    .compensated = compensated_ && compensated_->cut.chosen.compensated,
+                   .attention = request_.attention,
                    .masked = request_.shape == Shape::kMasked,
                    .layers = model_.config().num_layers,
                    .base_width = base.width,
@@ -255,6 +256,9 @@ class ExpertBuilder {
     *manifest_.mutable_base_size() = ToProto(BaseSize(model_), model_.folder());
     manifest_.set_sigma(planned_.sigma);
     manifest_.set_mask_digest(mask_.digest().Hex());
+    if (request_.attention) {
+      *manifest_.mutable_attention() = RemovedAttention(mask_, model_.config());
+    }
     for (const ProfileInfo& profile : composed_.profiles) {
       v1::UsedProfile& used = *manifest_.add_profiles();
       used.set_corpus_digest(profile.key.corpus_digest.Hex());
@@ -337,7 +341,7 @@ absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertReque
   ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(request, stores.corpora));
   if (request.neurons) {
     RETURN_IF_ERROR(
-        BuildProfiles(model, sources.corpora, request.max_document_tokens, stores, context)
+        BuildProfiles(model, sources.corpora, ProfileSettingsOf(request), stores, context)
             .status());
   }
   context.Report({"compose", 0, 1, "masks"});

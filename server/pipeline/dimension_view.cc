@@ -41,13 +41,13 @@ absl::StatusOr<std::shared_ptr<const RelevanceView>> MergedView(
 
 absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model,
                                                       const std::vector<CorpusInfo>& corpora,
-                                                      int64_t max_document_tokens,
+                                                      const ProfileSettings& settings,
                                                       std::string_view field, Stores stores) {
   std::vector<ProfileInfo> profiles;
   std::vector<std::string> missing;
   for (const CorpusInfo& corpus : corpora) {
-    ASSIGN_OR_RETURN(const ProfileKey key, ProfileKeyFor(model, corpus, max_document_tokens));
-    if (auto profile = stores.profiles.Find(key.id())) {
+    ASSIGN_OR_RETURN(const ProfileKey key, ProfileKeyFor(model, corpus, settings));
+    if (auto profile = FindProfile(stores.profiles, key)) {
       profiles.push_back(*std::move(profile));
     } else {
       missing.push_back("corpora/" + corpus.id());
@@ -58,7 +58,8 @@ absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model
   if (missing.size() > 5) missing.resize(5);
   return WithReason(WithField(absl::FailedPreconditionError(StrCat(
                                   count, " corpora have no profile on models/", model.name(),
-                                  " with max_document_tokens ", max_document_tokens, ": ",
+                                  " with max_document_tokens ", settings.max_document_tokens,
+                                  settings.attention ? " and attention: " : ": ",
                                   absl::StrJoin(missing, ", "), count > 5 ? " and more" : "",
                                   "; make them with CreateProfile, or let CreateExpert do it")),
                               field),

@@ -8,7 +8,9 @@
 
 #include "absl/status/statusor.h"
 #include "secateur/v1/manifest.pb.h"
+#include "server/mask/attention_mask.h"
 #include "server/mask/compose.h"
+#include "server/pipeline/build_profile.h"
 #include "server/pipeline/expert_request.h"
 #include "server/pipeline/resident_models.h"
 #include "server/pipeline/resolve_sources.h"
@@ -22,6 +24,7 @@ struct ComposedRequest {
   ResolvedSources sources;            // with general text, if it has a weight
   std::vector<ProfileInfo> profiles;  // of the corpora of all views, sorted by corpus digest
   RemovalOrder order;                 // empty where no neurons go
+  AttentionOrder attention;           // empty where no channels of attention go
   std::shared_ptr<const VocabularyPlan> vocabulary;  // null where no rows go
 };
 
@@ -30,6 +33,9 @@ struct ComposedRequest {
 absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
                                                const ExpertRequest& request,
                                                ResolvedSources sources, Stores stores);
+
+// What profiles the request takes.
+ProfileSettings ProfileSettingsOf(const ExpertRequest& request);
 
 // Plans the vocabulary from the corpora of `composed.sources`, if rows are to go. As
 // VocabularyPlanner::Plan().

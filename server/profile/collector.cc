@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/model/torch_guard.h"
+#include "server/profile/attention_scorer.h"
 #include "server/profile/ranked_document.h"
 #include "server/profile/scorer.h"
 
@@ -63,8 +65,13 @@ std::vector<NeuronNorms> NormsOf(const Transformer& model) {
 
 class ProfileCollector::Tap final : public ActivationTap {
  public:
-  Tap(Profile profile, std::vector<NeuronNorms> norms, bool post_norm)
-      : profile_(std::move(profile)), norms_(std::move(norms)), post_norm_(post_norm) {}
+  // Without `attention` there are no statistics of it.
+  Tap(Profile profile, std::vector<NeuronNorms> norms, std::optional<AttentionScorer> attention,
+      bool post_norm)
+      : profile_(std::move(profile)),
+        norms_(std::move(norms)),
+        attention_(std::move(attention)),
+        post_norm_(post_norm) {}
 
   const Profile& profile() const { return profile_; }
 
@@ -88,12 +95,29 @@ class ProfileCollector::Tap final : public ActivationTap {
     spent_ = false;
   }
 
+  absl::Status OnAttention(const PackedBatch& batch,
+                           const AttentionActivation& activation) override {
+    if (!attention_) return absl::OkStatus();
+    const absl::Status status = GuardTorch([&] { return AddAttention(batch.offsets, activation); });
+    return Annotate(status, StrCat("layer ", activation.layer));
+  }
+
   absl::Status OnFfn(const PackedBatch& batch, const FfnActivation& activation) override {
     const absl::Status status = GuardTorch([&] { return AddBlock(batch.offsets, activation); });
     return Annotate(status, StrCat("layer ", activation.layer));
   }
 
  private:
+  absl::Status AddAttention(const std::vector<int64_t>& offsets,
+                            const AttentionActivation& activation) {
+    AttentionStatistics& statistics =
+        profile_.attention.layers[static_cast<size_t>(activation.layer)];
+    for (const AttentionScores& scores : attention_->Score(offsets, activation)) {
+      RETURN_IF_ERROR(secateur::AddAttention(scores, statistics));
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status AddBlock(std::span<const int64_t> offsets, const FfnActivation& activation) {
     const std::vector<double> weights = TokenWeights(activation, post_norm_);
     for (size_t first = 0; first + 1 < offsets.size(); first += kDocumentGroup) {
@@ -147,16 +171,27 @@ class ProfileCollector::Tap final : public ActivationTap {
 
   Profile profile_;
   const std::vector<NeuronNorms> norms_;
+  const std::optional<AttentionScorer> attention_;
   const bool post_norm_;
   bool spent_ = false;
 };
 
 absl::StatusOr<std::unique_ptr<ProfileCollector>> ProfileCollector::Create(
-    const Transformer& model) {
+    const Transformer& model, const CollectorOptions& options) {
   const ModelConfig& config = model.config();
   ASSIGN_OR_RETURN(Profile profile, Profile::Empty(config.num_layers, config.intermediate_size));
   ASSIGN_OR_RETURN(std::vector<NeuronNorms> norms, GuardTorch([&] { return NormsOf(model); }));
-  auto tap = std::make_unique<Tap>(std::move(profile), std::move(norms), config.post_norms);
+  std::optional<AttentionScorer> attention;
+  if (options.attention) {
+    const AttentionHeads heads{config.num_heads, config.num_kv_heads, config.head_dim};
+    ASSIGN_OR_RETURN(profile.attention, AttentionProfile::Empty(config.num_layers, heads));
+    RETURN_IF_ERROR(GuardTorch([&] {
+      attention.emplace(model);
+      return absl::OkStatus();
+    }));
+  }
+  auto tap = std::make_unique<Tap>(std::move(profile), std::move(norms), std::move(attention),
+                                   config.post_norms);
   return std::unique_ptr<ProfileCollector>(new ProfileCollector(std::move(tap), model));
 }
 

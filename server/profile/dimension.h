@@ -9,8 +9,11 @@
 
 namespace secateur {
 
+// Largest ranks of the units of one layer, over all documents.
+using AttentionRanks = AttentionSets<std::vector<uint16_t>>;
+
 // A view of one or more corpora: for each layer a mean relevance score and the largest rank.
-// 6 bytes a neuron. Immutable after it is made.
+// 6 bytes a neuron, 2 a unit of attention. Immutable after it is made.
 struct RelevanceView {
   struct Layer {
     std::vector<float> relevance;    // mean normalised squared relative score; sums to about 1
@@ -19,6 +22,9 @@ struct RelevanceView {
   int64_t documents = 0;
   int64_t tokens = 0;
   std::vector<Layer> layers;
+  // Largest ranks of attention, where all of the profiles have them; else no layers.
+  AttentionHeads heads;
+  std::vector<AttentionRanks> attention;
 
   int64_t bytes() const;
 };
@@ -26,6 +32,9 @@ struct RelevanceView {
 // Documents of one corpus beyond this count no further in a merge, so that one large corpus does
 // not drown the rest.
 inline constexpr int64_t kCorpusWeightCap = 64;
+
+// The larger of each. REQUIRES: the same units.
+void TakeLarger(const AttentionRanks& other, AttentionRanks& ranks);
 
 RelevanceView ViewOf(const Profile& profile);
 // The mean over corpora of each corpus's per-document mean, corpus c weighted by

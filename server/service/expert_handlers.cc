@@ -48,7 +48,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
   std::vector<std::pair<v1::Budget, ExpertBudget>> budgets;
   for (int i = 0; i < request.budgets_size(); ++i) {
     ASSIGN_OR_RETURN(const ExpertBudget budget,
-                     BudgetFromProto(request.budgets(i), expert.rule, StrCat("budgets[", i, "]")));
+                     BudgetFromProto(request.budgets(i), expert, StrCat("budgets[", i, "]")));
     budgets.emplace_back(request.budgets(i), budget);
   }
   if (budgets.empty()) budgets.emplace_back(request.spec().budget(), expert.budget);
