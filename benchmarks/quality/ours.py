@@ -51,11 +51,15 @@ class Ours:
     # What decides an expert
 
     def _select(self, job):
-        return EVERY_TEXT if self.recipes[job.method].select == "all" else self.corpora.labels(job.cell)
+        labels = self.corpora.labels(job.cell)
+        return {"all": EVERY_TEXT, "language": {"language": labels["language"]}, "cell": labels}[self.recipes[job.method].select]
 
     def _cells(self, job):
         recipe = self.recipes[job.method]
         cells = [job.cell] if recipe.corpora == "cell" else self.corpora.cells()
+        if recipe.corpora == "language":
+            language = self.corpora.labels(job.cell)["language"]
+            cells = [c for c in cells if self.corpora.labels(c)["language"] == language]
         return [c for c in cells if not (recipe.without_own_file and c == job.cell)]
 
     def _documents(self, job, cell):
@@ -67,8 +71,8 @@ class Ours:
         return dict(recipe.spec, max_document_tokens=DRAW_TOKENS) if recipe.text == "draw" else recipe.spec
 
     def _neuron_ratio(self, job):
-        """The share that comes to exactly the peers' width."""
-        return 1 - self.base.keep(job.ratio) / self.base.width
+        """The share that comes to exactly the peers' width; None where no neurons go."""
+        return 1 - self.base.keep(job.ratio) / self.base.width if job.ratio else None
 
     def _asked_digest(self, job):
         """Of everything that decides the expert, the server's program included."""
@@ -149,7 +153,7 @@ class Ours:
             if cell not in self._uploaded:
                 labels = dict(self.corpora.labels(cell), **EVERY_TEXT)
                 self._server.upload(json_lines(self._documents(job, cell)), labels)
-        if len(cells) > 1 and not self._uploaded.issuperset(cells):
+        if self.recipes[job.method].corpora == "all" and not self._uploaded.issuperset(cells):
             self._server.profile_all()
         self._uploaded.update(cells)
 

@@ -65,16 +65,23 @@ class Recipe:
     name: str
     about: str
     spec: dict  # ExpertSpec without select and budget, as proto3 JSON
-    select: str = "cell"  # "cell": its language, domain and task; "all": every uploaded text
-    corpora: str = "cell"  # "cell": its own file is enough; "all": every file of profile/ is uploaded and profiled
+    # "cell": its language, domain and task; "language": its language alone; "all": every uploaded text
+    select: str = "cell"
+    # "cell": its own file is enough; "language": every file of its language; "all": every file of profile/ is uploaded
+    # and profiled
+    corpora: str = "cell"
     text: str = "file"  # "file": whole files; "draw": the very tokens that the peers get
     without_own_file: bool = False
-    sizes: str = "all"  # "all": 25, 35, 45 %; "main": 35 % alone
+    # "all": 25, 35, 45 % of the neurons; "main": 35 % alone; "none": no neurons, for models whose embedding is most of them
+    sizes: str = "all"
 
 
 def read_recipes(path):
     return {name: Recipe(name=name, **fields)
             for name, fields in json.loads(pathlib.Path(path).read_text(encoding="utf8")).items()}
+
+
+VOCABULARY = "vocabulary"  # the recipe that the table of vocabularies is about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Job:
     base: str
     cell: str
     method: str  # "dense", a name of ALL_PEERS, or one of recipes.json
-    ratio: float = 0.0
+    ratio: float = 0.0  # of the FFN neurons
     draw: int = 1
     kind: str = "text"  # or "choices"
 
@@ -102,7 +109,7 @@ def text_phases(recipes, documents, quick=False):
     pairs = [(b.key, cell) for b in BASES.values() for cell in b.cells]
     if quick:
         pairs = [("S", "en-medical-qa"), ("G", "de-general-qa")]
-        recipes = {n: r for n, r in recipes.items() if r.corpora == "cell" and r.text == "file"}
+        recipes = {n: r for n, r in recipes.items() if (r.corpora, r.text) == ("cell", "file")}
         return [[Job(b, c, "dense") for b, c in pairs],
                 [Job(b, c, p, MAIN_RATIO) for b, c in pairs for p in SIZED_PEERS],
                 [Job(b, c, r, MAIN_RATIO) for r in recipes for b, c in pairs]]
@@ -110,11 +117,13 @@ def text_phases(recipes, documents, quick=False):
     ours = lambda ratio, names: [Job(b.key, cell, r, ratio) for b in BASES.values() for r in names for cell in b.cells]
     drawn = [r.name for r in recipes.values() if r.text == "draw"]
     sized = [r.name for r in recipes.values() if r.sizes == "all"]
+    unsized = [r.name for r in recipes.values() if r.sizes == "none"]
     second = lambda names: [Job(b, c, n, MAIN_RATIO, 2) for b, c in pairs if 2 in draws(documents(c)) for n in names]
     return [
         [Job(b, c, "dense") for b, c in pairs],
         [Job(b, c, p, MAIN_RATIO) for b, c in pairs for p in PEERS],
-        ours(MAIN_RATIO, recipes),
+        [Job("G", cell, n) for n in unsized for cell in BASES["G"].cells],
+        ours(MAIN_RATIO, [r for r in recipes if r not in unsized]),
         [Job(b, c, p, ratio) for b, c in pairs for ratio in OTHER_RATIOS for p in SIZED_PEERS],
         [job for ratio in OTHER_RATIOS for job in ours(ratio, sized)],
         second(PEERS), second(drawn),

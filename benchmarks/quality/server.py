@@ -14,7 +14,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import json_format
 from grpc_tools import protoc
 
-NAMES = ("resources", "operation", "manifest", "secateur")
+NAMES = ("expert_spec", "expert_report", "resources", "operation", "manifest", "secateur")
 CHUNK = 1 << 20
 
 
@@ -100,7 +100,7 @@ class Server:
         budget = {} if neuron_ratio is None else {"budget": {"neuron_ratio": neuron_ratio}}
         whole = dict(fields, select=[{"key": k, "values": [v]} for k, v in select.items()], **budget)
         try:
-            return json_format.ParseDict(whole, self._protos["resources"].ExpertSpec())
+            return json_format.ParseDict(whole, self._protos["expert_spec"].ExpertSpec())
         except json_format.ParseError as error:
             raise Refused(str(error)) from error
 

@@ -19,6 +19,7 @@
 #include "server/base/digest.h"
 #include "server/base/status_macros.h"
 #include "server/mask/compose.h"
+#include "server/mask/convergence.h"
 #include "server/model/compute_threads.h"
 #include "server/model/transformer.h"
 #include "server/profile/collector.h"
@@ -110,11 +111,12 @@ absl::StatusOr<nlohmann::json> TimeWrite(const std::string& folder, const std::s
 
 RelevanceView RandomView(int64_t layers, int64_t neurons, std::mt19937& random) {
   std::exponential_distribution<float> relevance(1.0F);
-  RelevanceView view{.documents = 256, .tokens = 65536, .layers = {}};
+  RelevanceView view{.documents = 256, .tokens = 65536, .half_share = 0.5, .layers = {}};
   for (int64_t l = 0; l < layers; ++l) {
     RelevanceView::Layer layer;
     for (int64_t k = 0; k < neurons; ++k) {
       layer.relevance.push_back(relevance(random) / static_cast<float>(neurons));
+      layer.half.push_back(layer.relevance.back() * std::min(relevance(random), 1.0F));
       layer.max_rank.push_back(static_cast<uint16_t>(random() % static_cast<uint64_t>(neurons)));
     }
     view.layers.push_back(std::move(layer));
@@ -162,9 +164,23 @@ absl::StatusOr<nlohmann::json> TimeCompose(int64_t layers, int64_t neurons,
     if (digest == Digest{}) return absl::InternalError("no mask");
   }
   std::sort(milliseconds.begin(), milliseconds.end());
+  std::vector<double> halves_milliseconds, size_milliseconds;
+  for (int run = 0; run < 5; ++run) {
+    const Timer timer;
+    ASSIGN_OR_RETURN(const auto halves,
+                     Halves::Compose({{&views[0], 1.0}, {&views[1], 1.0}, {&views[2], 1.0}}));
+    halves_milliseconds.push_back(timer.seconds() * 1e3);
+    const Timer size_timer;
+    if (halves->At(neurons * (60 + run) / 100).agreement > 1) return absl::InternalError("halves");
+    size_milliseconds.push_back(size_timer.seconds() * 1e3);
+  }
+  std::sort(halves_milliseconds.begin(), halves_milliseconds.end());
+  std::sort(size_milliseconds.begin(), size_milliseconds.end());
   ASSIGN_OR_RETURN(const double read, TimeRead(layers, neurons, folder));
   return nlohmann::json{{"median_ms", milliseconds[milliseconds.size() / 2]},
                         {"max_ms", milliseconds.back()},
+                        {"halves_ms", halves_milliseconds[halves_milliseconds.size() / 2]},
+                        {"halves_size_ms", size_milliseconds[size_milliseconds.size() / 2]},
                         {"read_profile_ms", read * 1e3}};
 }
 

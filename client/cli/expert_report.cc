@@ -47,7 +47,50 @@ std::string FormatVocabulary(const v1::VocabularyResult& vocabulary, const v1::S
                          100 * vocabulary.split_token_share());
 }
 
-void PrintPlanSource(const v1::Plan& plan, std::ostream& out) {
+// "5 neurons in 3 layers, which write too much of the residual stream to go".
+std::string FormatProtected(const google::protobuf::RepeatedField<int64_t>& by_layer) {
+  int64_t neurons = 0, layers = 0;
+  for (const int64_t count : by_layer) {
+    neurons += count;
+    layers += count > 0 ? 1 : 0;
+  }
+  if (neurons == 0) return "";
+  return absl::StrCat(FormatNumber(neurons, "neuron", "neurons"), " in ",
+                      FormatNumber(layers, "layer", "layers"),
+                      ", which write too much of the residual stream to go");
+}
+
+// "220 documents agree to 0.87 with as many others (0.79 half with half)"; then the advice, if any.
+std::string FormatConvergence(const v1::Convergence& convergence) {
+  std::string text;
+  if (convergence.split_half_agreement() > 0) {
+    text = absl::StrFormat("%d documents agree to %.2f with as many others (%.2f half with half)",
+                           convergence.document_count(), convergence.agreement(),
+                           convergence.split_half_agreement());
+  }
+  if (convergence.advice().empty()) return text;
+  return absl::StrCat(text, text.empty() ? "" : "; ", convergence.advice());
+}
+
+// What the sizes say, which is the same for all of them: protected neurons, and the least stable.
+void AddStability(const v1::PlanExpertResponse& response, Table& table) {
+  const std::string kept = FormatProtected(response.plans(0).protected_neuron_counts());
+  if (!kept.empty()) table.AddRow({"protected", kept});
+  const v1::Plan* least = nullptr;
+  for (const v1::Plan& plan : response.plans()) {
+    if (!plan.has_convergence()) continue;
+    if (least == nullptr || plan.convergence().agreement() < least->convergence().agreement()) {
+      least = &plan;
+    }
+  }
+  if (least == nullptr) return;
+  const std::string at =
+      response.plans_size() == 1 ? "" : absl::StrCat("at width ", least->size().width(), " ");
+  table.AddRow({"stability", at + FormatConvergence(least->convergence())});
+}
+
+void PrintPlanSource(const v1::PlanExpertResponse& response, std::ostream& out) {
+  const v1::Plan& plan = response.plans(0);
   Table table({});
   table.AddRow({"source", absl::StrCat(FormatEnum(*v1::Source_descriptor(), plan.source()), ": ",
                                        plan.source_reason())});
@@ -57,6 +100,7 @@ void PrintPlanSource(const v1::Plan& plan, std::ostream& out) {
     absl::StrAppend(&text, ", ", plan.shared_corpus_count(), " of them in several dimensions");
   }
   table.AddRow({"text", text});
+  AddStability(response, table);
   table.AddRow({"base", FormatSize(plan.base_size())});
   if (plan.has_vocabulary()) {
     table.AddRow(
@@ -113,7 +157,7 @@ std::string FormatRemoved(const v1::Size& size) {
 
 // "relative-mean, from cell"; of a vocabulary that was trimmed alone where it is from.
 std::string FormatRule(const v1::Expert& expert) {
-  const std::string source = FormatEnum(*v1::Source_descriptor(), expert.source());
+  std::string source = FormatEnum(*v1::Source_descriptor(), expert.source());
   if (expert.spec().rule() == v1::RULE_UNSPECIFIED) return source;
   return absl::StrCat(FormatEnum(*v1::Rule_descriptor(), expert.spec().rule()), ", from ", source);
 }
@@ -146,6 +190,10 @@ Table SummaryTable(const v1::Expert& expert) {
   }
   if (expert.has_compensation()) {
     AddField(table, "compensation", FormatCompensation(expert.compensation()));
+  }
+  AddField(table, "protected", FormatProtected(expert.protected_neuron_counts()));
+  if (expert.has_convergence()) {
+    AddField(table, "stability", FormatConvergence(expert.convergence()));
   }
   AddField(table, "verified", FormatVerification(expert.verification()));
   AddField(table, "writes", FormatSmoke(expert.verification()));
@@ -237,7 +285,7 @@ std::string FormatSelection(const v1::ExpertSpec& spec) {
 
 void PrintPlans(const v1::PlanExpertResponse& response, std::ostream& out) {
   if (response.plans().empty()) return;
-  PrintPlanSource(response.plans(0), out);
+  PrintPlanSource(response, out);
   Table table({"ASKED", "WIDTH", "NEURONS REMOVED", "PARAMETERS", "REMOVED", "SIZE", "SIGMA",
                "LOADS IN", "EXPERT"});
   for (const v1::Plan& plan : response.plans()) {

@@ -201,9 +201,11 @@ void AddSpecOptions(CLI::App& command, SpecOptions& options) {
   AddRepeated(command, "--weight", options.weights,
               "KEY=NUMBER: weight of a dimension among the others (default 1)");
   AddSizeOptions(command, options);
-  command.add_option("--rule", options.rule,
-                     "relative-mean (default; at once, from profiles alone), second-order (best "
-                     "quality; takes a forward pass) or cus-prun (as published)");
+  command.add_option(
+      "--rule", options.rule,
+      "second-order (default; best quality, takes a forward pass), relative-mean (at "
+      "once, from profiles alone; default with --compensation none) or cus-prun (as "
+      "published)");
   command.add_option("--source", options.source, "auto (default), cell, compose or blend");
   command.add_option("--compensation", options.compensation,
                      "none or least-squares (default with second-order)");

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <iterator>
 #include <map>
 #include <string>
 #include <utility>
@@ -21,10 +23,10 @@ namespace {
 // Relative to the mean diagonal of the moments without first tokens.
 constexpr std::array kRidges = {0.03, 0.1, 0.3, 1.0};
 constexpr double kUntunedRidge = 0.1;
-// What widths by layer may take from a layer, and from the first and last two ones if guarded.
+// What widths by layer may take from a layer, and from the first and last ones if guarded.
 constexpr double kMostRemovedByLayer = 0.7;
 constexpr double kMostRemovedGuarded = 0.2;
-constexpr size_t kGuardedLayers = 2;
+constexpr Guard kGuards[] = {{2, 2, 0}, {2, 2, 1}, {4, 2, 1}, {4, 2, 2}, {4, 2, 3}};
 
 at::ScalarType StoredType(DType dtype) {
   return dtype == DType::kF32 ? at::kFloat : dtype == DType::kF16 ? at::kHalf : at::kBFloat16;
@@ -112,10 +114,14 @@ class Compensator {
                                                measured_.curves().size(), " layers; the base has ",
                                                layers_.size()));
     }
-    const auto most = static_cast<int64_t>(measured_.curves()[0].order.size());
-    if (uniform_removed() <= most) return absl::OkStatus();
-    return absl::InvalidArgumentError(StrCat("removal orders end at ", most, " of ", width(),
-                                             " neurons; the mask removes ", uniform_removed()));
+    for (size_t layer = 0; layer < layers_.size(); ++layer) {
+      const int64_t most = std::ssize(measured_.curves()[layer].order);
+      if (uniform_removed() <= most) continue;
+      return absl::InvalidArgumentError(StrCat("the removal order of layer ", layer, " ends at ",
+                                               most, " of ", width(), " neurons; the mask removes ",
+                                               uniform_removed()));
+    }
+    return absl::OkStatus();
   }
 
   absl::Status FindTensors() {
@@ -206,12 +212,38 @@ class Compensator {
       candidates.push_back(Ordered(WidthsBy::kHalfWay, HalfWay(uniform, *curve, kRemovalStep)));
       candidates.push_back(Ordered(WidthsBy::kCurve, *curve));
     }
-    for (size_t i = 0; i < std::min(kGuardedLayers, most.size()); ++i) {
-      most[i] = most[most.size() - 1 - i] = share(kMostRemovedGuarded);
+    for (const Guard& guard : kGuards) {
+      const auto guarded = AllocateRemoved(Tilted(guard.tilt), total,
+                                           Guarded(guard, most, share(kMostRemovedGuarded)));
+      if (!guarded.ok()) continue;
+      Candidate candidate = Ordered(WidthsBy::kGuardedCurve, *guarded);
+      candidate.result.guard = guard;
+      // Of models with few layers several guards come to the same.
+      const bool known = std::any_of(candidates.begin(), candidates.end(),
+                                     [&](const Candidate& c) { return c.mask == candidate.mask; });
+      if (!known) candidates.push_back(std::move(candidate));
     }
-    if (const auto guarded = AllocateRemoved(measured_.curves(), total, most); guarded.ok()) {
-      candidates.push_back(Ordered(WidthsBy::kGuardedCurve, *guarded));
+  }
+
+  // The curves with late layers counting more.
+  std::vector<RemovalCurve> Tilted(double tilt) const {
+    std::vector<RemovalCurve> curves = measured_.curves();
+    for (size_t layer = 0; layer < curves.size(); ++layer) {
+      const double depth =
+          static_cast<double>(layer) / static_cast<double>(std::max<size_t>(curves.size() - 1, 1));
+      for (double& error : curves[layer].error) error *= std::exp(tilt * depth);
     }
+    return curves;
+  }
+
+  static std::vector<int64_t> Guarded(const Guard& guard, std::vector<int64_t> most,
+                                      int64_t most_guarded) {
+    const auto layers = static_cast<int64_t>(most.size());
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      if (layer >= guard.first_layers && layer < layers - guard.last_layers) continue;
+      most[static_cast<size_t>(layer)] = most_guarded;
+    }
+    return most;
   }
 
   // down_proj for the kept neurons in the type it will be stored in: [hidden size, kept].

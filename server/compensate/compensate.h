@@ -35,12 +35,21 @@ enum class WidthsBy {
   kUniform,       // the same everywhere
   kCurve,         // where removing costs least, by the removal curves
   kHalfWay,       // between the two
-  kGuardedCurve,  // by the curves, but at least 80 % of the first and last two layers stay
+  kGuardedCurve,  // by the curves, but at least 80 % of the first and last layers stay (Guard)
+};
+
+// How a guarded curve differs from the curve. What was measured: the pure curves empty first and
+// late layers too far, and where exactly differs between models, so several are tried.
+struct Guard {
+  int64_t first_layers = 0, last_layers = 0;  // that keep at least 80 %
+  // An error in the last layer counts e^tilt times as much as one in the first.
+  double tilt = 0;
 };
 
 struct CandidateResult {
   bool compensated = true;
   WidthsBy widths = WidthsBy::kUniform;
+  Guard guard;               // of kGuardedCurve
   double held_out_nats = 0;  // mean per token; 0 without held-out text
 };
 

@@ -1,6 +1,7 @@
 #include "server/compensate/measured_text.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -76,13 +77,23 @@ Gram MeasuredText::Moments::Read(int64_t layer, const at::Device& device) const 
 // The sweep over the layers.
 class MeasuredText::Measurer {
  public:
-  Measurer(const Transformer& base, bool orders, RunContext& context, MeasuredText& measured)
-      : base_(base), orders_(orders), context_(context), measured_(measured) {}
+  Measurer(const Transformer& base, bool orders, const ProtectedChannels& protected_channels,
+           RunContext& context, MeasuredText& measured)
+      : base_(base),
+        orders_(orders),
+        protected_(protected_channels),
+        context_(context),
+        measured_(measured) {}
 
   absl::Status Run() {
     const CompensationText& text = measured_.text_;
     if (text.calibration.empty()) {
       return absl::InvalidArgumentError("compensation needs calibration text");
+    }
+    if (!protected_.empty() && std::ssize(protected_) != base_.config().num_layers) {
+      return absl::InvalidArgumentError(StrCat("neurons of ", protected_.size(),
+                                               " layers are protected; the base has ",
+                                               base_.config().num_layers));
     }
     ASSIGN_OR_RETURN(measured_.calibration_.tensors, ScratchTensors::Create());
     ASSIGN_OR_RETURN(measured_.held_out_.tensors, ScratchTensors::Create());
@@ -124,8 +135,10 @@ class MeasuredText::Measurer {
     ASSIGN_OR_RETURN(const at::Tensor down, GuardTorch([&] { return GainedDown(base_, layer); }));
     ASSIGN_OR_RETURN(
         RemovalCurve curve,
-        OrderBySecondOrder(down, gram.moments, kSelectionRidge * gram.ordinary_diagonal, most,
-                           kRemovalStep, context_));
+        OrderBySecondOrder(
+            down, gram.moments, kSelectionRidge * gram.ordinary_diagonal, most, kRemovalStep,
+            protected_.empty() ? std::vector<uint16_t>() : protected_[static_cast<size_t>(layer)],
+            context_));
     for (double& error : curve.error) error /= std::max(gram.residual, kLeastResidual);
     measured_.curves_.push_back(std::move(curve));
     return absl::OkStatus();
@@ -133,17 +146,17 @@ class MeasuredText::Measurer {
 
   const Transformer& base_;
   const bool orders_;
+  const ProtectedChannels& protected_;
   RunContext& context_;
   MeasuredText& measured_;
 };
 
-absl::StatusOr<std::shared_ptr<const MeasuredText>> MeasuredText::Measure(const Transformer& base,
-                                                                          CompensationText text,
-                                                                          bool orders,
-                                                                          RunContext& context) {
+absl::StatusOr<std::shared_ptr<const MeasuredText>> MeasuredText::Measure(
+    const Transformer& base, CompensationText text, bool orders, RunContext& context,
+    const ProtectedChannels& protected_channels) {
   std::shared_ptr<MeasuredText> measured(
       new MeasuredText(std::move(text), base.layer(0).down.weight.device()));
-  RETURN_IF_ERROR(Measurer(base, orders, context, *measured).Run());
+  RETURN_IF_ERROR(Measurer(base, orders, protected_channels, context, *measured).Run());
   return measured;
 }
 

@@ -33,17 +33,20 @@ struct CompensationText {
   int64_t tokens() const;
 };
 
+// For each layer the neurons that never go, ascending.
+using ProtectedChannels = std::vector<std::vector<uint16_t>>;
+
 class MeasuredText {
  public:
-  // Runs both parts through `base`, which the caller holds. `orders`: find the removal orders, too.
+  // Runs both parts through `base`, which the caller holds. `orders`: find the removal orders, too;
+  // they leave `protected_channels`, by layer, alone (empty: there are none).
   // Memory: the residual streams (tokens x hidden size, in the compute type) and a few matrices of
   // neurons^2 in float64. INVALID_ARGUMENT for no calibration text or text that does not fit the
   // model; RESOURCE_EXHAUSTED for a full disk. Reports "measure" in layers; stops within one batch,
   // or one step of a layer's order, after a cancel.
-  static absl::StatusOr<std::shared_ptr<const MeasuredText>> Measure(const Transformer& base,
-                                                                     CompensationText text,
-                                                                     bool orders,
-                                                                     RunContext& context);
+  static absl::StatusOr<std::shared_ptr<const MeasuredText>> Measure(
+      const Transformer& base, CompensationText text, bool orders, RunContext& context,
+      const ProtectedChannels& protected_channels = {});
 
   const CompensationText& text() const { return text_; }
   bool has_held_out() const { return !text_.held_out.empty(); }

@@ -1,6 +1,7 @@
 #include "server/compensate/second_order.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <tuple>
 
@@ -15,18 +16,23 @@ namespace {
 // The state of a layer while neurons go: removed ones have zero columns and rows.
 class Removal {
  public:
-  Removal(const at::Tensor& down, const at::Tensor& moments, double lambda)
+  Removal(const at::Tensor& down, const at::Tensor& moments, double lambda,
+          const std::vector<uint16_t>& protected_channels)
       : original_(down.to(at::kDouble)), lambda_(lambda), down_(original_.clone()) {
     at::Tensor system = moments.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);
     system.diagonal().add_(lambda);
     inverse_ = at::cholesky_inverse(at::linalg_cholesky(system));
-    gone_ = at::zeros({down.size(1)}, down.options().dtype(at::kBool));
+    never_ = at::zeros({down.size(1)}, at::kBool);
+    for (const uint16_t channel : protected_channels) {
+      never_.mutable_data_ptr<bool>()[channel] = true;
+    }
+    never_ = never_.to(down.device());
   }
 
   // Takes `count` neurons out and returns them.
   at::Tensor Step(int64_t count) {
     at::Tensor saliency = down_.square().sum(0) / inverse_.diagonal();
-    saliency.masked_fill_(gone_, std::numeric_limits<double>::infinity());
+    saliency.masked_fill_(never_, std::numeric_limits<double>::infinity());
     // Sorted by saliency, and by channel where that is equal.
     const at::Tensor chosen =
         std::get<1>(at::sort(saliency, /*stable=*/true, /*dim=*/0, /*descending=*/false))
@@ -39,7 +45,7 @@ class Removal {
     regularised_error_ += (weighed * columns.t()).sum().item<double>();
     down_.addmm_(columns, solved, 1, -1);
     inverse_.addmm_(rows.t(), solved, 1, -1);
-    gone_.index_fill_(0, chosen, true);
+    never_.index_fill_(0, chosen, true);
     down_.index_fill_(1, chosen, 0);
     return chosen.to(at::kInt).cpu();
   }
@@ -54,17 +60,20 @@ class Removal {
   double regularised_error_ = 0;
   at::Tensor down_;     // [hidden size, neurons]
   at::Tensor inverse_;  // [neurons, neurons]
-  at::Tensor gone_;     // [neurons], bool
+  at::Tensor never_;    // [neurons], bool: gone already, or protected
 };
 
 }  // namespace
 
 absl::StatusOr<RemovalCurve> OrderBySecondOrder(const at::Tensor& down, const at::Tensor& moments,
                                                 double lambda, int64_t most_removed, int64_t step,
+                                                const std::vector<uint16_t>& protected_channels,
                                                 const RunContext& context) {
+  const int64_t removable = down.size(1) - std::ssize(protected_channels);
+  most_removed = std::min(most_removed, removable);
   RemovalCurve curve{.step = step, .order = {}, .error = {0.0}};
   const absl::Status done = GuardTorch([&]() -> absl::Status {
-    Removal removal(down, moments, lambda);
+    Removal removal(down, moments, lambda, protected_channels);
     for (int64_t removed = 0; removed < most_removed;) {
       RETURN_IF_ERROR(context.CheckCancelled());
       const int64_t count = std::min(step, most_removed - removed);

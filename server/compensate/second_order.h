@@ -20,12 +20,14 @@
 namespace secateur {
 
 // down: [hidden size, neurons], gained (GainedDown); moments: [neurons, neurons]. Removes
-// `most_removed` neurons, `step` at a time, and records the order and the error after each step:
+// `most_removed` neurons, `step` at a time but never a protected one (fewer, if too few others are
+// left), and records the order and the error after each step:
 // tr((W' - W) G (W' - W)'), without the ridge's own terms, which would lean towards layers of small
 // weights. Checks for cancellation at each step.
 // DATA_LOSS when G + lambda I is not positive definite.
 absl::StatusOr<RemovalCurve> OrderBySecondOrder(const at::Tensor& down, const at::Tensor& moments,
                                                 double lambda, int64_t most_removed, int64_t step,
+                                                const std::vector<uint16_t>& protected_channels,
                                                 const RunContext& context);
 
 }  // namespace secateur

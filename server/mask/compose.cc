@@ -20,6 +20,9 @@ namespace {
 // Ranks and channels are 16 bits (Profile::Empty).
 constexpr size_t kMostNeurons = 65'536;
 
+// The sign of a float: no relevance has it.
+constexpr uint32_t kProtectedBit = 0x8000'0000u;
+
 // Channels handled at once: their sums stay in the first-level cache, and a trip count known to the
 // compiler lets it use vector instructions.
 constexpr size_t kBlock = 256;
@@ -58,6 +61,11 @@ absl::Status CheckShapes(const std::vector<WeightedView>& views) {
         return absl::InvalidArgumentError(StrCat("view ", i, ", layer ", l, " has ",
                                                  layer.relevance.size(), " relevance scores and ",
                                                  layer.max_rank.size(), " ranks, not ", width));
+      }
+      const std::vector<uint16_t>& channels = layer.protected_channels;
+      if (!channels.empty() && *std::max_element(channels.begin(), channels.end()) >= width) {
+        return absl::InvalidArgumentError(
+            StrCat("view ", i, ", layer ", l, " protects a channel past its ", width, " neurons"));
       }
     }
   }
@@ -160,6 +168,18 @@ bool CusPrunKeys(const std::vector<WeightedView>& views, size_t layer, uint32_t*
   return *std::max_element(std::begin(largest), std::end(largest)) < width;
 }
 
+// Union over views of the protected channels of one layer.
+std::vector<uint16_t> ProtectedChannels(const std::vector<WeightedView>& views, size_t layer) {
+  std::vector<uint16_t> all;
+  for (const WeightedView& weighted : views) {
+    const auto& channels = weighted.view->layers[layer].protected_channels;
+    all.insert(all.end(), channels.begin(), channels.end());
+  }
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
+}
+
 // What is wrong with the first value of `layer` that should not be there.
 absl::Status BadValue(Rule rule, const std::vector<WeightedView>& views, size_t layer) {
   for (size_t i = 0; i < views.size(); ++i) {
@@ -191,6 +211,12 @@ absl::StatusOr<RemovalOrder> Compose(Rule rule, const std::vector<WeightedView>&
   RemovalOrder order;
   order.rule = rule;
   order.layers.resize(first.layers.size());
+  order.protected_channels.resize(first.layers.size());
+  if (rule == Rule::kRelativeMean) {
+    for (size_t layer = 0; layer < order.layers.size(); ++layer) {
+      order.protected_channels[layer] = ProtectedChannels(views, layer);
+    }
+  }
   std::atomic<size_t> bad_layer{std::numeric_limits<size_t>::max()};
   ForEachLayer(order.layers.size(), threads, [&] {
     return [&](size_t layer) {
@@ -199,6 +225,9 @@ absl::StatusOr<RemovalOrder> Compose(Rule rule, const std::vector<WeightedView>&
       const bool good = rule == Rule::kRelativeMean ? RelativeMeanKeys(terms, layer, keys.data())
                                                     : CusPrunKeys(views, layer, keys.data());
       if (!good) bad_layer = layer;
+      for (const uint16_t channel : order.protected_channels[layer]) {
+        keys[channel] |= kProtectedBit;
+      }
     };
   });
   if (bad_layer < order.layers.size()) return BadValue(rule, views, bad_layer);

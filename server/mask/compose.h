@@ -5,6 +5,8 @@
 // CUS_PRUN (Cus-Prun, ACL Findings 2025; ALGORITHM 3.1): R_k = max_i view_i.max_rank_k; neuron k is
 // irrelevant at sigma when R_k / m < sigma, i.e. it is in the bottom sigma share of its layer in
 // every document of every view. Removal order: ascending (R_k, channel). Weights do not apply.
+// RELATIVE_MEAN removes neurons that any view protects (LayerStatistics::IsProtected) after all
+// others; CUS_PRUN, as published, protects none.
 // Pure functions; use up to `threads` threads. The result depends neither on `threads` nor on the
 // order of the views.
 #pragma once
@@ -27,15 +29,19 @@ struct WeightedView {
 
 // Per layer, per neuron: a key that says when it is removed, smallest first. 4 bytes a neuron.
 //   RELATIVE_MEAN: the bits of the relevance as a float, whose order is that of the non-negative
-//                  numbers they stand for; of equal keys the higher channel is removed first.
+//                  numbers they stand for, and the sign bit for protected neurons; of equal keys
+//                  the higher channel is removed first.
 //   CUS_PRUN:      R_k * 2^16 + channel: all distinct within a layer.
 struct RemovalOrder {
   Rule rule = Rule::kRelativeMean;
   std::vector<std::vector<uint32_t>> layers;
+  // For each layer the protected channels, ascending. All empty for CUS_PRUN.
+  std::vector<std::vector<uint16_t>> protected_channels;
 };
 
 // INVALID_ARGUMENT for no views, unequal or impossible shapes, a weight that is not positive and
-// finite, a relevance that is negative or not finite, or a rank that no neuron can have.
+// finite, a relevance that is negative or not finite, or a rank or a protected channel that no
+// neuron can have.
 absl::StatusOr<RemovalOrder> Compose(Rule rule, const std::vector<WeightedView>& views,
                                      int threads = 2);
 

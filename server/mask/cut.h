@@ -15,7 +15,8 @@ enum class Shape {
 
 struct Cut {
   // A mask is a cut into a uniform shape that replaces nothing.
-  Cut(const Mask& cut_mask, Shape cut_shape = Shape::kUniform,  // NOLINT(runtime/explicit)
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  Cut(const Mask& cut_mask, Shape cut_shape = Shape::kUniform,
       const ScratchTensors* replaced_tensors = nullptr)
       : mask(cut_mask), shape(cut_shape), replaced(replaced_tensors) {}
 

@@ -18,6 +18,7 @@
 #include "server/pipeline/build_profile.h"
 #include "server/pipeline/compensate_expert.h"
 #include "server/pipeline/evaluate_expert.h"
+#include "server/pipeline/plan_convergence.h"
 #include "server/pipeline/size_proto.h"
 #include "server/pipeline/smoke_check.h"
 #include "server/storage/local_copy.h"
@@ -50,7 +51,7 @@ class ExpertBuilder {
     RETURN_IF_ERROR(Check(prefix));
     RETURN_IF_ERROR(CheckGate(options_.gate, manifest_.evaluations()));
     RETURN_IF_ERROR(Add(PutFile("README.md", ModelCardText(Card()), stores_.blobs, prefix)));
-    FillManifest();
+    RETURN_IF_ERROR(FillManifest());
     ASSIGN_OR_RETURN(const std::string text, ManifestText(manifest_));
     RETURN_IF_ERROR(context_.CheckCancelled());
     context_.Report({"publish", 0, 1, "files"});
@@ -185,7 +186,7 @@ class ExpertBuilder {
                     if (batch.ids.empty()) batch = {.ids = block.ids, .offsets = block.offsets};
                     return absl::OkStatus();
                   });
-    const absl::Status done = stores_.corpora.ForEachDocument(
+    absl::Status done = stores_.corpora.ForEachDocument(
         composed_.sources.corpora[0].id(), [&](const Document& document) -> absl::Status {
           RETURN_IF_ERROR(packer.Add(document));
           return batch.ids.empty() ? absl::OkStatus() : absl::OutOfRangeError("enough");
@@ -236,7 +237,7 @@ class ExpertBuilder {
     }
     for (const v1::EvaluationResult& result : manifest_.evaluations()) {
       std::vector<std::string> labels;
-      for (const auto& [key, value] : result.labels()) labels.push_back(key + "=" + value);
+      for (const auto& [key, value] : result.labels()) labels.push_back(StrCat(key, "=", value));
       std::sort(labels.begin(), labels.end());
       card.evaluations.push_back(
           {labels.empty() ? result.corpus() : absl::StrJoin(labels, ", "), result.document_count(),
@@ -248,7 +249,7 @@ class ExpertBuilder {
     return card;
   }
 
-  void FillManifest() {
+  absl::Status FillManifest() {
     manifest_.set_format_version(kManifestFormatVersion);
     *manifest_.mutable_request() = planned_.resolved;
     manifest_.set_model(model_.name());
@@ -272,6 +273,11 @@ class ExpertBuilder {
       out.set_size_bytes(file.size);
       out.set_sha256(file.digest.Hex());
     }
+    manifest_.mutable_protected_neuron_counts()->Add(planned_.protected_counts.begin(),
+                                                     planned_.protected_counts.end());
+    ASSIGN_OR_RETURN(const auto convergence, PlanConvergence(composed_).At(planned_));
+    if (convergence) *manifest_.mutable_convergence() = *convergence;
+    return absl::OkStatus();
   }
 
   ResidentModel& model_;

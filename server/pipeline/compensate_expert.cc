@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
@@ -13,7 +14,8 @@ namespace {
 
 // Everything that a measured text depends on.
 absl::StatusOr<std::string> KeyOf(const ResidentModel& model, const ExpertRequest& request,
-                                  const ResolvedSources& sources) {
+                                  const ComposedRequest& composed) {
+  const ResolvedSources& sources = composed.sources;
   ASSIGN_OR_RETURN(const Digest base, model.WaitForDigest());
   Sha256 hash;
   hash.UpdateField(StrCat(kCompensationVersion, "/", request.second_order, "/",
@@ -23,23 +25,27 @@ absl::StatusOr<std::string> KeyOf(const ResidentModel& model, const ExpertReques
     hash.UpdateField(StrCat(view.weight, "/", view.corpora.size()));
     for (const CorpusInfo& corpus : view.corpora) hash.UpdateField(corpus.digest.Hex());
   }
+  for (const std::vector<uint16_t>& channels : composed.order.protected_channels) {
+    hash.UpdateField(absl::StrJoin(channels, "/"));
+  }
   return hash.Finish().Hex();
 }
 
 absl::StatusOr<std::shared_ptr<const MeasuredText>> Measured(ResidentModel& model,
                                                              const ExpertRequest& request,
-                                                             const ResolvedSources& sources,
+                                                             const ComposedRequest& composed,
                                                              Stores stores, RunContext& context) {
-  ASSIGN_OR_RETURN(const std::string key, KeyOf(model, request, sources));
+  ASSIGN_OR_RETURN(const std::string key, KeyOf(model, request, composed));
   ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(key, context));
   if (auto known = stores.measured.Find(key)) return known;
   ASSIGN_OR_RETURN(CompensationText text,
-                   ReadCompensationText(model, request, sources, stores, context));
+                   ReadCompensationText(model, request, composed.sources, stores, context));
   const absl::Time start = absl::Now();
   std::shared_ptr<const MeasuredText> measured;
   RETURN_IF_ERROR(model.lane().Run(context, [&]() -> absl::Status {
-    ASSIGN_OR_RETURN(measured, MeasuredText::Measure(model.transformer(), std::move(text),
-                                                     request.second_order, context));
+    ASSIGN_OR_RETURN(
+        measured, MeasuredText::Measure(model.transformer(), std::move(text), request.second_order,
+                                        context, composed.order.protected_channels));
     return absl::OkStatus();
   }));
   Log(LogLevel::kInfo, "text measured",
@@ -69,6 +75,11 @@ v1::CompensationCandidate ToProto(const CandidateResult& candidate) {
   v1::CompensationCandidate out;
   out.set_compensation(candidate.compensated ? v1::LEAST_SQUARES : v1::NONE);
   out.set_widths(ToProto(candidate.widths));
+  if (candidate.widths == WidthsBy::kGuardedCurve) {
+    out.set_guarded_first_layers(candidate.guard.first_layers);
+    out.set_guarded_last_layers(candidate.guard.last_layers);
+    out.set_tilt(candidate.guard.tilt);
+  }
   out.set_held_out_nats_per_token(candidate.held_out_nats);
   return out;
 }
@@ -105,8 +116,7 @@ absl::StatusOr<CompensatedExpert> CompensateExpert(ResidentModel& model,
                                                    const ComposedRequest& composed,
                                                    const PlannedExpert& planned, Stores stores,
                                                    RunContext& context) {
-  ASSIGN_OR_RETURN(const auto measured,
-                   Measured(model, request, composed.sources, stores, context));
+  ASSIGN_OR_RETURN(const auto measured, Measured(model, request, composed, stores, context));
   const CompensationOptions options{.plain = &planned.mask, .shape = request.shape};
   CompensatedExpert expert;
   RETURN_IF_ERROR(model.lane().Run(context, [&]() -> absl::Status {

@@ -1,6 +1,7 @@
 #include "server/pipeline/plan_expert.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <numeric>
 #include <utility>
@@ -104,6 +105,26 @@ absl::Status PlanStrictSets(const ResidentModel& model, const ComposedRequest& c
   return absl::OkStatus();
 }
 
+// Protected neurons never go, so the narrowest layer must hold them.
+absl::Status CheckProtected(const RemovalOrder& order, int64_t width, int64_t alignment,
+                            PlannedExpert& planned) {
+  for (const std::vector<uint16_t>& channels : order.protected_channels) {
+    planned.protected_counts.push_back(std::ssize(channels));
+  }
+  const auto most =
+      std::max_element(planned.protected_counts.begin(), planned.protected_counts.end());
+  if (*most <= width) return absl::OkStatus();
+  return WithReason(
+      WithField(absl::OutOfRangeError(absl::StrFormat(
+                    "layer %d has %d protected neurons, which write too much of the residual "
+                    "stream to go, and width %d keeps fewer: ask for a width of at least %d, or "
+                    "use CUS_PRUN, which protects none",
+                    most - planned.protected_counts.begin(), *most, width,
+                    (*most + alignment - 1) / alignment * alignment)),
+                "spec.budget"),
+      "BUDGET_NOT_REACHABLE");
+}
+
 absl::Status PlanUniform(const ResidentModel& model, const ExpertRequest& request,
                          const RemovalOrder& order, const ExpertBudget& budget, int64_t vocabulary,
                          PlannedExpert& planned) {
@@ -114,7 +135,9 @@ absl::Status PlanUniform(const ResidentModel& model, const ExpertRequest& reques
     ASSIGN_OR_RETURN(planned.size,
                      SizeForBudget(model, std::get<Budget>(budget), request.alignment, vocabulary));
   }
-  if (request.rule == Rule::kCusPrun) {
+  if (request.rule == Rule::kRelativeMean) {
+    RETURN_IF_ERROR(CheckProtected(order, planned.size.width, request.alignment, planned));
+  } else {
     planned.sigma = SigmaForRemoved(order, model.config().intermediate_size - planned.size.width);
     planned.irrelevant_counts = IrrelevantCounts(order, planned.sigma);
   }
@@ -170,7 +193,6 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
                    FindProfiles(model, CorporaOf(composed.sources.views),
                                 ProfileSettingsOf(request), "spec.select", stores));
   const absl::Time start = absl::Now();
-  std::vector<std::shared_ptr<const RelevanceView>> views;
   std::vector<WeightedView> weighted;
   for (const ResolvedView& view : composed.sources.views) {
     std::vector<const ProfileInfo*> profiles;
@@ -179,8 +201,8 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
         if (profile.key.corpus_digest == corpus.digest) profiles.push_back(&profile);
       }
     }
-    ASSIGN_OR_RETURN(views.emplace_back(), MergedView(profiles, stores));
-    weighted.push_back({views.back().get(), view.weight});
+    ASSIGN_OR_RETURN(composed.views.emplace_back(), MergedView(profiles, stores));
+    weighted.push_back({composed.views.back().get(), view.weight});
   }
   ASSIGN_OR_RETURN(composed.order, Compose(request.rule, weighted, kComposeThreads));
   if (request.attention) {

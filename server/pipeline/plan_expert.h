@@ -23,9 +23,10 @@ namespace secateur {
 struct ComposedRequest {
   ResolvedSources sources;            // with general text, if it has a weight
   std::vector<ProfileInfo> profiles;  // of the corpora of all views, sorted by corpus digest
-  RemovalOrder order;                 // empty where no neurons go
-  AttentionOrder attention;           // empty where no channels of attention go
-  std::shared_ptr<const VocabularyPlan> vocabulary;  // null where no rows go
+  std::vector<std::shared_ptr<const RelevanceView>> views;  // of `sources.views`, in their order
+  RemovalOrder order;                                       // empty where no neurons go
+  AttentionOrder attention;                                 // empty where no channels of it go
+  std::shared_ptr<const VocabularyPlan> vocabulary;         // null where no rows go
 };
 
 // General text is every calibration corpus that has a profile by now. Without AddVocabulary().
@@ -48,6 +49,7 @@ struct PlannedExpert {
   std::optional<KeptVocabulary> kept;      // of `mask.vocabulary` with all ids; none: all rows stay
   double sigma = 0;                        // CUS_PRUN
   std::vector<int64_t> irrelevant_counts;  // CUS_PRUN, by layer, at `sigma`
+  std::vector<int64_t> protected_counts;   // by layer; empty for CUS_PRUN and where no neurons go
   v1::ResolvedRequest resolved;
   std::string expert_id;
 };
@@ -58,7 +60,9 @@ absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const Budget& bud
 
 // `budget` replaces the request's. OUT_OF_RANGE as SizeForBudget; for sigma also when the strict
 // sets are too small to remove one aligned step, naming the smallest sigma that would do; for a
-// vocabulary_size that is smaller than what must stay or larger than the base's, naming both.
+// vocabulary_size that is smaller than what must stay or larger than the base's, naming both; for a
+// width that is smaller than the protected neurons of a layer, naming it and the least that will
+// do.
 absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertRequest& request,
                                        const ComposedRequest& composed, const ExpertBudget& budget);
 

@@ -40,7 +40,7 @@ ResidentModel::ResidentModel(std::string name, std::unique_ptr<Transformer> tran
       transformer_(std::move(transformer)),
       tokenizer_(std::move(tokenizer)),
       tokenizer_digest_(tokenizer_digest),
-      vocabulary_(std::make_unique<VocabularyPlanner>(*transformer_, *tokenizer_)),
+      vocabulary_(std::make_unique<VocabularyPlanner>(*transformer_, *tokenizer_, lane_)),
       digest_(std::async(std::launch::async, [this, digests] {
                 return digests == nullptr ? DigestOfFolder(folder(), digest_context_)
                                           : BaseDigests(*digests).Of(folder(), digest_context_);

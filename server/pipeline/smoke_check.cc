@@ -42,7 +42,7 @@ absl::StatusOr<TokenSequences> Prompts(const ModelConfig& config, const Tokenize
                   prompts.push_back(block.ids);
                   return absl::OkStatus();
                 });
-  const absl::Status read =
+  absl::Status read =
       corpora.ForEachDocument(corpus_id, [&](const Document& document) -> absl::Status {
         RETURN_IF_ERROR(packer.Add(document));
         RETURN_IF_ERROR(packer.Finish());

@@ -5,6 +5,7 @@
 
 #include "server/base/errors.h"
 #include "server/base/status_macros.h"
+#include "server/model/row_affinity.h"
 
 namespace secateur {
 namespace {
@@ -89,16 +90,37 @@ absl::StatusOr<VocabularyPlanner::Texts> VocabularyPlanner::Count(
   return texts;
 }
 
+absl::StatusOr<std::vector<float>> VocabularyPlanner::Affinity(const VocabularyTrimmer& trimmer,
+                                                               const TokenCounts& counts,
+                                                               RunContext& context) const {
+  std::vector<int64_t> by_id = counts.by_id;
+  by_id.resize(static_cast<size_t>(std::max<int64_t>(trimmer.file().id_limit(), trimmer.rows())));
+  const std::vector<int64_t> made = DerivationCounts(trimmer.derivations(), by_id);
+  std::vector<int32_t> examples;
+  for (int32_t id = 0; id < trimmer.rows(); ++id) {
+    if (made[static_cast<size_t>(id)] > 0) examples.push_back(id);
+  }
+  if (examples.empty()) return std::vector<float>();
+  std::vector<float> affinity;
+  const absl::Status scored = lane_.Run(context, [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(affinity, RowAffinity(model_.outer().embedding, examples));
+    return absl::OkStatus();
+  });
+  RETURN_IF_ERROR(scored);
+  return affinity;
+}
+
 absl::StatusOr<std::shared_ptr<const VocabularyPlan>> VocabularyPlanner::Plan(
     const std::vector<CorpusInfo>& corpora, const CorpusStore& store, RunContext& context) {
   if (auto kept = Find(corpora)) return kept;
   ASSIGN_OR_RETURN(const auto trimmer, Trimmer());
   ASSIGN_OR_RETURN(Texts texts, Count(corpora, store, context));
+  ASSIGN_OR_RETURN(std::vector<float> affinity, Affinity(*trimmer, texts.learnt, context));
   auto plan = std::make_shared<VocabularyPlan>();
-  plan->learnt_order = trimmer->Order(texts.learnt);
+  plan->learnt_order = trimmer->Order(texts.learnt, affinity);
   plan->held_out_counts = texts.held_out.by_id;
   AddCounts(texts.held_out, texts.learnt);
-  plan->order = trimmer->Order(texts.learnt);
+  plan->order = trimmer->Order(texts.learnt, std::move(affinity));
   const int64_t asked = RowsForShare(plan->learnt_order, plan->held_out_counts, kMaxSplitShare);
   plan->rows = RoundedRows(std::max(plan->order.needed, asked), trimmer->rows());
   MutexLock lock(mutex_);

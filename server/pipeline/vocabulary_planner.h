@@ -15,6 +15,7 @@
 #include "server/base/run_context.h"
 #include "server/corpus/corpus_store.h"
 #include "server/model/transformer.h"
+#include "server/pipeline/device_lane.h"
 #include "server/tokenizer/tokenizer.h"
 #include "server/vocabulary/vocabulary_trimmer.h"
 
@@ -37,8 +38,8 @@ struct VocabularyPlan {
 class VocabularyPlanner {
  public:
   // Plain references: all must outlive the planner.
-  VocabularyPlanner(const Transformer& model, const Tokenizer& tokenizer)
-      : model_(model), tokenizer_(tokenizer) {}
+  VocabularyPlanner(const Transformer& model, const Tokenizer& tokenizer, DeviceLane& lane)
+      : model_(model), tokenizer_(tokenizer), lane_(lane) {}
 
   // The model's tokenizer files, read at the first call. UNIMPLEMENTED when they are of a kind that
   // cannot be trimmed.
@@ -56,9 +57,12 @@ class VocabularyPlanner {
   struct Texts;
   absl::StatusOr<Texts> Count(const std::vector<CorpusInfo>& corpora, const CorpusStore& store,
                               RunContext& context) const;
+  absl::StatusOr<std::vector<float>> Affinity(const VocabularyTrimmer& trimmer,
+                                              const TokenCounts& counts, RunContext& context) const;
 
   const Transformer& model_;
   const Tokenizer& tokenizer_;
+  DeviceLane& lane_;
   mutable Mutex mutex_;
   std::shared_ptr<const VocabularyTrimmer> trimmer_ ABSL_GUARDED_BY(mutex_);
   // By a digest of the corpora, most recently used first.

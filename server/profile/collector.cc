@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -15,6 +16,7 @@
 #include "server/base/strings.h"
 #include "server/model/torch_guard.h"
 #include "server/profile/attention_scorer.h"
+#include "server/profile/document_half.h"
 #include "server/profile/ranked_document.h"
 #include "server/profile/scorer.h"
 
@@ -36,13 +38,15 @@ std::vector<float> Narrow(const std::vector<double>& values) {
   return {values.begin(), values.end()};
 }
 
-ScoredDocument Score(const NeuronNorms& norms, const TokenSums& sums, int64_t tokens) {
+ScoredDocument Score(const NeuronNorms& norms, const TokenSums& sums, int64_t tokens,
+                     bool in_half) {
   const NeuronScores scores = ScoreDocument(norms, sums, tokens);
   ScoredDocument document;
   document.scores = {.relative = Narrow(scores.relative),
                      .paper = Narrow(scores.paper),
                      .activation = Narrow(scores.activation),
-                     .peak = Narrow(scores.peak)};
+                     .peak = Narrow(scores.peak),
+                     .in_half = in_half};
   absl::StatusOr<RankedDocument> ranked = RankDocument(document.scores);
   document.status = ranked.status();
   if (ranked.ok()) document.ranked = *std::move(ranked);
@@ -82,6 +86,11 @@ class ProfileCollector::Tap final : public ActivationTap {
           "the profile collector cannot go on after an error: make a new one");
     }
     spent_ = true;
+    in_half_.clear();
+    for (size_t i = 0; i + 1 < block.offsets.size(); ++i) {
+      const auto begin = block.ids.begin() + block.offsets[i];
+      in_half_.push_back(IsInHalf({begin, begin + (block.offsets[i + 1] - block.offsets[i])}));
+    }
     if (block.sequences() <= kMaxDocuments - profile_.documents) return absl::OkStatus();
     return absl::OutOfRangeError(StrCat("a profile of ", profile_.documents, " documents takes no ",
                                         block.sequences(), " more; at most ", kMaxDocuments,
@@ -92,6 +101,7 @@ class ProfileCollector::Tap final : public ActivationTap {
   void Finish(const PackedBatch& block) {
     profile_.documents += block.sequences();
     profile_.tokens += block.tokens();
+    profile_.half_documents += std::count(in_half_.begin(), in_half_.end(), true);
     spent_ = false;
   }
 
@@ -120,27 +130,36 @@ class ProfileCollector::Tap final : public ActivationTap {
 
   absl::Status AddBlock(std::span<const int64_t> offsets, const FfnActivation& activation) {
     const std::vector<double> weights = TokenWeights(activation, post_norm_);
+    const std::vector<double> scales = TokenScales(activation, post_norm_);
     for (size_t first = 0; first + 1 < offsets.size(); first += kDocumentGroup) {
       const size_t count = std::min(kDocumentGroup, offsets.size() - 1 - first);
-      RETURN_IF_ERROR(AddGroup(static_cast<size_t>(activation.layer), activation.neurons, weights,
-                               offsets.subspan(first, count + 1)));
+      const std::span<const int64_t> group = offsets.subspan(first, count + 1);
+      const std::vector<TokenSums> sums = SumDocuments(activation.neurons, weights, group, scales);
+      RETURN_IF_ERROR(CheckFinite(sums, weights, group));
+      RETURN_IF_ERROR(AddGroup(static_cast<size_t>(activation.layer), sums, first, group));
     }
+    // Finite, since the weights of its tokens are.
+    const at::Tensor largest =
+        at::linalg_vector_norm(activation.residual, std::numeric_limits<double>::infinity());
+    float& peak = profile_.layers[static_cast<size_t>(activation.layer)].residual_peak;
+    peak = std::max(peak, largest.item<float>());
     return absl::OkStatus();
   }
 
-  absl::Status AddGroup(size_t layer, const at::Tensor& neurons, const std::vector<double>& weights,
+  // Documents from `first` of the block on.
+  absl::Status AddGroup(size_t layer, const std::vector<TokenSums>& sums, size_t first,
                         std::span<const int64_t> offsets) {
-    const std::vector<TokenSums> sums = SumDocuments(neurons, weights, offsets);
-    RETURN_IF_ERROR(CheckFinite(sums, weights, offsets));
     std::vector<ScoredDocument> documents(sums.size());
     at::parallel_for(0, std::ssize(documents), /*grain_size=*/1, [&](int64_t begin, int64_t end) {
       for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-        documents[i] = Score(norms_[layer], sums[i], offsets[i + 1] - offsets[i]);
+        documents[i] =
+            Score(norms_[layer], sums[i], offsets[i + 1] - offsets[i], in_half_[first + i]);
       }
     });
     for (const ScoredDocument& document : documents) RETURN_IF_ERROR(document.status);
     LayerStatistics& statistics = profile_.layers[layer];
-    at::parallel_for(0, neurons.size(1), kAddChannels, [&](int64_t begin, int64_t end) {
+    const int64_t channels = profile_.intermediate_size();
+    at::parallel_for(0, channels, kAddChannels, [&](int64_t begin, int64_t end) {
       for (const ScoredDocument& document : documents) {
         AddChannels(document.scores, document.ranked, begin, end, statistics);
       }
@@ -173,6 +192,7 @@ class ProfileCollector::Tap final : public ActivationTap {
   const std::vector<NeuronNorms> norms_;
   const std::optional<AttentionScorer> attention_;
   const bool post_norm_;
+  std::vector<bool> in_half_;  // of each document of the block that runs
   bool spent_ = false;
 };
 

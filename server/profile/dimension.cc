@@ -1,6 +1,7 @@
 #include "server/profile/dimension.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 
 #include "server/base/strings.h"
@@ -12,7 +13,8 @@ using Layers = std::vector<RelevanceView::Layer>;
 
 bool SameShape(const Layers& a, const Layers& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
-    return x.relevance.size() == y.relevance.size() && x.max_rank.size() == y.max_rank.size();
+    return x.relevance.size() == y.relevance.size() && x.max_rank.size() == y.max_rank.size() &&
+           x.half.size() == y.half.size();
   });
 }
 
@@ -20,22 +22,39 @@ double Weight(const RelevanceView& view) {
   return static_cast<double>(std::min(view.documents, kCorpusWeightCap));
 }
 
+std::vector<float> Narrow(const std::vector<double>& values) {
+  std::vector<float> narrow(values.size());
+  std::transform(values.begin(), values.end(), narrow.begin(),
+                 [](double value) { return static_cast<float>(value); });
+  return narrow;
+}
+
+std::vector<uint16_t> UnionOf(const std::vector<uint16_t>& a, const std::vector<uint16_t>& b) {
+  std::vector<uint16_t> both;
+  std::set_union(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(both));
+  return both;
+}
+
 RelevanceView::Layer MergeLayer(const std::vector<const RelevanceView*>& corpora, double total,
                                 size_t layer) {
   const size_t width = corpora[0]->layers[layer].relevance.size();
-  std::vector<double> relevance(width);
-  RelevanceView::Layer merged{.relevance = std::vector<float>(width),
-                              .max_rank = std::vector<uint16_t>(width)};
+  std::vector<double> relevance(width), half(width);
+  RelevanceView::Layer merged{.relevance = {},
+                              .max_rank = std::vector<uint16_t>(width),
+                              .protected_channels = {},
+                              .half = {}};
   for (const RelevanceView* corpus : corpora) {
     const RelevanceView::Layer& from = corpus->layers[layer];
     const double weight = Weight(*corpus) / total;
     for (size_t k = 0; k < width; ++k) {
       relevance[k] += weight * from.relevance[k];
+      half[k] += weight * from.half[k];
       merged.max_rank[k] = std::max(merged.max_rank[k], from.max_rank[k]);
     }
+    merged.protected_channels = UnionOf(merged.protected_channels, from.protected_channels);
   }
-  std::transform(relevance.begin(), relevance.end(), merged.relevance.begin(),
-                 [](double value) { return static_cast<float>(value); });
+  merged.relevance = Narrow(relevance);
+  merged.half = Narrow(half);
   return merged;
 }
 
@@ -75,8 +94,9 @@ int64_t RelevanceView::bytes() const {
         (layer.output.size() + layer.value.size() + layer.query_key.size()) * sizeof(uint16_t));
   }
   for (const Layer& layer : layers) {
-    total += static_cast<int64_t>(layer.relevance.size() * sizeof(float) +
-                                  layer.max_rank.size() * sizeof(uint16_t));
+    total += static_cast<int64_t>((layer.relevance.size() + layer.half.size()) * sizeof(float) +
+                                  (layer.max_rank.size() + layer.protected_channels.size()) *
+                                      sizeof(uint16_t));
   }
   return total;
 }
@@ -96,13 +116,19 @@ RelevanceView ViewOf(const Profile& profile) {
   view.layers.reserve(profile.layers.size());
   // A profile without documents has sums of 0 and so a relevance of 0.
   const double unit = kScoreUnit / static_cast<double>(std::max<int64_t>(profile.documents, 1));
+  view.half_share = static_cast<double>(profile.half_documents) /
+                    static_cast<double>(std::max<int64_t>(profile.documents, 1));
   for (const LayerStatistics& statistics : profile.layers) {
     const size_t width = statistics.normalized.size();
     RelevanceView::Layer layer{.relevance = std::vector<float>(width),
-                               .max_rank = std::vector<uint16_t>(width)};
+                               .max_rank = std::vector<uint16_t>(width),
+                               .protected_channels = {},
+                               .half = std::vector<float>(width)};
     for (size_t k = 0; k < width; ++k) {
       layer.relevance[k] = static_cast<float>(static_cast<double>(statistics.normalized[k]) * unit);
+      layer.half[k] = static_cast<float>(static_cast<double>(statistics.half_normalized[k]) * unit);
       layer.max_rank[k] = statistics.top_ranks[k * kTopRanks];
+      if (statistics.IsProtected(k)) layer.protected_channels.push_back(static_cast<uint16_t>(k));
     }
     view.layers.push_back(std::move(layer));
   }
@@ -128,6 +154,9 @@ absl::StatusOr<RelevanceView> MergeViews(const std::vector<const RelevanceView*>
     merged.documents += corpora[i]->documents;
     merged.tokens += corpora[i]->tokens;
     total += Weight(*corpora[i]);
+  }
+  for (const RelevanceView* corpus : corpora) {
+    merged.half_share += Weight(*corpus) / total * corpus->half_share;
   }
   for (size_t l = 0; l < corpora[0]->layers.size(); ++l) {
     merged.layers.push_back(MergeLayer(corpora, total, l));

@@ -13,14 +13,18 @@ namespace secateur {
 using AttentionRanks = AttentionSets<std::vector<uint16_t>>;
 
 // A view of one or more corpora: for each layer a mean relevance score and the largest rank.
-// 6 bytes a neuron, 2 a unit of attention. Immutable after it is made.
+// 10 bytes a neuron, 2 a unit of attention. Immutable after it is made.
 struct RelevanceView {
   struct Layer {
     std::vector<float> relevance;    // mean normalised squared relative score; sums to about 1
     std::vector<uint16_t> max_rank;  // over all documents: the paper's R (ALGORITHM 3.1)
+    // Ascending: neurons that LayerStatistics::IsProtected() in any of the profiles.
+    std::vector<uint16_t> protected_channels;
+    std::vector<float> half;  // the part of `relevance` that comes from documents of one half
   };
   int64_t documents = 0;
   int64_t tokens = 0;
+  double half_share = 0;  // that half's share of the documents, weighted as they are: 0 to 1
   std::vector<Layer> layers;
   // Largest ranks of attention, where all of the profiles have them; else no layers.
   AttentionHeads heads;

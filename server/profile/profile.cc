@@ -36,7 +36,9 @@ absl::Status MergeLayer(const LayerStatistics& other, LayerStatistics& layer) {
   RETURN_IF_ERROR(AddSums("log_score", other.log_score, layer.log_score));
   RETURN_IF_ERROR(AddSums("rank", other.rank, layer.rank));
   RETURN_IF_ERROR(AddSums("activation", other.activation, layer.activation));
+  RETURN_IF_ERROR(AddSums("half_normalized", other.half_normalized, layer.half_normalized));
   AddSaturating(other.score, layer.score);
+  layer.residual_peak = std::max(layer.residual_peak, other.residual_peak);
   for (size_t k = 0; k < layer.peak.size(); ++k) {
     layer.peak[k] = std::max(layer.peak[k], other.peak[k]);
     MergeTopRanks(&other.top_ranks[k * kTopRanks], &layer.top_ranks[k * kTopRanks]);
@@ -52,7 +54,8 @@ absl::Status AddCount(std::string_view what, int64_t other, int64_t& count) {
 bool SameStatistics(const LayerStatistics& a, const LayerStatistics& b) {
   return a.normalized == b.normalized && a.paper_normalized == b.paper_normalized &&
          a.score == b.score && a.log_score == b.log_score && a.rank == b.rank &&
-         a.activation == b.activation && a.peak == b.peak && a.top_ranks == b.top_ranks;
+         a.activation == b.activation && a.peak == b.peak && a.top_ranks == b.top_ranks &&
+         a.half_normalized == b.half_normalized && a.residual_peak == b.residual_peak;
 }
 
 }  // namespace
@@ -78,6 +81,7 @@ absl::StatusOr<Profile> Profile::Empty(int64_t num_layers, int64_t intermediate_
   layer.activation.resize(width);
   layer.peak.resize(width);
   layer.top_ranks.resize(width * kTopRanks);
+  layer.half_normalized.resize(width);
   Profile profile;
   profile.layers.assign(static_cast<size_t>(num_layers), layer);
   return profile;
@@ -93,6 +97,7 @@ absl::Status Profile::Merge(const Profile& other) {
   RETURN_IF_ERROR(AddCount("documents", other.documents, merged.documents));
   RETURN_IF_ERROR(AddCount("tokens", other.tokens, merged.tokens));
   RETURN_IF_ERROR(AddCount("dropped tokens", other.dropped_tokens, merged.dropped_tokens));
+  RETURN_IF_ERROR(AddCount("documents of a half", other.half_documents, merged.half_documents));
   if (merged.documents > kMaxDocuments) {
     return absl::OutOfRangeError(StrCat("the merged profile would have ", merged.documents,
                                         " documents; at most ", kMaxDocuments, " fit"));
@@ -108,7 +113,8 @@ absl::Status Profile::Merge(const Profile& other) {
 
 bool operator==(const Profile& a, const Profile& b) {
   return a.documents == b.documents && a.tokens == b.tokens &&
-         a.dropped_tokens == b.dropped_tokens && a.attention == b.attention &&
+         a.dropped_tokens == b.dropped_tokens && a.half_documents == b.half_documents &&
+         a.attention == b.attention &&
          std::equal(a.layers.begin(), a.layers.end(), b.layers.begin(), b.layers.end(),
                     SameStatistics);
 }

@@ -24,7 +24,7 @@
 
 namespace secateur {
 
-inline constexpr int kScoringVersion = 1;
+inline constexpr int kScoringVersion = 3;
 // Fixed point: one unit is 2^-40.
 inline constexpr double kScoreUnit = 1.0 / (int64_t{1} << 40);
 // Logarithms: one unit is 2^-20.
@@ -34,6 +34,11 @@ inline constexpr double kActivationUnit = 1.0 / (1 << 24);
 inline constexpr double kActivationLimit = 1 << 17;
 // Up to here no sum of AddDocument can overflow.
 inline constexpr int64_t kMaxDocuments = int64_t{1} << 21;
+
+// A neuron whose write into one coordinate of the residual stream came to more than this share of
+// the stream's largest coordinate is protected (super weights, Yu et al. 2411.07191;
+// ALGORITHM 7.1).
+inline constexpr float kProtectedShare = 0.1f;
 
 // All vectors have intermediate_size entries, but top_ranks.
 struct LayerStatistics {
@@ -45,16 +50,25 @@ struct LayerStatistics {
   std::vector<uint64_t> rank;              // sum over documents of the rank, 0 = least relevant,
                                            // by (paper score, channel): a permutation
   std::vector<int64_t> activation;  // sum over documents of (1/T) sum_t a_k(t) (mean, for bias)
-  std::vector<float> peak;          // max over tokens of |a_k| * ||w_k||_inf
+  std::vector<float> peak;  // max over tokens of the largest coordinate that the neuron writes
+                            // into the residual stream: |a_k| ||w_k||_inf, and in post-norm
+                            // families |a_k| ||g o w_k||_inf sqrt(d) / ||o||, g the norm's gain
   // The largest kTopRanks per-document ranks of each neuron, descending, [neuron][kTopRanks]; the
   // first min(documents, kTopRanks) entries of a row are used, the rest is 0.
   std::vector<uint16_t> top_ranks;
+  // `normalized` of the documents of one half (document_half.h) alone: how much the other half
+  // would change a mask says whether there are enough of them.
+  std::vector<uint64_t> half_normalized;
+  float residual_peak = 0;  // max over tokens of ||h||_inf
+
+  bool IsProtected(size_t channel) const { return peak[channel] > kProtectedShare * residual_peak; }
 };
 
 struct Profile {
   int64_t documents = 0;
   int64_t tokens = 0;
   int64_t dropped_tokens = 0;
+  int64_t half_documents = 0;  // those that half_normalized counts
   std::vector<LayerStatistics> layers;
   AttentionProfile attention;  // of the same documents, where it was asked for
 
@@ -77,7 +91,9 @@ struct DocumentScores {
   std::vector<float> relative;    // s_k^2
   std::vector<float> paper;       // s_k^2
   std::vector<float> activation;  // mean over tokens of a_k
-  std::vector<float> peak;        // max over tokens of |a_k| ||w_k||_inf
+  std::vector<float> peak;        // as LayerStatistics::peak
+  float residual_peak = 0;        // max over tokens of ||h||_inf
+  bool in_half = false;           // whether it counts in half_normalized
 };
 // Rounds, ranks and adds. DATA_LOSS for a NaN, an infinity or a negative square, naming the
 // channel; INVALID_ARGUMENT for vectors of another width, OUT_OF_RANGE from kMaxDocuments on;

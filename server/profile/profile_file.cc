@@ -7,6 +7,8 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -31,17 +33,28 @@ constexpr uint64_t kShareLimit = uint64_t{1} << 40;
 constexpr uint64_t kLogLimit = uint64_t{1} << 27;
 constexpr uint64_t kActivationSumLimit = uint64_t{1} << 41;
 
-template <class T>
+// `Member`: std::vector<T> for values of each neuron, T for one value a layer.
+template <class T, class Member = std::vector<T>>
 struct Field {
   std::string_view name;
   DType dtype;
-  std::vector<T> LayerStatistics::* values;
+  Member LayerStatistics::* values;
   int64_t per_neuron = 1;
 
   TensorSpec Spec(int64_t layers, int64_t neurons) const {
-    TensorSpec spec{.name = std::string(name), .dtype = dtype, .shape = {layers, neurons}};
+    TensorSpec spec{.name = std::string(name), .dtype = dtype, .shape = {layers}};
+    if (std::is_same_v<Member, std::vector<T>>) spec.shape.push_back(neurons);
     if (per_neuron > 1) spec.shape.push_back(per_neuron);
     return spec;
+  }
+  // `Layer` is LayerStatistics or const.
+  template <class Layer>
+  auto Of(Layer& layer) const {
+    if constexpr (std::is_same_v<Member, T>) {
+      return std::span(&(layer.*values), 1);
+    } else {
+      return std::span(layer.*values);
+    }
   }
 };
 
@@ -56,7 +69,9 @@ absl::Status ForEachField(const Visit& visit) {
   RETURN_IF_ERROR(visit(Field<uint64_t>{"rank", DType::kU64, &S::rank}));
   RETURN_IF_ERROR(visit(Field<int64_t>{"activation", DType::kI64, &S::activation}));
   RETURN_IF_ERROR(visit(Field<float>{"peak", DType::kF32, &S::peak}));
-  return visit(Field<uint16_t>{"top_ranks", DType::kU16, &S::top_ranks, kTopRanks});
+  RETURN_IF_ERROR(visit(Field<uint16_t>{"top_ranks", DType::kU16, &S::top_ranks, kTopRanks}));
+  RETURN_IF_ERROR(visit(Field<uint64_t>{"half_normalized", DType::kU64, &S::half_normalized}));
+  return visit(Field<float, float>{"residual_peak", DType::kF32, &S::residual_peak});
 }
 
 std::vector<TensorSpec> Specs(const ProfileSummary& summary) {
@@ -112,6 +127,29 @@ absl::Status CheckPeaks(size_t layer, const std::vector<float>& peaks) {
   return absl::OkStatus();
 }
 
+// The rest of `normalized` is the other half's, and is bound as this half is.
+absl::Status CheckHalf(size_t layer, uint64_t half_documents, uint64_t documents,
+                       const LayerStatistics& statistics) {
+  for (size_t k = 0; k < statistics.half_normalized.size(); ++k) {
+    const uint64_t half = statistics.half_normalized[k];
+    const uint64_t all = statistics.normalized[k];
+    if (half > all || half > half_documents * kShareLimit ||
+        all - half > (documents - half_documents) * kShareLimit) {
+      return NotAllowed("half_normalized", layer, k, half,
+                        StrCat("the part of ", all, " that ", half_documents, " of ", documents,
+                               " documents can give"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckResidualPeak(size_t layer, float peak) {
+  if (std::isfinite(peak) && peak >= 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      StrCat("tensor \"residual_peak\", layer ", layer, ": ", peak,
+             " is not allowed; expected a finite number that is not negative"));
+}
+
 // What no sequence of AddDocument and Merge can make, and what would make later sums overflow.
 absl::Status CheckValues(const Profile& profile) {
   const auto documents = static_cast<uint64_t>(profile.documents);
@@ -128,6 +166,8 @@ absl::Status CheckValues(const Profile& profile) {
     RETURN_IF_ERROR(CheckPeaks(l, layer.peak));
     RETURN_IF_ERROR(Annotate(CheckTopRanks(layer.top_ranks, profile.documents),
                              StrCat("tensor \"top_ranks\", layer ", l)));
+    RETURN_IF_ERROR(CheckHalf(l, static_cast<uint64_t>(profile.half_documents), documents, layer));
+    RETURN_IF_ERROR(CheckResidualPeak(l, layer.residual_peak));
   }
   return CheckAttention(profile.attention, profile.documents);
 }
@@ -200,17 +240,18 @@ absl::Status CheckNames(const SafetensorsReader& reader, const std::vector<Tenso
   return absl::InvalidArgumentError(StrCat("tensor \"", *expected.begin(), "\" is missing"));
 }
 
-template <class T>
-absl::Status ReadField(const SafetensorsReader& reader, const Field<T>& field, Profile& profile) {
+template <class T, class Member>
+absl::Status ReadField(const SafetensorsReader& reader, const Field<T, Member>& field,
+                       Profile& profile) {
   const TensorSpec spec =
       field.Spec(static_cast<int64_t>(profile.layers.size()), profile.intermediate_size());
   ASSIGN_OR_RETURN(const TensorView view, reader.Find(spec.name));
   RETURN_IF_ERROR(CheckSpec(spec, view));
   const char* next = view.bytes.data();
   for (LayerStatistics& layer : profile.layers) {
-    std::vector<T>& values = layer.*field.values;
-    std::memcpy(values.data(), next, values.size() * sizeof(T));
-    next += values.size() * sizeof(T);
+    const std::span<T> values = field.Of(layer);
+    std::memcpy(values.data(), next, values.size_bytes());
+    next += values.size_bytes();
   }
   return absl::OkStatus();
 }
@@ -222,6 +263,7 @@ absl::StatusOr<Profile> ReadTensors(const SafetensorsReader& reader,
   profile.documents = summary.documents;
   profile.tokens = summary.tokens;
   profile.dropped_tokens = summary.dropped_tokens;
+  profile.half_documents = summary.half_documents;
   RETURN_IF_ERROR(
       ForEachField([&](const auto& field) { return ReadField(reader, field, profile); }));
   ASSIGN_OR_RETURN(profile.attention, ReadAttention(reader, summary.layers, summary.heads));
@@ -232,9 +274,9 @@ absl::StatusOr<Profile> ReadTensors(const SafetensorsReader& reader,
 absl::Status WriteTensors(const Profile& profile, TensorWriter& writer) {
   const absl::Status neurons = ForEachField([&](const auto& field) -> absl::Status {
     for (const LayerStatistics& layer : profile.layers) {
-      const auto& values = layer.*field.values;
-      RETURN_IF_ERROR(writer.Write(
-          {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0])}));
+      const auto values = field.Of(layer);
+      RETURN_IF_ERROR(
+          writer.Write({reinterpret_cast<const char*>(values.data()), values.size_bytes()}));
     }
     return absl::OkStatus();
   });
@@ -249,6 +291,7 @@ absl::Status WriteProfile(const ProfileKey& key, const Profile& profile, const B
                                .documents = profile.documents,
                                .tokens = profile.tokens,
                                .dropped_tokens = profile.dropped_tokens,
+                               .half_documents = profile.half_documents,
                                .layers = static_cast<int64_t>(profile.layers.size()),
                                .neurons = profile.intermediate_size(),
                                .heads = profile.attention.heads};

@@ -2,8 +2,8 @@
 //
 // Reading trusts nothing: the size is checked before memory is taken (a profile takes as much as
 // its file), then every rule of FORMAT.md. Errors name the file, the entry or tensor, and what was
-// found. INVALID_ARGUMENT: a rule is broken. UNIMPLEMENTED: a newer format, or an element type we
-// lack.
+// found. INVALID_ARGUMENT: a rule is broken. UNIMPLEMENTED: another version of the format, or an
+// element type we lack.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@
 
 namespace secateur {
 
-inline constexpr int64_t kProfileFormatVersion = 2;
+inline constexpr int64_t kProfileFormatVersion = 3;
 inline constexpr int64_t kProfileHeaderLimit = 64 << 10;  // bytes, without the length before it
 
 // What the header says.
@@ -27,6 +27,7 @@ struct ProfileSummary {
   int64_t documents = 0;
   int64_t tokens = 0;
   int64_t dropped_tokens = 0;
+  int64_t half_documents = 0;
   int64_t layers = 0;
   int64_t neurons = 0;   // of one layer
   AttentionHeads heads;  // all 0 unless the key says attention

@@ -84,7 +84,7 @@ void TakeAttention(Entries& entries, ProfileSummary& summary) {
   summary.heads.head_dim = entries.Number("head_dim", 2, kDimensionLimit);
 }
 
-// Before anything else is looked at: a newer version may mean anything by it.
+// Before anything else is looked at: another version may mean anything by it.
 absl::Status CheckVersion(Entries& entries) {
   const std::string format = entries.Text("format");
   const int64_t version = entries.Number("format_version", 1, kAny);
@@ -93,9 +93,9 @@ absl::Status CheckVersion(Entries& entries) {
     return absl::InvalidArgumentError(
         StrCat("metadata \"format\" is ", Quoted(format), "; expected \"", kFormat, "\""));
   }
-  if (version > kProfileFormatVersion) {
+  if (version != kProfileFormatVersion) {
     return absl::UnimplementedError(StrCat("metadata \"format_version\" is ", version,
-                                           "; this program reads up to ", kProfileFormatVersion));
+                                           "; this program reads ", kProfileFormatVersion));
   }
   return absl::OkStatus();
 }
@@ -119,6 +119,7 @@ ProfileMetadata ToMetadata(const ProfileSummary& summary) {
                               {"documents", absl::StrCat(summary.documents)},
                               {"tokens", absl::StrCat(summary.tokens)},
                               {"dropped_tokens", absl::StrCat(summary.dropped_tokens)},
+                              {"half_documents", absl::StrCat(summary.half_documents)},
                               {"layers", absl::StrCat(summary.layers)},
                               {"neurons", absl::StrCat(summary.neurons)}};
   if (!key.attention) return metadata;
@@ -146,6 +147,7 @@ absl::StatusOr<ProfileSummary> FromMetadata(const ProfileMetadata& metadata) {
   summary.documents = entries.Number("documents", 1, kMaxDocuments);
   summary.tokens = entries.Number("tokens", summary.documents, kAny);
   summary.dropped_tokens = entries.Number("dropped_tokens", 0, kAny);
+  summary.half_documents = entries.Number("half_documents", 0, summary.documents);
   summary.layers = entries.Number("layers", 1, kDimensionLimit);
   summary.neurons = entries.Number("neurons", 1, kDimensionLimit);
   TakeAttention(entries, summary);

@@ -226,7 +226,7 @@ bool ProfileStore::Holds(const ProfileInfo& info, const std::string& object) con
 
 void ProfileStore::Refuse(const std::string& object, const absl::Status& reason) const {
   if (absl::IsUnimplemented(reason)) {
-    Log(LogLevel::kWarning, "left a profile of a newer format alone",
+    Log(LogLevel::kWarning, "left a profile of another format alone",
         {{"key", object}, {"reason", ToStd(reason.message())}});
     return;
   }

@@ -2,9 +2,9 @@
 //
 // Key: the SHA-256 of ProfileKey's fields. Object: `profiles/<id>/<SHA-256 of its
 // bytes>.safetensors`, id = "p" + 40 hex digits of the key. Nothing is overwritten. Bytes that do
-// not match the name, or do not parse, are a miss: counted, deleted, never used; files of a newer
-// format are left alone. When one id has several objects the latest counts. FORMAT.md describes the
-// file. Thread-safe.
+// not match the name, or do not parse, are a miss: counted, deleted, never used; files of another
+// format are left alone: servers of several versions may share a store. When one id has several
+// objects the latest counts. FORMAT.md describes the file. Thread-safe.
 #pragma once
 
 #include <map>

@@ -63,6 +63,10 @@ absl::StatusOr<RankedDocument> RankDocument(const DocumentScores& scores) {
   RETURN_IF_ERROR(
       CheckValues("mean activation", scores.activation, std::numeric_limits<float>::lowest()));
   RETURN_IF_ERROR(CheckValues("peak", scores.peak, 0));
+  if (!(scores.residual_peak >= 0) || std::isinf(scores.residual_peak)) {
+    return absl::DataLossError(StrCat("the residual stream's largest coordinate is ",
+                                      scores.residual_peak, "; expected a finite number"));
+  }
   return RankedDocument{.ranks = RankScores(scores.paper),
                         .relative_total = Total(scores.relative),
                         .paper_total = Total(scores.paper)};
@@ -71,7 +75,9 @@ absl::StatusOr<RankedDocument> RankDocument(const DocumentScores& scores) {
 void AddChannels(const DocumentScores& scores, const RankedDocument& ranked, int64_t begin,
                  int64_t end, LayerStatistics& statistics) {
   for (auto k = static_cast<size_t>(begin); k < static_cast<size_t>(end); ++k) {
-    statistics.normalized[k] += Share(scores.relative[k], ranked.relative_total);
+    const uint64_t share = Share(scores.relative[k], ranked.relative_total);
+    statistics.normalized[k] += share;
+    if (scores.in_half) statistics.half_normalized[k] += share;
     statistics.paper_normalized[k] += Share(scores.paper[k], ranked.paper_total);
     AddScore(scores.relative[k], statistics.score[k]);
     statistics.log_score[k] += LogUnits(scores.relative[k]);
@@ -97,6 +103,7 @@ absl::Status AddDocument(const DocumentScores& scores, int64_t documents_before,
   }
   ASSIGN_OR_RETURN(const RankedDocument ranked, RankDocument(scores));
   AddChannels(scores, ranked, 0, static_cast<int64_t>(width), statistics);
+  statistics.residual_peak = std::max(statistics.residual_peak, scores.residual_peak);
   return absl::OkStatus();
 }
 

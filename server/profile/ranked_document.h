@@ -23,8 +23,9 @@ struct RankedDocument {
 // REQUIRES: four vectors of one size, at most 65,536.
 absl::StatusOr<RankedDocument> RankDocument(const DocumentScores& scores);
 
-// Adds channels [begin, end). REQUIRES: `ranked` is RankDocument(scores), the vectors have the
-// width of `statistics`, which holds fewer than kMaxDocuments documents.
+// Adds channels [begin, end), all but the layer's residual_peak. REQUIRES: `ranked` is
+// RankDocument(scores), the vectors have the width of `statistics`, which holds fewer than
+// kMaxDocuments documents.
 void AddChannels(const DocumentScores& scores, const RankedDocument& ranked, int64_t begin,
                  int64_t end, LayerStatistics& statistics);
 

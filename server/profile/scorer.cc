@@ -57,11 +57,13 @@ TokenSums Zeros(int64_t channels) {
 }
 
 std::vector<TokenSums> SumInOnePass(const at::Tensor& neurons, const std::vector<double>& weights,
-                                    std::span<const int64_t> offsets) {
+                                    std::span<const int64_t> offsets,
+                                    const std::vector<double>& scales) {
   const int64_t channels = neurons.size(1);
   const int64_t stride = neurons.stride(0);
   const float* first = neurons.const_data_ptr<float>();
   const std::vector<float> narrow(weights.begin(), weights.end());
+  const std::vector<float> narrow_scales(scales.begin(), scales.end());
   std::vector<TokenSums> sums(offsets.size() - 1, Zeros(channels));
   const int64_t blocks = (channels + kChannelBlock - 1) / kChannelBlock;
   at::parallel_for(0, blocks, /*grain_size=*/1, [&](int64_t begin, int64_t end) {
@@ -69,8 +71,10 @@ std::vector<TokenSums> SumInOnePass(const at::Tensor& neurons, const std::vector
       const TokenRows rows{.first = first + offsets[i] * stride,
                            .tokens = offsets[i + 1] - offsets[i],
                            .stride = stride};
-      SumTokens(rows, narrow.data() + offsets[i], begin * kChannelBlock,
-                std::min(end * kChannelBlock, channels),
+      SumTokens(rows,
+                {.weights = narrow.data() + offsets[i],
+                 .scales = scales.empty() ? nullptr : narrow_scales.data() + offsets[i]},
+                begin * kChannelBlock, std::min(end * kChannelBlock, channels),
                 {.weighted = sums[i].weighted.data(),
                  .squared = sums[i].squared.data(),
                  .plain = sums[i].plain.data(),
@@ -81,20 +85,27 @@ std::vector<TokenSums> SumInOnePass(const at::Tensor& neurons, const std::vector
 }
 
 // [4, channels]: the sums of one document in the order of TokenSums.
-at::Tensor StackedSums(const at::Tensor& neurons, const at::Tensor& weights) {
+at::Tensor StackedSums(const at::Tensor& neurons, const at::Tensor& weights,
+                       const at::Tensor& scales) {
   const at::Tensor wide = Widen(neurons);
   const at::Tensor squares = wide.square();
+  const at::Tensor written =
+      scales.defined() ? wide * scales.to(wide.scalar_type()).unsqueeze(1) : wide;
   return at::stack({(squares * weights.to(wide.scalar_type()).unsqueeze(1)).sum(0), squares.sum(0),
-                    wide.sum(0), wide.abs().amax(0)});
+                    wide.sum(0), written.abs().amax(0)});
 }
 
 std::vector<TokenSums> SumByOperators(const at::Tensor& neurons, const std::vector<double>& weights,
-                                      std::span<const int64_t> offsets) {
+                                      std::span<const int64_t> offsets,
+                                      const std::vector<double>& scales) {
   const at::Tensor factors = at::tensor(weights, at::kDouble).to(neurons.device());
+  const at::Tensor written =
+      scales.empty() ? at::Tensor() : at::tensor(scales, at::kDouble).to(neurons.device());
   std::vector<at::Tensor> stacked;
   for (size_t i = 0; i + 1 < offsets.size(); ++i) {
-    stacked.push_back(StackedSums(neurons.slice(0, offsets[i], offsets[i + 1]),
-                                  factors.slice(0, offsets[i], offsets[i + 1])));
+    stacked.push_back(StackedSums(
+        neurons.slice(0, offsets[i], offsets[i + 1]), factors.slice(0, offsets[i], offsets[i + 1]),
+        written.defined() ? written.slice(0, offsets[i], offsets[i + 1]) : written));
   }
   // One copy off the device for all documents.
   const std::vector<double> values = ToVector(at::stack(stacked));
@@ -119,11 +130,12 @@ NeuronNorms MeasureNeurons(const at::Tensor& down, const at::Tensor& gain) {
     const int64_t end = std::min(row + kWeightRows, down.size(0));
     const at::Tensor weights = down.slice(0, row, end).to(at::kDouble);
     squared += weights.square().sum(0);
-    largest = at::maximum(largest, weights.abs().amax(0));
+    at::Tensor written = weights;
     if (gain.defined()) {
-      const at::Tensor factors = gain.slice(0, row, end).to(at::kDouble).unsqueeze(1);
-      gained += (weights * factors).square().sum(0);
+      written = weights * gain.slice(0, row, end).to(at::kDouble).unsqueeze(1);
+      gained += written.square().sum(0);
     }
+    largest = at::maximum(largest, written.abs().amax(0));
   }
   return {.squared = ToVector(squared),
           .gained_squared = ToVector(gain.defined() ? gained : squared),
@@ -140,10 +152,19 @@ std::vector<double> TokenWeights(const FfnActivation& activation, bool post_norm
   return weights;
 }
 
+std::vector<double> TokenScales(const FfnActivation& activation, bool post_norm) {
+  if (!post_norm) return {};
+  std::vector<double> scales = SquaredRowNorms(activation.output);
+  const auto hidden_size = static_cast<double>(activation.output.size(1));
+  for (double& scale : scales) scale = std::sqrt(hidden_size * Reciprocal(scale));
+  return scales;
+}
+
 std::vector<TokenSums> SumDocuments(const at::Tensor& neurons, const std::vector<double>& weights,
-                                    std::span<const int64_t> offsets) {
-  if (FitsKernel(neurons)) return SumInOnePass(neurons, weights, offsets);
-  return SumByOperators(neurons, weights, offsets);
+                                    std::span<const int64_t> offsets,
+                                    const std::vector<double>& scales) {
+  if (FitsKernel(neurons)) return SumInOnePass(neurons, weights, offsets, scales);
+  return SumByOperators(neurons, weights, offsets, scales);
 }
 
 NeuronScores ScoreDocument(const NeuronNorms& norms, const TokenSums& sums, int64_t tokens) {

@@ -26,7 +26,7 @@ namespace secateur {
 struct NeuronNorms {
   std::vector<double> squared;         // ||w_k||^2
   std::vector<double> gained_squared;  // ||g o w_k||^2; `squared` again where there is no post norm
-  std::vector<double> largest;         // ||w_k||_inf
+  std::vector<double> largest;         // ||g o w_k||_inf; without a post norm ||w_k||_inf
 };
 // `down`: [d, neurons]; `gain`: [d], or undefined where there is no post norm.
 NeuronNorms MeasureNeurons(const at::Tensor& down, const at::Tensor& gain);
@@ -35,24 +35,30 @@ NeuronNorms MeasureNeurons(const at::Tensor& down, const at::Tensor& gain);
 // it. NaN where they are not finite.
 std::vector<double> TokenWeights(const FfnActivation& activation, bool post_norm);
 
+// What turns a neuron's output at each token into what reaches the residual stream, the gain aside:
+// sqrt(d) / ||o(t)|| before a post norm (0 where o(t) is 0). Empty where that is 1.
+std::vector<double> TokenScales(const FfnActivation& activation, bool post_norm);
+
 // One document's sums over its tokens; vectors have one entry a neuron.
 struct TokenSums {
   std::vector<double> weighted;  // sum_t omega_t a(t)^2
   std::vector<double> squared;   // sum_t a(t)^2
   std::vector<double> plain;     // sum_t a(t)
-  std::vector<double> peak;      // max_t |a(t)|
+  std::vector<double> peak;      // max_t scale_t |a(t)|
 };
 // Document i is rows [offsets[i], offsets[i+1]) of `neurons`, [tokens, neurons]; `weights` has an
-// entry for each row. REQUIRES: no document is empty, offsets lie inside.
+// entry for each row, and so has `scales`, unless it is empty: then they are 1. REQUIRES: no
+// document is empty, offsets lie inside.
 std::vector<TokenSums> SumDocuments(const at::Tensor& neurons, const std::vector<double>& weights,
-                                    std::span<const int64_t> offsets);
+                                    std::span<const int64_t> offsets,
+                                    const std::vector<double>& scales = {});
 
 // The statistics of one document, by profile.h.
 struct NeuronScores {
   std::vector<double> relative;    // s_k^2
   std::vector<double> paper;       // s_k^2
   std::vector<double> activation;  // mean over tokens of a_k
-  std::vector<double> peak;        // max over tokens of |a_k| ||w_k||_inf
+  std::vector<double> peak;        // as LayerStatistics::peak
 };
 NeuronScores ScoreDocument(const NeuronNorms& norms, const TokenSums& sums, int64_t tokens);
 

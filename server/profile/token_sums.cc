@@ -25,15 +25,16 @@ struct BlockSums {
 };
 
 // `rows` begins at the block's first channel.
-SECATEUR_SIMD void SumChunk(const TokenRows& rows, const float* weights, int64_t channels,
+SECATEUR_SIMD void SumChunk(const TokenRows& rows, const TokenFactors& factors, int64_t channels,
                             BlockSums& sums) {
   for (int64_t t = 0; t < rows.tokens; ++t) {
     const float* row = rows.first + t * rows.stride;
-    const float weight = weights[t];
+    const float weight = factors.weights[t];
+    const float scale = factors.scales == nullptr ? 1.0f : factors.scales[t];
     for (int64_t k = 0; k < channels; ++k) {
       const float value = row[k];
       const float square = value * value;
-      const float magnitude = std::fabs(value);
+      const float magnitude = std::fabs(value) * scale;
       sums.weighted[k] += weight * square;
       sums.squared[k] += square;
       sums.plain[k] += value;
@@ -42,7 +43,7 @@ SECATEUR_SIMD void SumChunk(const TokenRows& rows, const float* weights, int64_t
   }
 }
 
-void SumBlock(const TokenRows& rows, const float* weights, int64_t begin, int64_t channels,
+void SumBlock(const TokenRows& rows, const TokenFactors& factors, int64_t begin, int64_t channels,
               const TokenSumTargets& targets) {
   std::fill_n(targets.weighted + begin, channels, 0.0);
   std::fill_n(targets.squared + begin, channels, 0.0);
@@ -53,7 +54,8 @@ void SumBlock(const TokenRows& rows, const float* weights, int64_t begin, int64_
                           .tokens = std::min(kTokenChunk, rows.tokens - t),
                           .stride = rows.stride};
     BlockSums sums = {};
-    SumChunk(chunk, weights + t, channels, sums);
+    const float* scales = factors.scales == nullptr ? nullptr : factors.scales + t;
+    SumChunk(chunk, {.weights = factors.weights + t, .scales = scales}, channels, sums);
     for (int64_t k = 0; k < channels; ++k) {
       targets.weighted[begin + k] += static_cast<double>(sums.weighted[k]);
       targets.squared[begin + k] += static_cast<double>(sums.squared[k]);
@@ -66,10 +68,10 @@ void SumBlock(const TokenRows& rows, const float* weights, int64_t begin, int64_
 
 }  // namespace
 
-void SumTokens(const TokenRows& rows, const float* weights, int64_t begin, int64_t end,
+void SumTokens(const TokenRows& rows, const TokenFactors& factors, int64_t begin, int64_t end,
                const TokenSumTargets& targets) {
   for (int64_t block = begin; block < end; block += kChannelBlock) {
-    SumBlock(rows, weights, block, std::min(kChannelBlock, end - block), targets);
+    SumBlock(rows, factors, block, std::min(kChannelBlock, end - block), targets);
   }
 }
 

@@ -19,16 +19,23 @@ struct TokenRows {
   int64_t stride = 0;
 };
 
+// Factors of one document's tokens.
+struct TokenFactors {
+  const float* weights = nullptr;
+  const float* scales = nullptr;  // null: all are 1
+};
+
 // Where the sums of one document go: pointers to arrays over channels.
 struct TokenSumTargets {
   double* weighted = nullptr;  // sum_t weight(t) a(t)^2
   double* squared = nullptr;   // sum_t a(t)^2
   double* plain = nullptr;     // sum_t a(t)
-  double* peak = nullptr;  // max_t |a(t)|; not defined when a value is NaN, which shows in plain
+  double* peak = nullptr;      // max_t scale(t) |a(t)|; not defined when a value is NaN, which
+                               // shows in plain
 };
 
-// Writes the sums of channels [begin, end). `weights` has one entry a token.
-void SumTokens(const TokenRows& rows, const float* weights, int64_t begin, int64_t end,
+// Writes the sums of channels [begin, end).
+void SumTokens(const TokenRows& rows, const TokenFactors& factors, int64_t begin, int64_t end,
                const TokenSumTargets& targets);
 
 // sum_i values[i]^2 in double.

@@ -136,6 +136,8 @@ absl::StatusOr<v1::Expert> ToProto(const StoredExpert& expert, const std::string
   if (manifest.has_compensation()) *out.mutable_compensation() = manifest.compensation();
   if (manifest.has_attention()) *out.mutable_attention() = manifest.attention();
   if (manifest.has_vocabulary()) *out.mutable_vocabulary() = manifest.vocabulary();
+  *out.mutable_protected_neuron_counts() = manifest.protected_neuron_counts();
+  if (manifest.has_convergence()) *out.mutable_convergence() = manifest.convergence();
   *out.mutable_files() = manifest.files();
   v1::ExpertFile& own = *out.add_files();
   own.set_name(expert.manifest.name);
@@ -164,6 +166,8 @@ v1::Expert ToExpert(const PlannedExpert& planned, const ComposedRequest& compose
   if (!planned.mask.attention.empty()) {
     *out.mutable_attention() = RemovedAttention(planned.mask, model.config());
   }
+  out.mutable_protected_neuron_counts()->Add(planned.protected_counts.begin(),
+                                             planned.protected_counts.end());
   return out;
 }
 
@@ -182,6 +186,8 @@ v1::Plan ToProto(const PlannedExpert& planned, const ComposedRequest& composed,
   out.set_sigma(planned.sigma);
   out.mutable_irrelevant_neuron_counts()->Add(planned.irrelevant_counts.begin(),
                                               planned.irrelevant_counts.end());
+  out.mutable_protected_neuron_counts()->Add(planned.protected_counts.begin(),
+                                             planned.protected_counts.end());
   if (planned.resolved.spec().rule() != v1::SECOND_ORDER) {
     out.set_mask_digest(planned.mask.digest().Hex());
   }

@@ -6,6 +6,7 @@
 #include "server/base/strings.h"
 #include "server/pipeline/build_expert.h"
 #include "server/pipeline/build_profile.h"
+#include "server/pipeline/plan_convergence.h"
 #include "server/service/convert.h"
 #include "server/service/evaluation_corpora.h"
 #include "server/service/find_expert.h"
@@ -58,6 +59,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
                    ComposeRequest(*model, expert, std::move(sources), parts.stores));
   RunContext run;
   RETURN_IF_ERROR(AddVocabulary(*model, expert, parts.stores, run, composed));
+  PlanConvergence convergence(composed);
   for (const auto& [asked, budget] : budgets) {
     const auto planned = PlanSize(*model, expert, composed, budget);
     if (!planned.ok()) {
@@ -69,6 +71,8 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
     v1::Plan& plan = *response.add_plans();
     plan = ToProto(*planned, composed, *model);
     if (expert.neurons) *plan.mutable_budget() = asked;
+    ASSIGN_OR_RETURN(const auto enough, convergence.At(*planned));
+    if (enough) *plan.mutable_convergence() = *enough;
     plan.set_expert_exists(parts.stores.experts.Find(planned->expert_id).has_value());
   }
   return absl::OkStatus();
@@ -83,7 +87,10 @@ absl::StatusOr<v1::Expert> Validate(const ServiceParts& parts, const ResidentMod
   RunContext run;
   RETURN_IF_ERROR(AddVocabulary(model, request, parts.stores, run, composed));
   ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));
-  return ToExpert(planned, composed, model);
+  v1::Expert expert = ToExpert(planned, composed, model);
+  ASSIGN_OR_RETURN(const auto convergence, PlanConvergence(composed).At(planned));
+  if (convergence) *expert.mutable_convergence() = *convergence;
+  return expert;
 }
 
 // The expert if it is there already and nothing else is asked for: such a request is done at once.

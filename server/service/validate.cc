@@ -169,7 +169,6 @@ absl::StatusOr<std::vector<Selection>> SelectFromProto(const v1::ExpertSpec& spe
   return selections;
 }
 
-// What goes with what.
 bool Removes(const v1::ExpertSpec& spec, v1::UnitKind unit) {
   if (spec.units().empty()) return unit == v1::FFN_NEURON;
   return std::find(spec.units().begin(), spec.units().end(), unit) != spec.units().end();
@@ -228,6 +227,7 @@ absl::Status CheckAttention(const v1::ExpertSpec& spec) {
                      "other channels in every layer");
 }
 
+// What goes with what.
 absl::Status CheckCombination(const v1::ExpertSpec& spec) {
   RETURN_IF_ERROR(CheckVocabulary(spec));
   RETURN_IF_ERROR(CheckAttention(spec));
@@ -294,9 +294,15 @@ RelevanceSource SourceFromProto(v1::Source source) {
   }
 }
 
+// The best quality, unless something else is asked for.
+v1::Rule RuleOf(const v1::ExpertSpec& spec) {
+  if (spec.rule() != v1::RULE_UNSPECIFIED) return spec.rule();
+  return spec.compensation() == v1::NONE ? v1::RELATIVE_MEAN : v1::SECOND_ORDER;
+}
+
 absl::StatusOr<double> GeneralWeightFromProto(const v1::ExpertSpec& spec) {
   if (!spec.has_general_weight()) {
-    return spec.rule() == v1::SECOND_ORDER ? kSecondOrderGeneralWeight : 0.0;
+    return RuleOf(spec) == v1::SECOND_ORDER ? kSecondOrderGeneralWeight : 0.0;
   }
   if (spec.general_weight() >= 0 && spec.general_weight() <= 100) return spec.general_weight();
   return Bad("spec.general_weight", StrCat(spec.general_weight(), " is not 0 to 100"));
@@ -420,10 +426,12 @@ absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64
   request.vocabulary = Removes(spec, v1::VOCABULARY);
   request.vocabulary_size = spec.vocabulary_size();
   request.rule = spec.rule() == v1::CUS_PRUN ? Rule::kCusPrun : Rule::kRelativeMean;
-  request.second_order = spec.rule() == v1::SECOND_ORDER;
+  request.second_order = request.neurons && RuleOf(spec) == v1::SECOND_ORDER;
   request.least_squares = request.second_order || spec.compensation() == v1::LEAST_SQUARES;
   request.shape = spec.shape() == v1::MASKED ? Shape::kMasked : Shape::kUniform;
-  ASSIGN_OR_RETURN(request.general_weight, GeneralWeightFromProto(spec));
+  if (request.neurons) {
+    ASSIGN_OR_RETURN(request.general_weight, GeneralWeightFromProto(spec));
+  }
   request.source = SourceFromProto(spec.source());
   if (request.neurons && (spec.has_budget() || budget_required)) {
     ASSIGN_OR_RETURN(request.budget, BudgetFromProto(spec.budget(), request, "spec.budget"));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <tuple>
 
 namespace secateur {
 namespace {
@@ -35,8 +36,12 @@ class Sequence {
 };
 
 // All rows, best first.
-std::vector<int32_t> Ranked(int64_t rows, const std::vector<int64_t>& made) {
-  const auto key = [&](int32_t id) { return std::pair(-made[static_cast<size_t>(id)], id); };
+std::vector<int32_t> Ranked(int64_t rows, const std::vector<int64_t>& made,
+                            const std::vector<float>& affinity) {
+  const auto key = [&](int32_t id) {
+    const auto at = static_cast<size_t>(id);
+    return std::tuple(-made[at], at < affinity.size() ? -affinity[at] : 0.0F, id);
+  };
   std::vector<int32_t> ids(static_cast<size_t>(rows));
   std::iota(ids.begin(), ids.end(), 0);
   std::sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return key(a) < key(b); });
@@ -54,7 +59,7 @@ VocabularyOrder OrderVocabulary(const BpeFile& file, const Derivations& derivati
   Sequence sequence(file, derivations, rows);
   for (const int32_t id : needs.required) sequence.Add(id);
   order.required = order.needed = sequence.size();
-  for (const int32_t id : Ranked(rows, made)) {
+  for (const int32_t id : Ranked(rows, made, needs.affinity)) {
     sequence.Add(id);
     if (made[static_cast<size_t>(id)] > 0) order.needed = sequence.size();
   }

@@ -130,8 +130,10 @@ absl::Status VocabularyTrimmer::RequireNamedIds() {
   return Annotate(VisitConfigIds(*config, "config.json", require), folder_);
 }
 
-VocabularyOrder VocabularyTrimmer::Order(const TokenCounts& counts) const {
-  return OrderVocabulary(file_, derivations_, rows_, {counts.by_id, required_});
+VocabularyOrder VocabularyTrimmer::Order(const TokenCounts& counts,
+                                         std::vector<float> affinity) const {
+  return OrderVocabulary(file_, derivations_, rows_,
+                         {counts.by_id, required_, std::move(affinity)});
 }
 
 KeptVocabulary VocabularyTrimmer::Keep(const VocabularyOrder& order, int64_t rows) const {

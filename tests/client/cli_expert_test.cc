@@ -16,7 +16,6 @@ namespace {
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 using testing::Not;
 using testing::StartsWith;
 
@@ -170,8 +169,12 @@ TEST_F(ExpertCliTest, PlansSeveralSizes) {
               source_reason: "32 documents carry every label" document_count: 32
               corpora: "corpora/c1" engines { engine: TRANSFORMERS loads: true }
               engines { engine: VLLM reason: "1216 is no multiple of 128" }
-              expert: "models/m/experts/e1" expert_exists: true }
-      plans { budget { max_parameters: 100000000 } size { width: 992 neuron_ratio: 0.354 } })");
+              expert: "models/m/experts/e1" expert_exists: true
+              protected_neuron_counts: [ 0, 4, 1 ]
+              convergence { split_half_agreement: 0.75 agreement: 0.84 document_count: 32 } }
+      plans { convergence { split_half_agreement: 0.6 agreement: 0.7 document_count: 32
+                            advice: "add 20 more" }
+              budget { max_parameters: 100000000 } size { width: 992 neuron_ratio: 0.354 } })");
   EXPECT_EQ(Run({"expert", "plan", "--task", "qa", "--remove", "20%", "--remove", "35%",
                  "--max-parameters", "100M", "--width", "64", "--width", "96"}),
             kOk);
@@ -183,6 +186,9 @@ TEST_F(ExpertCliTest, PlansSeveralSizes) {
               AllOf(HasSubstr("cell: 32 documents carry every label"), HasSubstr("remove 20.0%  "),
                     HasSubstr("1216   20.8%"), HasSubstr("at most 100M parameters"),
                     HasSubstr("models/m/experts/e1 (exists)"),
+                    HasSubstr("5 neurons in 2 layers, which write"),
+                    HasSubstr("at width 992 32 documents agree to 0.70 with as many others (0.60 "
+                              "half with half); add 20 more"),
                     HasSubstr("vllm will not load it: 1216 is no multiple of 128")));
   EXPECT_EQ(Run({"expert", "plan", "--task", "qa", "--remove", "20%", "--output", "json"}), kOk);
   ExpectSame(Parsed<v1::PlanExpertResponse>(), server_.secateur.plan);

@@ -23,7 +23,7 @@ std::vector<int64_t> KeptBut(const std::vector<int32_t>& order, size_t removed, 
 
 RemovalCurve Order(const RandomLayer& layer, double lambda, int64_t most, int64_t step) {
   RunContext context;
-  auto curve = OrderBySecondOrder(layer.down, layer.moments, lambda, most, step, context);
+  auto curve = OrderBySecondOrder(layer.down, layer.moments, lambda, most, step, {}, context);
   EXPECT_OK(curve);
   return *std::move(curve);
 }
@@ -74,11 +74,28 @@ TEST(SecondOrder, OneOrderServesEverySize) {
   EXPECT_TRUE(std::equal(few.order.begin(), few.order.end(), many.order.begin()));
 }
 
+TEST(SecondOrder, NeverTakesAProtectedNeuronAndEndsWhenOnlyThoseAreLeft) {
+  const RandomLayer layer(11);
+  const std::vector<int32_t> free = Order(layer, 0.1, 24, 4).order;
+  // The first to go, and one of the last.
+  std::vector<uint16_t> kept = {static_cast<uint16_t>(free[0]), static_cast<uint16_t>(free[1]),
+                                static_cast<uint16_t>(free[20])};
+  std::sort(kept.begin(), kept.end());
+  RunContext context;
+  ASSERT_OK_AND_ASSIGN(const RemovalCurve curve,
+                       OrderBySecondOrder(layer.down, layer.moments, 0.1, 24, 4, kept, context));
+  EXPECT_EQ(curve.order.size(), 21U);
+  EXPECT_EQ(curve.error.size(), 7U);  // 0, five steps of 4, and the last one
+  for (const int32_t channel : curve.order) {
+    EXPECT_FALSE(std::binary_search(kept.begin(), kept.end(), channel)) << channel;
+  }
+}
+
 TEST(SecondOrder, StopsWhenItIsCancelled) {
   const RandomLayer layer(10);
   RunContext context;
   context.Cancel();
-  EXPECT_THAT(OrderBySecondOrder(layer.down, layer.moments, 0.1, 8, 4, context),
+  EXPECT_THAT(OrderBySecondOrder(layer.down, layer.moments, 0.1, 8, 4, {}, context),
               StatusIs(absl::StatusCode::kCancelled));
 }
 

@@ -53,6 +53,11 @@ TEST(PlanExpert, AnswersForSeveralSizesAndStoresNothing) {
     EXPECT_EQ(plan.source(), v1::BLEND) << plan.source_reason();
     EXPECT_EQ(plan.shared_corpus_count(), 1);
     EXPECT_EQ(plan.document_count(), 15);
+    EXPECT_THAT(plan.protected_neuron_counts(), SizeIs(3));
+    EXPECT_EQ(plan.has_convergence(), width < 128);  // where nothing goes there is nothing to tell
+    EXPECT_GE(plan.convergence().agreement(), plan.convergence().split_half_agreement());
+    EXPECT_LE(plan.convergence().agreement(), 1);
+    EXPECT_EQ(plan.convergence().document_count(), width < 128 ? 15 : 0);
     EXPECT_THAT(plan.corpora(), SizeIs(3));
     EXPECT_THAT(plan.engines(), SizeIs(3));
     EXPECT_FALSE(plan.expert_exists());
@@ -131,6 +136,8 @@ TEST(CreateExpert, PublishesACheckedExpertAndReportsItsProgress) {
   }
   const auto expert = ResponseOf<v1::Expert>(seen.back());
   EXPECT_EQ(expert.size().width(), 96);
+  EXPECT_THAT(expert.protected_neuron_counts(), SizeIs(3));
+  EXPECT_EQ(expert.convergence().document_count(), 15);
   EXPECT_GT(expert.verification().token_count(), 0);
   EXPECT_LT(expert.verification().max_logit_error(), 1e-3);
   ASSERT_THAT(expert.evaluations(), SizeIs(1));
@@ -215,7 +222,9 @@ TEST(CreateExpert, AnswersTheSameRequestAtOnceWithTheSameExpert) {
   const v1::Expert expert = live.Make(LawRequest());
   v1::CreateExpertRequest again = LawRequest();
   again.mutable_spec()->mutable_select()->SwapElements(0, 1);
-  again.mutable_spec()->set_rule(v1::RELATIVE_MEAN);
+  again.mutable_spec()->set_rule(v1::SECOND_ORDER);
+  again.mutable_spec()->set_compensation(v1::LEAST_SQUARES);
+  again.mutable_spec()->set_general_weight(0.1);
   again.mutable_spec()->set_source(v1::BLEND);
   again.mutable_spec()->mutable_budget()->set_width(96);
   again.set_cache_policy(v1::ONLY_IF_CACHED);

@@ -24,7 +24,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_tools import protoc
 
 PROTOS = os.environ["SECATEUR_PROTOS"].split(":")
-NAMES = ("resources", "operation", "manifest", "secateur")
+NAMES = ("expert_spec", "expert_report", "resources", "operation", "manifest", "secateur")
 
 
 def generate(folder):
@@ -61,6 +61,7 @@ def start(folder):
 class Client:
     def __init__(self, protos, port):
         self.secateur, self.resources = protos["secateur"], protos["resources"]
+        self.spec = protos["expert_spec"]
         self.operation = protos["operation"]
         channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         # Starting is UNAVAILABLE, which gRPC itself tries again.
@@ -119,10 +120,10 @@ def make_expert(client):
             parent="models/smollm2", corpora=[corpus.name for corpus in used])),
         client.operation.CreateProfileResponse())
     assert len(profiled.profiles) == 2 and profiled.cached_count == 0, profiled
-    selection = client.resources.DimensionSelection
-    spec = client.resources.ExpertSpec(
+    selection = client.spec.DimensionSelection
+    spec = client.spec.ExpertSpec(
         select=[selection(key="language", values=["en"]), selection(key="domain", values=["math"])],
-        budget=client.resources.Budget(neuron_ratio=0.25))
+        rule=client.spec.RELATIVE_MEAN, budget=client.spec.Budget(neuron_ratio=0.25))
     expert = client.wait(
         client.stub.CreateExpert(client.secateur.CreateExpertRequest(
             parent="models/smollm2", spec=spec)),

@@ -84,6 +84,42 @@ TEST(Compose, NothingRemovedIsMoreRelevantThanAnythingKept) {
   }
 }
 
+TEST(Compose, RemovesProtectedNeuronsAfterAllOthersAndByRelevanceAmongThem) {
+  std::mt19937 random(12);
+  RelevanceView a = CoarseView(2, 300, random), b = CoarseView(2, 300, random);
+  a.layers[0].protected_channels = {7, 299};
+  b.layers[0].protected_channels = {0, 7, 256};
+  const std::vector<uint16_t> both = {0, 7, 256, 299};
+  const std::vector<WeightedView> views = {{&a, 1.0}, {&b, 1.0}};
+  ASSERT_OK_AND_ASSIGN(const RemovalOrder order, Compose(Rule::kRelativeMean, views));
+  EXPECT_EQ(order.protected_channels[0], both);
+  EXPECT_THAT(order.protected_channels[1], testing::IsEmpty());
+  std::vector<double> means = MeansByDefinition(views, 0);
+  for (const uint16_t channel : both) means[channel] += 1000;
+  const auto removal = SortedByRemoval(means, false);
+  for (size_t kept = 1; kept < 300; kept += kept < 8 ? 1 : 37) {
+    const Mask mask = SelectUniform(order, static_cast<int64_t>(kept));
+    EXPECT_EQ(mask.kept[0], KeptOf(removal, kept)) << kept;
+    EXPECT_EQ(mask.kept[1], KeptOf(SortedByRemoval(MeansByDefinition(views, 1), false), kept));
+  }
+  const RelevanceView plain_a = [&] {
+    RelevanceView view = a;
+    view.layers[0].protected_channels.clear();
+    return view;
+  }();
+  RelevanceView plain_b = b;
+  plain_b.layers[0].protected_channels.clear();
+  ASSERT_OK_AND_ASSIGN(const RemovalOrder strict, Compose(Rule::kCusPrun, views));
+  ASSERT_OK_AND_ASSIGN(const RemovalOrder plain,
+                       Compose(Rule::kCusPrun, {{&plain_a, 1.0}, {&plain_b, 1.0}}));
+  EXPECT_EQ(strict.layers, plain.layers);
+  EXPECT_THAT(strict.protected_channels, testing::Each(testing::IsEmpty()));
+  b.layers[1].protected_channels = {300};
+  EXPECT_THAT(Compose(Rule::kRelativeMean, views),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("view 1, layer 1"), HasSubstr("300 neurons"))));
+}
+
 TEST(Compose, WhatALargerWidthRemovesASmallerOneRemovesToo) {
   std::mt19937 random(3);
   const RelevanceView a = CoarseView(2, 300, random);

@@ -149,15 +149,15 @@ TEST_F(BuildExpertTest, CountsProfilesThatAreThereAlready) {
       stores_.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration});
   RunContext context;
   ASSERT_OK_AND_ASSIGN(const BuiltProfiles first,
-                       BuildProfiles(*model_, {corpora[0]}, 512, stores_.all(), context));
+                       BuildProfiles(*model_, {corpora[0]}, {.max_document_tokens = 512}, stores_.all(), context));
   EXPECT_EQ(first.cached, 0);
   ASSERT_OK_AND_ASSIGN(const BuiltProfiles second,
-                       BuildProfiles(*model_, corpora, 512, stores_.all(), context));
+                       BuildProfiles(*model_, corpora, {.max_document_tokens = 512}, stores_.all(), context));
   EXPECT_EQ(second.cached, 1);
   ASSERT_THAT(second.profiles, SizeIs(2));
   EXPECT_EQ(second.profiles[0].content, first.profiles[0].content);
   ASSERT_OK_AND_ASSIGN(const BuiltProfiles shorter,
-                       BuildProfiles(*model_, corpora, 8, stores_.all(), context));
+                       BuildProfiles(*model_, corpora, {.max_document_tokens = 8}, stores_.all(), context));
   EXPECT_EQ(shorter.cached, 0);  // another profile
   EXPECT_GT(shorter.profiles[0].dropped_tokens, 0);
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "server/base/strings.h"
 #include "server/pipeline/expert_request.h"
 #include "server/pipeline/stores.h"
 #include "server/storage/memory_store.h"
@@ -40,8 +41,8 @@ struct TestStores {
     EXPECT_OK(upload);
     std::string text;
     for (int i = 0; i < documents; ++i) {
-      text += R"({"text":")" + theme + " is what the text number " + std::to_string(i) +
-              " is on; there are other texts on " + theme + R"(."})" + "\n";
+      text += StrCat(R"({"text":")", theme, " is what the text number ", i,
+                     " is on; there are other texts on ", theme, R"(."})", "\n");
     }
     EXPECT_OK((*upload)->Append(text));
     const auto result = (*upload)->Finish();

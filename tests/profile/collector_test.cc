@@ -9,6 +9,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 
+#include "server/profile/document_half.h"
 #include "server/profile/scorer.h"
 #include "tests/profile/random_profile.h"
 #include "tests/support/temp_dir.h"
@@ -96,15 +97,23 @@ DocumentScores SlowScores(const Transformer& model, const FfnActivation& tapped,
   const at::Tensor w = weights.down.weight.to(at::kDouble);
   at::Tensor omega = 1 / h.square().sum(1);
   at::Tensor gained = w;
+  at::Tensor scale = at::ones({end - begin, 1}, at::kDouble);
   if (config.post_norms) {
     omega = omega * static_cast<double>(config.hidden_size) / o.square().sum(1);
+    scale = (static_cast<double>(config.hidden_size) / o.square().sum(1, true)).sqrt();
     gained = w * (weights.post_ffn_norm.to(at::kDouble) + config.norm_offset).unsqueeze(1);
   }
   const at::Tensor squares = a.square();
   return {.relative = ToFloats(gained.square().sum(0) * (squares * omega.unsqueeze(1)).mean(0)),
           .paper = ToFloats(w.square().sum(0) * squares.mean(0)),
           .activation = ToFloats(a.mean(0)),
-          .peak = ToFloats(a.abs().amax(0) * w.abs().amax(0))};
+          .peak = ToFloats((a * scale).abs().amax(0) * gained.abs().amax(0)),
+          .residual_peak = static_cast<float>(h.abs().max().item<double>())};
+}
+
+bool HalfOf(const PackedBatch& block, size_t document) {
+  const auto begin = block.ids.begin() + block.offsets[document];
+  return IsInHalf({begin, block.ids.begin() + block.offsets[document + 1]});
 }
 
 Profile SlowProfile(const Transformer& model, const PackedBatch& block) {
@@ -112,8 +121,8 @@ Profile SlowProfile(const Transformer& model, const PackedBatch& block) {
       Profile::Empty(model.config().num_layers, model.config().intermediate_size).value();
   for (const FfnActivation& tapped : Record(model, block)) {
     for (size_t i = 0; i + 1 < block.offsets.size(); ++i) {
-      const DocumentScores scores =
-          SlowScores(model, tapped, block.offsets[i], block.offsets[i + 1]);
+      DocumentScores scores = SlowScores(model, tapped, block.offsets[i], block.offsets[i + 1]);
+      scores.in_half = HalfOf(block, i);
       EXPECT_OK(AddDocument(scores, static_cast<int64_t>(i),
                             profile.layers[static_cast<size_t>(tapped.layer)]));
     }
@@ -147,6 +156,9 @@ TEST_P(Collector, AgreesWithASlowComputationFromWhatTheLayersShow) {
   const Profile expected = SlowProfile(*model, block);
   EXPECT_EQ(found.documents, 5);
   EXPECT_EQ(found.tokens, 267);
+  int64_t in_half = 0;
+  for (size_t i = 0; i < 5; ++i) in_half += HalfOf(block, i) ? 1 : 0;
+  EXPECT_EQ(found.half_documents, in_half);
   for (size_t l = 0; l < found.layers.size(); ++l) {
     SCOPED_TRACE(testing::Message() << "layer " << l);
     const LayerStatistics& f = found.layers[l];
@@ -157,6 +169,8 @@ TEST_P(Collector, AgreesWithASlowComputationFromWhatTheLayersShow) {
     ExpectSumsNear(f.log_score, e.log_score, 0, 5 * 1e-5 / kLogUnit);
     ExpectSumsNear(f.activation, e.activation, 1e-5, 1e-6 / kActivationUnit);
     ExpectSumsNear(f.peak, e.peak, 1e-5, 0);
+    ExpectSumsNear(f.half_normalized, e.half_normalized, 1e-5, 5);
+    EXPECT_NEAR(f.residual_peak, e.residual_peak, 1e-6 * e.residual_peak);
     // Scores that are nearly equal may change places.
     ExpectSumsNear(f.rank, e.rank, 0, 1);
     ExpectSumsNear(f.top_ranks, e.top_ranks, 0, 1);
@@ -234,6 +248,26 @@ TEST(ProfileCollector, GivesTheSameBytesForBlocksApartAndMerged) {
   }
 }
 
+// Both halves of a merge, whatever the order, and so each other's rest.
+TEST(ProfileCollector, PutsADocumentIntoTheSameHalfInAnyBlock) {
+  const auto model = LoadTiny("llama_gqa");
+  const auto documents = RandomDocuments(std::vector<int64_t>(24, 9), 3);
+  const Profile whole = Collect(*model, {Pack(documents)});
+  EXPECT_GT(whole.half_documents, 0);
+  EXPECT_LT(whole.half_documents, 24);
+  std::vector<Tokens> in, out;
+  for (const Tokens& document : documents) (IsInHalf(document) ? in : out).push_back(document);
+  EXPECT_EQ(whole.half_documents, std::ssize(in));
+  const Profile first = Collect(*model, {Pack(in)}), second = Collect(*model, {Pack(out)});
+  EXPECT_EQ(second.half_documents, 0);
+  for (size_t l = 0; l < whole.layers.size(); ++l) {
+    EXPECT_EQ(first.layers[l].half_normalized, first.layers[l].normalized);
+    EXPECT_THAT(second.layers[l].half_normalized, testing::Each(0U));
+    // Activations in another block differ by rounding.
+    ExpectSumsNear(whole.layers[l].half_normalized, first.layers[l].normalized, 1e-4, 24);
+  }
+}
+
 TEST(ProfileCollector, AddsBlocksOfManyShortDocuments) {
   const auto model = LoadTiny("llama_gqa");
   const PackedBatch block = Pack(RandomDocuments(std::vector<int64_t>(70, 3), 1));
@@ -276,8 +310,7 @@ TEST(ProfileCollector, RefusesBlocksThatTheModelRefuses) {
 // Sets entries of a resident weight: what a damaged checkpoint would hold.
 void Damage(const at::Tensor& weight, int64_t row, float value) {
   const c10::InferenceMode inference;
-  at::Tensor damaged = weight;
-  damaged.select(0, row).fill_(value);
+  weight.select(0, row).fill_(value);
 }
 
 absl::Status CollectFrom(const Transformer& model) {

@@ -28,6 +28,11 @@ double MeanShare(const std::vector<RandomDocument>& documents, size_t layer, siz
   return sum / static_cast<double>(documents.size());
 }
 
+bool Protects(const RelevanceView& view, size_t layer, size_t channel) {
+  const std::vector<uint16_t>& channels = view.layers[layer].protected_channels;
+  return std::binary_search(channels.begin(), channels.end(), static_cast<uint16_t>(channel));
+}
+
 TEST(ViewOf, GivesTheMeanShareAndTheLargestRank) {
   const auto documents = Documents(37, 1);
   const Profile profile = ProfileOf(documents, kLayers, kChannels);
@@ -35,6 +40,7 @@ TEST(ViewOf, GivesTheMeanShareAndTheLargestRank) {
   EXPECT_EQ(view.documents, 37);
   EXPECT_EQ(view.tokens, 370);
   ASSERT_EQ(view.layers.size(), static_cast<size_t>(kLayers));
+  int64_t protected_neurons = 0;
   for (size_t l = 0; l < kLayers; ++l) {
     double total = 0;
     for (size_t k = 0; k < kChannels; ++k) {
@@ -44,8 +50,48 @@ TEST(ViewOf, GivesTheMeanShareAndTheLargestRank) {
       total += view.layers[l].relevance[k];
     }
     EXPECT_NEAR(total, 1, 1e-6);
+    protected_neurons += std::ssize(view.layers[l].protected_channels);
   }
-  EXPECT_EQ(view.bytes(), kLayers * kChannels * 6);
+  EXPECT_EQ(view.bytes(), kLayers * kChannels * 10 + 2 * protected_neurons);
+}
+
+TEST(ViewOf, KeepsApartWhatOneHalfSays) {
+  const auto documents = Documents(23, 5);
+  std::vector<RandomDocument> in_half;
+  for (const RandomDocument& document : documents) {
+    if (document[0].in_half) in_half.push_back(document);
+  }
+  ASSERT_FALSE(in_half.empty());
+  const RelevanceView view = ViewOf(ProfileOf(documents, kLayers, kChannels));
+  EXPECT_DOUBLE_EQ(view.half_share, static_cast<double>(in_half.size()) / 23);
+  for (size_t l = 0; l < kLayers; ++l) {
+    for (size_t k = 0; k < kChannels; ++k) {
+      const double expected = view.half_share * MeanShare(in_half, l, k);
+      EXPECT_NEAR(view.layers[l].half[k], expected, 1e-7 * expected + kScoreUnit);
+    }
+  }
+}
+
+TEST(ViewOf, ProtectsNeuronsThatEverWroteATenthOfTheLargestCoordinate) {
+  const auto documents = Documents(6, 4);
+  const RelevanceView view = ViewOf(ProfileOf(documents, kLayers, kChannels));
+  size_t found = 0;
+  for (size_t l = 0; l < kLayers; ++l) {
+    float residual = 0;
+    std::vector<float> peaks(kChannels);
+    for (const RandomDocument& document : documents) {
+      residual = std::max(residual, document[l].residual_peak);
+      for (size_t k = 0; k < kChannels; ++k) peaks[k] = std::max(peaks[k], document[l].peak[k]);
+    }
+    std::vector<uint16_t> expected;
+    for (uint16_t k = 0; k < kChannels; ++k) {
+      if (peaks[k] > 0.1f * residual) expected.push_back(k);
+    }
+    EXPECT_EQ(view.layers[l].protected_channels, expected);
+    found += expected.size();
+  }
+  EXPECT_GT(found, 0u);
+  EXPECT_LT(found, static_cast<size_t>(kLayers * kChannels));
 }
 
 TEST(ViewOf, GivesZerosForAProfileWithoutDocuments) {
@@ -66,14 +112,22 @@ TEST(MergeViews, WeighsEachCorpusByItsDocumentsUpToTheCap) {
   ASSERT_OK_AND_ASSIGN(const RelevanceView merged, MergeViews({&views[0], &views[1], &views[2]}));
   EXPECT_EQ(merged.documents, 374);
   EXPECT_EQ(merged.tokens, 3740);
+  double share = 0;
+  for (size_t c = 0; c < corpora.size(); ++c) share += weights[c] / 138 * views[c].half_share;
+  EXPECT_DOUBLE_EQ(merged.half_share, share);
   for (size_t l = 0; l < kLayers; ++l) {
     for (size_t k = 0; k < kChannels; ++k) {
-      double expected = 0;
+      double expected = 0, half = 0;
       uint16_t rank = 0;
+      bool is_protected = false;
       for (size_t c = 0; c < corpora.size(); ++c) {
         expected += weights[c] * MeanShare(corpora[c], l, k) / 138;
+        half += weights[c] / 138 * views[c].layers[l].half[k];
         rank = std::max(rank, views[c].layers[l].max_rank[k]);
+        is_protected |= Protects(views[c], l, k);
       }
+      EXPECT_NEAR(merged.layers[l].half[k], half, 1e-6 * half + kScoreUnit);
+      EXPECT_EQ(Protects(merged, l, k), is_protected);
       EXPECT_NEAR(merged.layers[l].relevance[k], expected, 1e-6 * expected + kScoreUnit);
       EXPECT_EQ(merged.layers[l].max_rank[k], rank);
     }
@@ -102,6 +156,8 @@ TEST(MergeViews, LeavesASingleCorpusAsItIs) {
   for (size_t l = 0; l < kLayers; ++l) {
     EXPECT_EQ(merged.layers[l].relevance, view.layers[l].relevance);
     EXPECT_EQ(merged.layers[l].max_rank, view.layers[l].max_rank);
+    EXPECT_EQ(merged.layers[l].half, view.layers[l].half);
+    EXPECT_EQ(merged.layers[l].protected_channels, view.layers[l].protected_channels);
   }
 }
 

@@ -56,7 +56,7 @@ Parts TakeApart(const std::string& bytes) {
   const SafetensorsReader reader = SafetensorsReader::FromBytes("file", bytes).value();
   Parts parts{.metadata = reader.metadata(), .tensors = {}};
   for (const char* name : {"normalized", "paper_normalized", "score", "log_score", "rank",
-                           "activation", "peak", "top_ranks"}) {
+                           "activation", "peak", "top_ranks", "half_normalized", "residual_peak"}) {
     const TensorView view = reader.Find(name).value();
     parts.tensors.push_back(
         {{.name = name, .dtype = view.dtype, .shape = view.shape}, std::string(view.bytes)});
@@ -104,7 +104,7 @@ TEST(ProfileFile, TakesTheBytesThatFormatPageSays) {
   const std::string bytes = FileOf(AnyProfile());
   uint64_t header = 0;
   std::memcpy(&header, bytes.data(), sizeof header);
-  EXPECT_EQ(bytes.size(), 8 + header + 116 * kLayers * kChannels);
+  EXPECT_EQ(bytes.size(), 8 + header + 124 * kLayers * kChannels + 4 * kLayers);
 }
 
 TEST(ProfileFile, RefusesEveryTruncation) {
@@ -138,13 +138,16 @@ TEST(ProfileFile, NeverCrashesOnAFlippedByteOfTheHeader) {
   EXPECT_GT(refused, static_cast<int>(header) / 2);
 }
 
-TEST(ProfileFile, RefusesANewerFormatAsUnimplemented) {
-  Parts parts = TakeApart(FileOf(AnyProfile()));
-  parts.metadata["format_version"] = "2";
-  parts.metadata["what_is_new"] = "1";
-  EXPECT_THAT(ReadBoth(parts.Assemble()),
-              StatusIs(absl::StatusCode::kUnimplemented,
-                       AllOf(HasSubstr("x.safetensors"), HasSubstr("\"format_version\" is 2"))));
+TEST(ProfileFile, RefusesAnotherFormatAsUnimplemented) {
+  for (const char* version : {"1", "2", "4"}) {
+    Parts parts = TakeApart(FileOf(AnyProfile()));
+    parts.metadata["format_version"] = version;
+    parts.metadata["what_is_different"] = "1";
+    EXPECT_THAT(ReadBoth(parts.Assemble()),
+                StatusIs(absl::StatusCode::kUnimplemented,
+                         AllOf(HasSubstr("x.safetensors"),
+                               HasSubstr(absl::StrCat("\"format_version\" is ", version)))));
+  }
 }
 
 TEST(ProfileFile, RefusesMetadataThatBreaksARuleAndNamesIt) {
@@ -175,6 +178,8 @@ TEST(ProfileFile, RefusesMetadataThatBreaksARuleAndNamesIt) {
       {"documents", "99999999999999999999"},
       {"tokens", "4"},
       {"dropped_tokens", "-3"},
+      {"half_documents", "-1"},
+      {"half_documents", "6"},
       {"layers", "0"},
       {"layers", "65537"},
       {"neurons", "65537"},
@@ -199,7 +204,7 @@ TEST(ProfileFile, ChecksTheSizeBeforeItTakesMemory) {
   parts.metadata["neurons"] = "65536";  // half a terabyte
   EXPECT_THAT(ReadBoth(parts.Assemble()),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("65536 layers of 65536 neurons take 49821")));
+                       HasSubstr("65536 layers of 65536 neurons take 53257")));
 }
 
 TEST(ProfileFile, RefusesAHeaderPastTheLimit) {
@@ -251,6 +256,12 @@ TEST(ProfileFile, RefusesValuesThatNoDocumentsCanGive) {
        [&](Parts& p) { p.Set("log_score", second, std::numeric_limits<int64_t>::min()); }},
       {"rank", 0, [&](Parts& p) { p.Set("rank", second, uint64_t{kDocuments * 6 + 1}); }},
       {"activation", 0, [&](Parts& p) { p.Set("activation", second, -(int64_t{5} << 42)); }},
+      {"half_normalized", 0, [&](Parts& p) { p.Set("half_normalized", second, kShares); }},
+      {"half_normalized", 0,
+       [&](Parts& p) {  // the rest is more than the documents of the other half can give
+         p.Set("normalized", second, kShares);
+         p.Set("half_normalized", second, uint64_t{0});
+       }},
       {"peak", 0, [&](Parts& p) { p.Set("peak", second, -1.0f); }},
       {"peak", 0, [&](Parts& p) { p.Set("peak", second, kNan); }},
       {"top_ranks", 3, [&](Parts& p) { p.Set("top_ranks", row, uint16_t{7}); }},
@@ -270,6 +281,16 @@ TEST(ProfileFile, RefusesValuesThatNoDocumentsCanGive) {
         ReadProfile("x", parts.Assemble()),
         StatusIs(absl::StatusCode::kInvalidArgument,
                  HasSubstr(absl::StrCat("tensor \"", c.name, "\", layer 1, channel ", c.channel))));
+  }
+}
+
+TEST(ProfileFile, RefusesAResidualStreamThatIsNotFinite) {
+  for (const float value : {-1.0f, std::numeric_limits<float>::infinity()}) {
+    Parts parts = TakeApart(FileOf(AnyProfile()));
+    parts.Set("residual_peak", 1, value);
+    EXPECT_THAT(ReadProfile("x", parts.Assemble()),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("tensor \"residual_peak\", layer 1")));
   }
 }
 
@@ -314,6 +335,7 @@ TEST(ProfileKey, HasADigestOfEverythingButTheModelsName) {
       [](ProfileKey& k) { ++k.scoring_version; },
       [](ProfileKey& k) { k.compute_type = "bfloat16"; },
       [](ProfileKey& k) { k.device_kind = "cuda"; },
+      [](ProfileKey& k) { k.attention = true; },
   };
   for (const auto& change : changes) {
     ProfileKey key = AnyKey();

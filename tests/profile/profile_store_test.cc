@@ -187,19 +187,33 @@ TEST_F(ProfileStoreTest, DeletesWhatItCannotParseWhileLoading) {
   EXPECT_THAT(metrics_.Scrape(), HasSubstr("secateur_corrupt_objects_total{kind=\"profile\"} 2"));
 }
 
-TEST_F(ProfileStoreTest, LeavesANewerFormatAlone) {
-  std::string newer = FileOf(MakeProfile(1));
-  const std::string version = "\"format_version\":\"1\"";
-  ASSERT_NE(newer.find(version), std::string::npos);
-  newer[newer.find(version) + version.size() - 2] = '2';
-  const std::string object = Name(AnyKey().id(), newer);
-  ASSERT_OK(blobs_.Put(object, newer).status());
+TEST_F(ProfileStoreTest, LeavesOtherFormatsAlone) {
+  std::vector<std::string> objects;
+  for (const char other : {'1', '3'}) {
+    std::string bytes = FileOf(MakeProfile(1));
+    const std::string version = "\"format_version\":\"3\"";
+    ASSERT_NE(bytes.find(version), std::string::npos);
+    bytes[bytes.find(version) + version.size() - 2] = other;
+    objects.push_back(Name(AnyKey().id(), bytes));
+    ASSERT_OK(blobs_.Put(objects.back(), bytes).status());
+  }
   ASSERT_OK(store_.Load());
   EXPECT_THAT(store_.List(), IsEmpty());
-  EXPECT_THAT(Objects(), ElementsAre(object));
+  EXPECT_THAT(Objects(), testing::UnorderedElementsAreArray(objects));
   EXPECT_THAT(metrics_.Scrape(), Not(HasSubstr("kind=\"profile\"")));
   ASSERT_OK(store_.Put(AnyKey(), MakeProfile(1)).status());
   EXPECT_OK(store_.Read(AnyKey().id()).status());
+}
+
+TEST_F(ProfileStoreTest, MissesProfilesOfAnotherScoringVersion) {
+  ProfileKey older = AnyKey();
+  older.scoring_version = kScoringVersion - 1;
+  ASSERT_OK(store_.Put(older, MakeProfile(1)).status());
+  EXPECT_EQ(store_.Find(AnyKey().id()), std::nullopt);
+  ASSERT_OK(store_.Put(AnyKey(), MakeProfile(2)).status());
+  ASSERT_OK_AND_ASSIGN(const Profile read, store_.Read(AnyKey().id()));
+  EXPECT_TRUE(read == MakeProfile(2));
+  EXPECT_TRUE(store_.Find(older.id()).has_value());
 }
 
 TEST_F(ProfileStoreTest, PutReplacesACorruptObjectOfTheSameName) {

@@ -41,7 +41,7 @@ std::vector<std::vector<uint16_t>> AllRanks(const std::vector<RandomDocument>& d
   return all;
 }
 
-DocumentScores ScoresOf(std::vector<float> values) {
+DocumentScores ScoresOf(const std::vector<float>& values) {
   return {.relative = values, .paper = values, .activation = values, .peak = values};
 }
 
@@ -53,7 +53,8 @@ TEST(AddDocument, AddsRoundedValuesOfTheDefinitions) {
   const LayerStatistics& sums = profile.layers[0];
   for (size_t k = 0; k < kChannels; ++k) {
     double normalized = 0, paper = 0, score = 0, log_score = 0, mean = 0;
-    float peak = 0;
+    double half = 0;
+    float peak = 0, residual_peak = 0;
     for (const RandomDocument& document : documents) {
       const DocumentScores& s = document[0];
       normalized += s.relative[k] / std::accumulate(s.relative.begin(), s.relative.end(), 0.0);
@@ -62,6 +63,10 @@ TEST(AddDocument, AddsRoundedValuesOfTheDefinitions) {
       log_score += std::log(static_cast<double>(s.relative[k]) + 1e-30);
       mean += s.activation[k];
       peak = std::max(peak, s.peak[k]);
+      residual_peak = std::max(residual_peak, s.residual_peak);
+      if (s.in_half) {
+        half += s.relative[k] / std::accumulate(s.relative.begin(), s.relative.end(), 0.0);
+      }
     }
     // Half a unit of rounding for each of three documents.
     EXPECT_NEAR(static_cast<double>(sums.normalized[k]) * kScoreUnit, normalized, 2 * kScoreUnit);
@@ -71,7 +76,10 @@ TEST(AddDocument, AddsRoundedValuesOfTheDefinitions) {
     EXPECT_NEAR(static_cast<double>(sums.log_score[k]) * kLogUnit, log_score, 2 * kLogUnit);
     EXPECT_NEAR(static_cast<double>(sums.activation[k]) * kActivationUnit, mean,
                 2 * kActivationUnit);
+    EXPECT_NEAR(static_cast<double>(sums.half_normalized[k]) * kScoreUnit, half, 2 * kScoreUnit);
     EXPECT_EQ(sums.peak[k], peak);
+    EXPECT_EQ(sums.residual_peak, residual_peak);
+    EXPECT_EQ(sums.IsProtected(k), peak > 0.1f * residual_peak);
   }
 }
 
@@ -280,6 +288,9 @@ TEST(Equality, SeesEveryStatistic) {
       [](Profile& p) { ++p.documents; },
       [](Profile& p) { ++p.tokens; },
       [](Profile& p) { ++p.dropped_tokens; },
+      [](Profile& p) { ++p.half_documents; },
+      [](Profile& p) { ++p.layers[0].half_normalized[1]; },
+      [](Profile& p) { p.layers[0].residual_peak += 1; },
       [](Profile& p) { ++p.layers[0].normalized[1]; },
       [](Profile& p) { ++p.layers[0].paper_normalized[1]; },
       [](Profile& p) { ++p.layers[0].score[1]; },

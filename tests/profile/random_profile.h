@@ -35,7 +35,10 @@ inline RandomDocument MakeDocument(int64_t layers, int64_t channels, std::mt1993
     scores.peak = RandomScores(channels, random);
     scores.activation = RandomScores(channels, random);
     for (float& mean : scores.activation) mean = random() % 2 == 0 ? mean : -mean;
+    scores.residual_peak = RandomScores(1, random)[0];
   }
+  const bool in_half = random() % 2 == 0;
+  for (DocumentScores& scores : document) scores.in_half = in_half;
   return document;
 }
 
@@ -56,6 +59,7 @@ inline Profile ProfileOf(const std::vector<RandomDocument>& documents, int64_t l
       EXPECT_OK(AddDocument(document[l], profile.documents, profile.layers[l]));
     }
     profile.documents += 1;
+    profile.half_documents += document[0].in_half ? 1 : 0;
     profile.tokens += 10;
     profile.dropped_tokens += 1;
   }

@@ -61,7 +61,9 @@ NeuronScores ScoreAll(const Ffn& ffn) {
   const FfnActivation tapped = ffn.Tapped();
   const int64_t tokens = tapped.neurons.size(0);
   const std::vector<int64_t> offsets = {0, tokens};
-  const auto sums = SumDocuments(tapped.neurons, TokenWeights(tapped, ffn.gain.defined()), offsets);
+  const bool post_norm = ffn.gain.defined();
+  const auto sums = SumDocuments(tapped.neurons, TokenWeights(tapped, post_norm), offsets,
+                                 TokenScales(tapped, post_norm));
   return ScoreDocument(MeasureNeurons(ffn.down, ffn.gain), sums[0], tokens);
 }
 
@@ -106,6 +108,18 @@ TEST(MeanActivationAndPeak, AreThoseOfTheDefinition) {
   for (size_t k = 0; k < 20; ++k) {
     ExpectNear(scores.activation[k], mean[static_cast<int64_t>(k)].item<double>(), 1e-12);
     ExpectNear(scores.peak[k], peak[static_cast<int64_t>(k)].item<double>(), 1e-12);
+  }
+}
+
+TEST(Peak, IsTheLargestCoordinateThatReachesTheResidualStreamThroughAPostNorm) {
+  const Ffn ffn = RandomFfn(12, 20, 9, /*gelu=*/true, /*post_norm=*/true);
+  const NeuronScores scores = ScoreAll(ffn);
+  const at::Tensor norm = ffn.Output().square().mean(1, /*keepdim=*/true).sqrt();
+  for (int64_t k = 0; k < 20; ++k) {
+    // The neuron's own term of what the norm is given: [T, d].
+    const at::Tensor term = ffn.Neurons().select(1, k).unsqueeze(1) * ffn.down.select(1, k);
+    const double peak = (term / norm * ffn.gain).abs().max().item<double>();
+    ExpectNear(scores.peak[static_cast<size_t>(k)], peak, 1e-12);
   }
 }
 
@@ -187,6 +201,29 @@ TEST(SumDocuments, AgreesWithFloat64ForEveryWidthAndLength) {
     const auto expected = SumDocuments(neurons.to(at::kDouble), Weights(329), offsets);
     ASSERT_EQ(found.size(), 5u);
     for (size_t i = 0; i < found.size(); ++i) ExpectSumsNear(found[i], expected[i], 2e-6);
+  }
+}
+
+TEST(SumDocuments, ScalesPeaksOfTokensAndNothingElse) {
+  at::manual_seed(2);
+  const std::vector<int64_t> offsets = {0, 70, 329};
+  std::vector<double> scales = Weights(329);
+  for (double& scale : scales) scale *= 2;
+  const at::Tensor factors = at::tensor(scales, at::kDouble).unsqueeze(1);
+  for (const at::ScalarType type : {at::kFloat, at::kDouble}) {
+    const at::Tensor neurons = at::randn({329, 140}, at::kFloat).to(type);
+    const auto plain = SumDocuments(neurons, Weights(329), offsets);
+    const auto scaled = SumDocuments(neurons, Weights(329), offsets, scales);
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(scaled[i].weighted, plain[i].weighted);
+      EXPECT_EQ(scaled[i].squared, plain[i].squared);
+      EXPECT_EQ(scaled[i].plain, plain[i].plain);
+      const at::Tensor written = neurons.to(at::kDouble) * factors;
+      const at::Tensor expected = written.slice(0, offsets[i], offsets[i + 1]).abs().amax(0);
+      for (size_t k = 0; k < 140; ++k) {
+        ExpectNear(scaled[i].peak[k], expected[static_cast<int64_t>(k)].item<double>(), 1e-6);
+      }
+    }
   }
 }
 
@@ -304,7 +341,8 @@ TEST(MeasureNeurons, ReadsEveryRowOfTallMatrices) {
     ExpectNear(norms.squared[i], column.square().sum().item<double>(), 1e-12);
     ExpectNear(norms.gained_squared[i],
                (column * gain.to(at::kDouble)).square().sum().item<double>(), 1e-12);
-    EXPECT_EQ(norms.largest[i], column.abs().max().item<double>());
+    EXPECT_EQ(plain.largest[i], column.abs().max().item<double>());
+    EXPECT_EQ(norms.largest[i], (column * gain.to(at::kDouble)).abs().max().item<double>());
     EXPECT_EQ(plain.gained_squared[i], norms.squared[i]);
   }
 }

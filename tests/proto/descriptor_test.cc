@@ -82,13 +82,14 @@ Complaints CheckAll(const pb::FileDescriptorSet& set) {
   });
 }
 
-TEST(Protos, AreTheFourFilesOfTheContract) {
+TEST(Protos, AreTheFilesOfTheContract) {
   std::vector<std::string> names;
   const Files files(ReadSet());
   for (const auto* file : files.ours()) names.push_back(file->name());
-  EXPECT_THAT(names,
-              UnorderedElementsAre("secateur/v1/resources.proto", "secateur/v1/operation.proto",
-                                   "secateur/v1/manifest.proto", "secateur/v1/secateur.proto"));
+  EXPECT_THAT(names, UnorderedElementsAre(
+                         "secateur/v1/expert_spec.proto", "secateur/v1/expert_report.proto",
+                         "secateur/v1/resources.proto", "secateur/v1/operation.proto",
+                         "secateur/v1/manifest.proto", "secateur/v1/secateur.proto"));
   EXPECT_THAT(files.resource_types(), ElementsAre("secateur.dev/Model", "secateur.dev/Corpus",
                                                   "secateur.dev/Profile", "secateur.dev/Expert"));
 }
@@ -171,11 +172,11 @@ struct Breach {
 const Breach kBreaches[] = {
     {"MessageWithoutComment", [](Editor& e) { e.DropComments("resources"); },
      "secateur.v1.Model has no comment"},
-    {"FieldWithoutComment", [](Editor& e) { e.DropComments("resources"); },
+    {"FieldWithoutComment", [](Editor& e) { e.DropComments("expert_report"); },
      "secateur.v1.Size.width has no comment"},
-    {"EnumValueWithoutComment", [](Editor& e) { e.DropComments("resources"); },
+    {"EnumValueWithoutComment", [](Editor& e) { e.DropComments("expert_spec"); },
      "secateur.v1.CELL has no comment"},
-    {"OneofWithoutComment", [](Editor& e) { e.DropComments("resources"); },
+    {"OneofWithoutComment", [](Editor& e) { e.DropComments("expert_spec"); },
      "secateur.v1.Budget.size has no comment"},
     {"RpcWithoutErrors", [](Editor& e) { e.EditComments("secateur", "Errors:", "Trouble:"); },
      "secateur.v1.Secateur.WatchOperation does not list its errors"},

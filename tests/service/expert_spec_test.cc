@@ -68,7 +68,10 @@ const std::map<std::string, Case>& Cases() {
         [](auto& r) { return r.rule == Rule::kCusPrun; }}},
       {"Rule.RELATIVE_MEAN",
        {[](auto& s) { s.set_rule(v1::RELATIVE_MEAN); }, "",
-        [](auto& r) { return r.rule == Rule::kRelativeMean; }}},
+        [](auto& r) {
+          return r.rule == Rule::kRelativeMean && !r.second_order && !r.least_squares &&
+                 r.general_weight == 0;
+        }}},
       {"Rule.CUS_PRUN",
        {[](auto& s) { s.set_rule(v1::CUS_PRUN); }, "",
         [](auto& r) { return r.rule == Rule::kCusPrun; }}},
@@ -165,12 +168,16 @@ const std::map<std::string, Case>& Cases() {
       {"ExpertSpec.compensation",
        {[](auto& s) { s.set_compensation(v1::BIAS); }, "spec.compensation", nullptr}},
       {"Compensation.NONE",
-       {[](auto& s) { s.set_compensation(v1::NONE); }, "", [](auto&) { return true; }}},
+       {[](auto& s) { s.set_compensation(v1::NONE); }, "",
+        [](auto& r) { return !r.second_order && !r.least_squares && r.general_weight == 0; }}},
       {"Compensation.BIAS",
        {[](auto& s) { s.set_compensation(v1::BIAS); }, "spec.compensation", nullptr}},
       {"Compensation.LEAST_SQUARES",
-       {[](auto& s) { s.set_compensation(v1::LEAST_SQUARES); }, "",
-        [](auto& r) { return r.least_squares && !r.second_order; }}},
+       {[](auto& s) {
+          s.set_rule(v1::RELATIVE_MEAN);
+          s.set_compensation(v1::LEAST_SQUARES);
+        },
+        "", [](auto& r) { return r.least_squares && !r.second_order; }}},
       {"Compensation.SEQUENTIAL",
        {[](auto& s) { s.set_compensation(v1::SEQUENTIAL); }, "spec.compensation", nullptr}},
       {"ExpertSpec.target",
@@ -259,6 +266,13 @@ TEST(ExpertSpec, IsHonouredOrRefusedFieldByFieldAndValueByValue) {
   }
 }
 
+TEST(ExpertSpec, AsksForTheBestQualityUnlessItSaysOtherwise) {
+  ASSERT_OK_AND_ASSIGN(const ExpertRequest request, RequestFromProto(Plain(), kPositions, true));
+  EXPECT_TRUE(request.second_order);
+  EXPECT_TRUE(request.least_squares);
+  EXPECT_EQ(request.general_weight, 0.1);
+}
+
 void Trim(ExpertSpec& spec) {
   spec.add_units(v1::FFN_NEURON);
   spec.add_units(v1::VOCABULARY);
@@ -275,7 +289,10 @@ TEST(ExpertSpec, OfTheVocabularyAloneNeedsNoBudget) {
   spec.set_source(v1::CELL);
   spec.mutable_target()->set_engine(v1::VLLM);
   spec.add_evaluation_corpora(CorpusName());
-  EXPECT_OK(RequestFromProto(spec, kPositions, true));
+  ASSERT_OK_AND_ASSIGN(const ExpertRequest request, RequestFromProto(spec, kPositions, true));
+  EXPECT_FALSE(request.second_order);
+  EXPECT_FALSE(request.least_squares);
+  EXPECT_EQ(request.general_weight, 0);
   spec.set_vocabulary_size(-1);
   EXPECT_THAT(
       RequestFromProto(spec, kPositions, true),

@@ -140,7 +140,9 @@ bool IsNorm(TensorRole role) {
   }
 }
 
-// Matrices keep the scale of what they are fed, so that every layer matters to the logits.
+// Matrices keep the scale of what they are fed, so that every layer matters to the logits. The
+// embedding stands above that and down_proj below, as in trained models: what a single neuron
+// writes is small beside the residual stream, or most neurons would be protected ones.
 std::string RandomTensor(const TensorInfo& info, const ModelConfig& config, DType dtype,
                          Random& random) {
   int64_t count = 1;
@@ -150,7 +152,10 @@ std::string RandomTensor(const TensorInfo& info, const ModelConfig& config, DTyp
   if (IsNorm(info.role)) {
     center = 1.0F - static_cast<float>(config.norm_offset);
   } else if (info.shape.size() == 2) {
-    spread = 1.7F / std::sqrt(static_cast<float>(info.shape[1]));
+    const float scale = info.role == TensorRole::kEmbedding ? 8.0F
+                        : info.role == TensorRole::kDown    ? 0.6F
+                                                            : 1.7F;
+    spread = scale / std::sqrt(static_cast<float>(info.shape[1]));
   }
   std::string bytes;
   for (int64_t i = 0; i < count; ++i) Append(center + spread * random.Next(), dtype, bytes);

@@ -37,7 +37,7 @@ std::string TinyTokenizerJson(int64_t vocabulary_size) {
   const std::vector<std::string> characters = ByteCharacters();
   for (size_t byte = 0; byte < characters.size(); ++byte) vocabulary[characters[byte]] = byte;
   Json merges = Json::array();
-  const std::string space = characters[static_cast<size_t>(' ')];
+  const std::string& space = characters[static_cast<size_t>(' ')];
   const std::pair<std::string, std::string> pairs[] = {
       {"h", "e"}, {"i", "n"},   {space, "t"}, {space, "a"}, {"e", "r"},
       {"o", "n"}, {space, "s"}, {"a", "t"},   {"e", "n"},   {space + "t", "he"},

@@ -32,7 +32,7 @@ class RealVocabulary : public testing::TestWithParam<const char*> {
     needed_ = {texts_.begin(), texts_.begin() + static_cast<std::ptrdiff_t>(texts_.size() / 2)};
     TokenCounts counts;
     for (const std::string& text : needed_) ASSERT_OK(CountTokens(*base_, text, counts));
-    const VocabularyOrder order = trimmer_->Order(counts);
+    const VocabularyOrder order = trimmer_->Order(counts, {});
     kept_ = trimmer_->Keep(order, RoundedRows(order.needed, trimmer_->rows()));
     ASSERT_OK_AND_ASSIGN(trimmed_, trimmer_->Trim(kept_));
   }
@@ -152,7 +152,7 @@ TEST_P(RealVocabulary, HoldsForTheTestData) {
   TokenCounts counts;
   const std::vector<std::string> profile = TextsOf(data + "/profile/de-general-qa.jsonl");
   for (const std::string& text : profile) ASSERT_OK(CountTokens(*base_, text, counts));
-  const VocabularyOrder order = trimmer_->Order(counts);
+  const VocabularyOrder order = trimmer_->Order(counts, {});
   const KeptVocabulary kept = trimmer_->Keep(order, order.needed);
   ASSERT_OK_AND_ASSIGN(const TrimmedVocabulary trimmed, trimmer_->Trim(kept));
   Fertility fertility;

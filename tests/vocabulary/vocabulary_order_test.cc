@@ -29,8 +29,9 @@ struct Vocabulary {
     return counts.by_id;
   }
   VocabularyOrder Order(const std::vector<int64_t>& counts,
-                        const std::vector<int32_t>& required = {}) const {
-    return OrderVocabulary(file, derivations, file.id_limit(), {counts, required});
+                        const std::vector<int32_t>& required = {},
+                        const std::vector<float>& affinity = {}) const {
+    return OrderVocabulary(file, derivations, file.id_limit(), {counts, required, affinity});
   }
   // What the texts need, without any more.
   KeptVocabulary Keep(const std::vector<int64_t>& counts,
@@ -167,8 +168,11 @@ TEST(VocabularyOrder, IsClosedAtEverySize) {
     const Vocabulary base(LetterTokenizer("abcd", RandomMerges(random, "abcd", 300)));
     const auto rows = static_cast<size_t>(base.file.id_limit());
     std::vector<int64_t> counts(rows);
+    std::vector<float> affinity(rows);
     for (int i = 0; i < 40; ++i) ++counts[random() % rows];
-    const VocabularyOrder order = base.Order(counts, {static_cast<int32_t>(random() % rows)});
+    for (float& value : affinity) value = static_cast<float>(random() % 100);
+    const VocabularyOrder order =
+        base.Order(counts, {static_cast<int32_t>(random() % rows)}, affinity);
     EXPECT_THAT(order.rows, testing::SizeIs(rows));
     EXPECT_LE(order.required, order.needed);
     for (int64_t size = order.required; size <= static_cast<int64_t>(rows); ++size) {
@@ -187,11 +191,13 @@ TEST(VocabularyOrder, BeginsWithWhatIsRequiredAndThenWhatTheTextsAreMadeOf) {
   EXPECT_EQ(order.needed, 6);
 }
 
-TEST(VocabularyOrder, TakesWhatIsFrequentAndThenLowIds) {
+TEST(VocabularyOrder, TakesWhatIsFrequentBeforeWhatIsAlikeBeforeTheRest) {
   const Vocabulary base(AllPairs());
   std::vector<int64_t> counts(272);
+  std::vector<float> affinity(272);
   for (size_t id = 262; id < 272; ++id) counts[id] = static_cast<int64_t>(id);
-  const VocabularyOrder order = base.Order(counts);
+  for (size_t id = 100; id < 110; ++id) affinity[id] = static_cast<float>(id);
+  const VocabularyOrder order = base.Order(counts, {}, affinity);
   const auto pairs = [&order](int64_t begin, size_t count) {
     std::vector<int32_t> found;
     for (auto at = order.rows.begin() + begin; found.size() < count; ++at) {
@@ -200,7 +206,8 @@ TEST(VocabularyOrder, TakesWhatIsFrequentAndThenLowIds) {
     return found;
   };
   EXPECT_THAT(pairs(0, 10), ElementsAre(271, 270, 269, 268, 267, 266, 265, 264, 263, 262));
-  EXPECT_THAT(pairs(order.needed, 2), ElementsAre(16, 17));
+  EXPECT_THAT(pairs(order.needed, 12),
+              ElementsAre(109, 108, 107, 106, 105, 104, 103, 102, 101, 100, 16, 17));
 }
 
 TEST(VocabularyOrder, TellsAtWhichSizeHowMuchOfATextFallsApart) {
@@ -227,7 +234,7 @@ TEST(VocabularyOrder, IsCutAtMultiplesOf64) {
 
 TEST(KeptVocabulary, NumbersRowsWithoutATokenLikeOthers) {
   const Vocabulary base(LetterTokenizer("abc", {{"a", "b"}}));
-  const VocabularyOrder order = OrderVocabulary(base.file, base.derivations, 300, {{1}, {299}});
+  const VocabularyOrder order = OrderVocabulary(base.file, base.derivations, 300, {{1}, {299}, {}});
   EXPECT_THAT(order.rows, testing::SizeIs(300));
   const KeptVocabulary kept = KeepRows(base.file, order, 64);
   EXPECT_EQ(kept.ids.size(), 64u);
@@ -238,7 +245,7 @@ TEST(KeptVocabulary, NumbersRowsWithoutATokenLikeOthers) {
 
 TEST(KeptVocabulary, HasEveryTokenThatTheEmbeddingHasNoRowFor) {
   const Vocabulary base(AllPairs());
-  const VocabularyOrder order = OrderVocabulary(base.file, base.derivations, 270, {{1}, {}});
+  const VocabularyOrder order = OrderVocabulary(base.file, base.derivations, 270, {{1}, {}, {}});
   EXPECT_THAT(order.rows, testing::SizeIs(270));
   const KeptVocabulary kept = KeepRows(base.file, order, 64);
   EXPECT_EQ(kept.rows, 64);

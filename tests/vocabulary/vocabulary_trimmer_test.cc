@@ -35,7 +35,7 @@ Json LongerTokenizer() {
 
 // What the texts need.
 KeptVocabulary Kept(const VocabularyTrimmer& trimmer, const TokenCounts& counts) {
-  const VocabularyOrder order = trimmer.Order(counts);
+  const VocabularyOrder order = trimmer.Order(counts, {});
   return trimmer.Keep(order, RoundedRows(order.needed, trimmer.rows()));
 }
 
