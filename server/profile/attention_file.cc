@@ -33,8 +33,8 @@ std::vector<TensorSpec> AttentionSpecs(int64_t layers, const AttentionHeads& hea
 absl::Status CheckAttention(const AttentionProfile& attention, int64_t documents) {
   for (size_t layer = 0; layer < attention.layers.size(); ++layer) {
     RETURN_IF_ERROR(ForEachAttentionSet([&](std::string_view name, auto set) {
-      return Annotate(CheckTopRanks(set(attention.layers[layer]), documents),
-                      StrCat("tensor \"", TensorName(name), "\", layer ", layer));
+      return CheckTopRanks(StrCat("tensor \"", TensorName(name), "\", layer ", layer),
+                           set(attention.layers[layer]), documents);
     }));
   }
   return absl::OkStatus();

@@ -164,8 +164,8 @@ absl::Status CheckValues(const Profile& profile) {
     RETURN_IF_ERROR(
         CheckMagnitude("activation", l, layer.activation, documents * kActivationSumLimit));
     RETURN_IF_ERROR(CheckPeaks(l, layer.peak));
-    RETURN_IF_ERROR(Annotate(CheckTopRanks(layer.top_ranks, profile.documents),
-                             StrCat("tensor \"top_ranks\", layer ", l)));
+    RETURN_IF_ERROR(CheckTopRanks(StrCat("tensor \"top_ranks\", layer ", l), layer.top_ranks,
+                                  profile.documents));
     RETURN_IF_ERROR(CheckHalf(l, static_cast<uint64_t>(profile.half_documents), documents, layer));
     RETURN_IF_ERROR(CheckResidualPeak(l, layer.residual_peak));
   }

@@ -69,7 +69,8 @@ void MergeTopRanks(const uint16_t* other, uint16_t* row) {
   std::copy_n(merged, kTopRanks, row);
 }
 
-absl::Status CheckTopRanks(const std::vector<uint16_t>& top_ranks, int64_t documents) {
+absl::Status CheckTopRanks(std::string_view where, const std::vector<uint16_t>& top_ranks,
+                           int64_t documents) {
   const size_t units = top_ranks.size() / kTopRanks;
   const auto used = static_cast<ptrdiff_t>(std::min<int64_t>(documents, kTopRanks));
   for (size_t k = 0; k < units; ++k) {
@@ -78,9 +79,9 @@ absl::Status CheckTopRanks(const std::vector<uint16_t>& top_ranks, int64_t docum
     const bool sorted = std::is_sorted(row, end, std::greater<>());
     const bool padded = std::all_of(row + used, end, [](uint16_t rank) { return rank == 0; });
     if (sorted && padded && *row < units) continue;
-    return absl::InvalidArgumentError(StrCat("channel ", k, ": ", absl::StrJoin(row, end, " "),
-                                             " is not allowed; expected ranks below ", units,
-                                             ", descending, 0 past the first ", used));
+    return absl::InvalidArgumentError(StrCat(
+        where, ", channel ", k, ": ", absl::StrJoin(row, end, " "),
+        " is not allowed; expected ranks below ", units, ", descending, 0 past the first ", used));
   }
   return absl::OkStatus();
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,8 +21,9 @@ void InsertTopRank(uint16_t rank, uint16_t* row);
 // The largest ranks of both rows, into `row`: those of all documents of both.
 void MergeTopRanks(const uint16_t* other, uint16_t* row);
 
-// Rows [unit][kTopRanks] that `documents` documents can have left. INVALID_ARGUMENT naming the
-// first unit, as a "channel", that has none of these.
-absl::Status CheckTopRanks(const std::vector<uint16_t>& top_ranks, int64_t documents);
+// Rows [unit][kTopRanks] that `documents` documents can have left. INVALID_ARGUMENT naming `where`
+// and the first unit, as a "channel", that has none of these.
+absl::Status CheckTopRanks(std::string_view where, const std::vector<uint16_t>& top_ranks,
+                           int64_t documents);
 
 }  // namespace secateur

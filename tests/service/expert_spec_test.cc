@@ -37,6 +37,14 @@ struct Case {
   std::function<bool(const ExpertRequest&)> honoured;
 };
 
+// All of Cus-Prun but its sigma.
+void RemoveAttention(ExpertSpec& spec) {
+  spec.set_rule(v1::CUS_PRUN);
+  spec.set_shape(v1::MASKED);
+  spec.add_units(v1::FFN_NEURON);
+  spec.add_units(v1::ATTENTION_CHANNEL);
+}
+
 std::string CorpusName() { return "corpora/c" + std::string(40, 'a'); }
 
 template <class B>
@@ -152,6 +160,12 @@ const std::map<std::string, Case>& Cases() {
           s.add_units(v1::KV_HEAD_GROUP);
         },
         "spec.units[1]", nullptr}},
+      {"UnitKind.ATTENTION_CHANNEL",
+       {[](auto& s) {
+          RemoveAttention(s);
+          s.mutable_budget()->set_sigma(0.5);
+        },
+        "", [](auto& r) { return r.neurons && r.attention && r.shape == Shape::kMasked; }}},
       {"UnitKind.VOCABULARY",
        {[](auto& s) {
           s.add_units(v1::FFN_NEURON);
@@ -351,6 +365,38 @@ TEST(ExpertSpec, IsRefusedForCombinationsThatHaveNoMeaning) {
          s.mutable_target()->set_engine(v1::LLAMA_CPP);
        },
        "spec.target.engine"},
+      // With channels of attention.
+      {RemoveAttention, "spec.budget"},
+      {[](auto& s) {
+         RemoveAttention(s);
+         s.mutable_budget()->set_width(64);
+       },
+       "spec.budget"},
+      {[](auto& s) {
+         RemoveAttention(s);
+         s.mutable_budget()->set_sigma(0.5);
+         s.set_rule(v1::RELATIVE_MEAN);
+       },
+       "spec.rule"},
+      {[](auto& s) {
+         RemoveAttention(s);
+         s.mutable_budget()->set_sigma(0.5);
+         s.set_shape(v1::UNIFORM);
+       },
+       "spec.shape"},
+      {[](auto& s) {
+         RemoveAttention(s);
+         s.mutable_budget()->set_sigma(0.5);
+         s.mutable_units()->RemoveLast();
+         s.set_units(0, v1::ATTENTION_CHANNEL);
+       },
+       "spec.units"},
+      {[](auto& s) {
+         RemoveAttention(s);
+         s.mutable_budget()->set_sigma(0.5);
+         s.add_units(v1::VOCABULARY);
+       },
+       "spec.shape"},
       // Of the vocabulary alone.
       {[](auto& s) { s.add_units(v1::VOCABULARY); }, "spec.budget"},
       {[](auto& s) {
