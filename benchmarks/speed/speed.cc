@@ -111,7 +111,10 @@ absl::StatusOr<nlohmann::json> TimeWrite(const std::string& folder, const std::s
 
 RelevanceView RandomView(int64_t layers, int64_t neurons, std::mt19937& random) {
   std::exponential_distribution<float> relevance(1.0F);
-  RelevanceView view{.documents = 256, .tokens = 65536, .half_share = 0.5, .layers = {}};
+  RelevanceView view;
+  view.documents = 256;
+  view.tokens = 65536;
+  view.half_share = 0.5;
   for (int64_t l = 0; l < layers; ++l) {
     RelevanceView::Layer layer;
     for (int64_t k = 0; k < neurons; ++k) {

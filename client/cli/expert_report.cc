@@ -1,5 +1,6 @@
 #include "client/cli/expert_report.h"
 
+#include <numeric>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -172,6 +173,16 @@ std::string FormatRule(const v1::Expert& expert) {
   return absl::StrCat(FormatEnum(*v1::Rule_descriptor(), expert.spec().rule()), ", from ", source);
 }
 
+// "128 rows of q_proj, 32 of k_proj, ...", of all layers together.
+std::string FormatAttention(const v1::AttentionResult& result) {
+  const auto sum = [](const auto& counts) {
+    return std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  };
+  return absl::StrFormat("%d rows of q_proj, %d of k_proj, %d of v_proj, %d columns of o_proj",
+                         sum(result.query_row_counts()), sum(result.key_row_counts()),
+                         sum(result.value_row_counts()), sum(result.output_column_counts()));
+}
+
 Table SummaryTable(const v1::Expert& expert) {
   Table table({});
   AddField(table, "expert", expert.name());
@@ -181,6 +192,9 @@ Table SummaryTable(const v1::Expert& expert) {
   AddField(table, "base", FormatSize(expert.base_size()));
   AddField(table, "size", FormatSize(expert.size()));
   AddField(table, "removed", FormatRemoved(expert.size()));
+  if (expert.has_attention()) {
+    AddField(table, "of attention", FormatAttention(expert.attention()));
+  }
   if (expert.has_vocabulary()) {
     AddField(table, "vocabulary",
              FormatVocabulary(expert.vocabulary(), expert.size(), expert.base_size()));

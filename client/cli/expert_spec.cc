@@ -22,6 +22,9 @@ void AddSizeOptions(CLI::App& command, SpecOptions& options) {
       ->allow_extra_args(false);
   AddRepeated(command, "--sigma", options.sigmas,
               "Cus-Prun alone: share of each layer that counts as irrelevant: 0.9");
+  command.add_flag(
+      "--attention", options.attention,
+      "Cus-Prun alone, with --sigma and --shape masked: channels of attention as well");
   command.add_flag("--trim-vocabulary", options.trim_vocabulary,
                    "Remove tokens that the text does not need; without a size above, they alone");
   command.add_option("--vocabulary-size", options.vocabulary_size,
@@ -142,8 +145,12 @@ bool RemovesNeurons(const SpecOptions& options) {
 }
 
 void AddUnits(const SpecOptions& options, v1::ExpertSpec& spec) {
+  if (options.attention) {
+    spec.add_units(v1::FFN_NEURON);
+    spec.add_units(v1::ATTENTION_CHANNEL);
+  }
   if (!TrimsVocabulary(options)) return;
-  if (RemovesNeurons(options)) spec.add_units(v1::FFN_NEURON);
+  if (RemovesNeurons(options) && !options.attention) spec.add_units(v1::FFN_NEURON);
   spec.add_units(v1::VOCABULARY);
   spec.set_vocabulary_size(options.vocabulary_size);
 }
@@ -211,8 +218,8 @@ void AddSpecOptions(CLI::App& command, SpecOptions& options) {
                      "(default 100%, as published)");
   command.add_option("--source", options.source, "auto (default), cell, compose or blend");
   command.add_option("--compensation", options.compensation,
-                     "none, least-squares (default with second-order) or sequential (layer by "
-                     "layer on the pruned prefix; slower)");
+                     "none, bias, least-squares (default with second-order) or sequential (layer "
+                     "by layer on the pruned prefix; slower)");
   command.add_option("--shape", options.shape,
                      "uniform (default) or masked: the base's shape with zeros");
   command.add_option("--general-weight", options.general_weight,

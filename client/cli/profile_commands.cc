@@ -9,7 +9,7 @@ namespace {
 
 struct CreateOptions {
   std::string model, filter, request_id;
-  bool all = false, no_wait = false;
+  bool all = false, attention = false, no_wait = false;
   std::vector<std::string> corpora;
   int64_t max_document_tokens = 0;
 };
@@ -31,16 +31,17 @@ absl::StatusOr<v1::CreateProfileRequest> MakeRequest(const SecateurClient& clien
   }
   request.set_filter(options.all ? "*" : options.filter);
   request.set_max_document_tokens(options.max_document_tokens);
+  request.set_attention(options.attention);
   request.set_request_id(options.request_id);
   return request;
 }
 
 Table ProfileTable(const google::protobuf::RepeatedPtrField<v1::Profile>& profiles) {
-  Table table({"PROFILE", "CORPUS", "DOCUMENTS", "TOKENS", "DROPPED TOKENS", "SIZE"});
+  Table table({"PROFILE", "CORPUS", "DOCUMENTS", "TOKENS", "DROPPED TOKENS", "ATTENTION", "SIZE"});
   for (const v1::Profile& profile : profiles) {
     table.AddRow({profile.name(), profile.corpus(), std::to_string(profile.document_count()),
                   std::to_string(profile.token_count()),
-                  std::to_string(profile.dropped_token_count()),
+                  std::to_string(profile.dropped_token_count()), profile.attention() ? "yes" : "no",
                   FormatBytes(static_cast<double>(profile.stored_bytes()))});
   }
   return table;
@@ -90,6 +91,8 @@ void AddCreate(CLI::App& group, Context& context) {
   command->add_flag("--all", options->all, "All calibration corpora");
   command->add_option("--max-document-tokens", options->max_document_tokens,
                       "Tokens of a document that count (server's default 512)");
+  command->add_flag("--attention", options->attention,
+                    "Statistics of attention as well, for expert create --attention; takes longer");
   AddOperationOptions(*command, options->request_id, options->no_wait);
 }
 

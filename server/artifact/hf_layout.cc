@@ -34,6 +34,7 @@ class SlicedSource final : public TensorSource {
   const std::vector<TensorSpec>& specs() const override { return specs_; }
 
   absl::Status Stream(size_t index, const ByteSink& sink) const override {
+    if (plan_[index].replaced != nullptr) return StreamSlice(plan_[index], {}, sink);
     ASSIGN_OR_RETURN(const TensorView view, base_.Find(plan_[index].info.name));
     return StreamSlice(plan_[index], view, sink);
   }
@@ -174,10 +175,11 @@ absl::StatusOr<std::unique_ptr<TensorSource>> MakeSlicedSource(const ModelConfig
 }
 
 nlohmann::ordered_json ExpertConfigJson(const nlohmann::ordered_json& base, int64_t width,
-                                        std::optional<int64_t> vocabulary) {
+                                        std::optional<int64_t> vocabulary, bool ffn_bias) {
   nlohmann::ordered_json config = base;
   config["intermediate_size"] = width;
   if (vocabulary) config["vocab_size"] = *vocabulary;
+  if (ffn_bias) config["mlp_bias"] = true;
   return config;
 }
 

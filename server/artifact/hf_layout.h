@@ -39,9 +39,10 @@ absl::StatusOr<std::unique_ptr<TensorSource>> MakeSlicedSource(const ModelConfig
                                                                const Cut& cut);
 
 // The base's config.json with `intermediate_size` = width and, where rows of the vocabulary go,
-// `vocab_size` = vocabulary; nothing else changes.
+// `vocab_size` = vocabulary, where biases of the FFN come `mlp_bias`; nothing else changes.
 nlohmann::ordered_json ExpertConfigJson(const nlohmann::ordered_json& base, int64_t width,
-                                        std::optional<int64_t> vocabulary = std::nullopt);
+                                        std::optional<int64_t> vocabulary = std::nullopt,
+                                        bool ffn_bias = false);
 // The bytes of config.json: two spaces of indent and a newline, as Transformers writes it.
 std::string ConfigText(const nlohmann::ordered_json& config);
 

@@ -114,17 +114,20 @@ std::string Summary(const ModelCard& card) {
   const std::string title = card.title.empty() ? StrCat("Expert of ", card.base_model) : card.title;
   const std::string_view removed = card.rule.empty() ? "tokens of the vocabulary"
                                    : IsTrimmed(card) ? "FFN neurons and tokens of the vocabulary"
+                                   : card.attention  ? "FFN neurons and channels of attention"
                                                      : "FFN neurons";
-  return StrCat("# ", Plain(title), "\n\n", "This model was modified: ", removed,
-                " were removed from **", Plain(card.base_model),
-                card.compensated
-                    ? "**, and `down_proj` was solved anew by least squares so that those which "
-                      "stay make up for them; all other weights are the base model's own. "
-                    : "**; all other weights are the base model's own. ",
-                card.masked ? "Removed neurons are zeros: the tensors keep the base's shape. " : "",
-                IsTrimmed(card) ? "Text of tokens that are gone is cut into smaller ones. " : "",
-                "Nothing was trained.\n\n", "- Base model: ", Plain(card.base_model), ", SHA-256 `",
-                card.base_digest.Hex(), "`\n");
+  return StrCat(
+      "# ", Plain(title), "\n\n", "This model was modified: ", removed, " were removed from **",
+      Plain(card.base_model),
+      card.compensated ? "**, and `down_proj` was solved anew by least squares so that those which "
+                         "stay make up for them; all other weights are the base model's own. "
+      : card.biased    ? "**, and what they wrote on average is a bias of `down_proj`; all other "
+                         "weights are the base model's own. "
+                       : "**; all other weights are the base model's own. ",
+      card.masked ? "What was removed is zeros: the tensors keep the base's shape. " : "",
+      IsTrimmed(card) ? "Text of tokens that are gone is cut into smaller ones. " : "",
+      "Nothing was trained.\n\n", "- Base model: ", Plain(card.base_model), ", SHA-256 `",
+      card.base_digest.Hex(), "`\n");
 }
 
 std::string MadeFor(const ModelCard& card) {

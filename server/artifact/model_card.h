@@ -50,6 +50,8 @@ struct ModelCard {
   std::vector<Selection> selections;  // empty: general
   std::string rule;                   // "RELATIVE_MEAN"; empty: no neurons were removed
   bool compensated = false;           // down_proj weights were solved anew
+  bool biased = false;                // down_proj has a bias that the base's has not
+  bool attention = false;             // channels of attention were removed, too
   bool masked = false;  // removed neurons are zeros, the tensors have the base's shape
   int64_t layers = 0;
   int64_t base_width = 0;  // FFN neurons of each layer

@@ -5,10 +5,12 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_join.h"
 #include "server/base/status_macros.h"
+#include "server/mask/kept_units.h"
 
 namespace secateur {
 namespace {
@@ -61,6 +63,32 @@ absl::Status CheckVocabulary(const std::vector<int32_t>& rows, int64_t vocabular
   return CheckAscending(rows, vocabulary_size, "mask of the vocabulary", "row");
 }
 
+absl::Status CheckAttention(const ModelConfig& config, const Mask& mask, Shape shape) {
+  if (mask.attention.empty()) return absl::OkStatus();
+  if (shape != Shape::kMasked) {
+    return absl::InvalidArgumentError(
+        "the mask removes channels of attention, which only a masked shape can do without");
+  }
+  if (static_cast<int64_t>(mask.attention.size()) != config.num_layers) {
+    return absl::InvalidArgumentError(StrCat("mask has attention of ", mask.attention.size(),
+                                             " layers; the base model has ", config.num_layers));
+  }
+  const int64_t query = config.num_heads * config.head_dim;
+  const int64_t kv = config.num_kv_heads * config.head_dim;
+  for (size_t layer = 0; layer < mask.attention.size(); ++layer) {
+    const KeptAttention& kept = mask.attention[layer];
+    const std::string where = StrCat("mask of the attention of layer ", layer);
+    for (const auto& [rows, limit, what] :
+         {std::tuple(&kept.query, query, "query row"), std::tuple(&kept.key, kv, "key row"),
+          std::tuple(&kept.value, kv, "value row"),
+          std::tuple(&kept.output, query, "output column")}) {
+      if (rows->empty()) return absl::InvalidArgumentError(StrCat(where, " keeps no ", what));
+      RETURN_IF_ERROR(CheckAscending(*rows, limit, where, what));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckMask(const ModelConfig& config, const Mask& mask, Shape shape) {
   const auto layers = static_cast<int64_t>(mask.kept.size());
   if (layers != config.num_layers) {
@@ -73,6 +101,7 @@ absl::Status CheckMask(const ModelConfig& config, const Mask& mask, Shape shape)
     RETURN_IF_ERROR(
         CheckLayer(mask.kept[static_cast<size_t>(layer)], layer, config.intermediate_size, count));
   }
+  RETURN_IF_ERROR(CheckAttention(config, mask, shape));
   return CheckVocabulary(mask.vocabulary, config.vocabulary_size, shape);
 }
 
@@ -82,18 +111,14 @@ int FindAxis(const TensorInfo& info, Axis axis) {
   return found == info.axes.end() ? -1 : static_cast<int>(found - info.axes.begin());
 }
 
-// Along its neuron axis, if it has one and loses any.
-void CutNeurons(const TensorInfo& info, const ModelConfig& config, const Cut& cut,
-                TensorSlice& slice) {
-  const int axis = FindAxis(info, Axis::kNeuron);
-  if (axis < 0) return;
-  const std::vector<int32_t>& kept = cut.mask.kept[static_cast<size_t>(info.layer)];
-  const auto count = static_cast<int64_t>(kept.size());
-  if (count == config.intermediate_size) return;
-  slice.axis = axis;
-  slice.kept = &kept;
+// Along the axis of the layer's units, if it has one and loses any.
+void CutUnits(const TensorInfo& info, const Cut& cut, TensorSlice& slice) {
+  const KeptUnits units = FindKeptUnits(info, cut.mask);
+  if (units.axis < 0) return;
+  slice.axis = units.axis;
+  slice.kept = units.kept;
   slice.zeros = cut.shape == Shape::kMasked;
-  if (!slice.zeros) slice.spec.shape[static_cast<size_t>(axis)] = count;
+  if (!slice.zeros) slice.spec.shape[static_cast<size_t>(units.axis)] = std::ssize(*units.kept);
 }
 
 // The rows of embedding and head that stay.
@@ -103,6 +128,28 @@ void CutVocabulary(const TensorInfo& info, const Cut& cut, TensorSlice& slice) {
   slice.axis = axis;
   slice.kept = &cut.mask.vocabulary;
   slice.spec.shape[static_cast<size_t>(axis)] = static_cast<int64_t>(slice.kept->size());
+}
+
+bool IsFfnBias(TensorRole role) {
+  return role == TensorRole::kGateBias || role == TensorRole::kUpBias ||
+         role == TensorRole::kDownBias;
+}
+
+// Of a tensor of the base, before anything is cut.
+absl::StatusOr<TensorSpec> SpecOfBase(const TensorInfo& info, const SafetensorsFolder& base) {
+  ASSIGN_OR_RETURN(const TensorView view, base.Find(info.name));
+  if (view.shape == info.shape) return TensorSpec{info.name, view.dtype, view.shape};
+  return absl::InvalidArgumentError(StrCat("tensor ", info.name, " of the base has shape ",
+                                           ShapeText(view.shape), "; its config says ",
+                                           ShapeText(info.shape)));
+}
+
+// Of a tensor that the base has not.
+absl::StatusOr<TensorSpec> SpecOfAdded(const TensorInfo& info, const Cut& cut) {
+  const TensorView* view = cut.replaced->Find(info.name);
+  if (view != nullptr) return TensorSpec{info.name, view->dtype, info.shape};
+  return absl::InvalidArgumentError(
+      StrCat("tensor ", info.name, " is missing: other biases of the FFN come with the cut"));
 }
 
 absl::Status Replace(const Cut& cut, TensorSlice& slice) {
@@ -278,16 +325,12 @@ absl::StatusOr<std::vector<TensorSlice>> MakeSlicePlan(const ModelConfig& config
                                                        const Cut& cut) {
   RETURN_IF_ERROR(CheckMask(config, cut.mask, cut.shape));
   std::vector<TensorSlice> plan;
-  for (TensorInfo& info : TensorTable(config)) {
-    ASSIGN_OR_RETURN(const TensorView view, base.Find(info.name));
-    if (view.shape != info.shape) {
-      return absl::InvalidArgumentError(StrCat("tensor ", info.name, " of the base has shape ",
-                                               ShapeText(view.shape), "; its config says ",
-                                               ShapeText(info.shape)));
-    }
+  const ModelConfig with_added = WithAddedTensors(config, cut);
+  for (TensorInfo& info : TensorTable(with_added)) {
+    const bool added = with_added.mlp_bias != config.mlp_bias && IsFfnBias(info.role);
     TensorSlice slice;
-    slice.spec = {info.name, view.dtype, view.shape};
-    CutNeurons(info, config, cut, slice);
+    ASSIGN_OR_RETURN(slice.spec, added ? SpecOfAdded(info, cut) : SpecOfBase(info, base));
+    CutUnits(info, cut, slice);
     CutVocabulary(info, cut, slice);
     RETURN_IF_ERROR(Replace(cut, slice));
     slice.info = std::move(info);

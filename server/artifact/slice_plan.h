@@ -16,7 +16,7 @@
 namespace secateur {
 
 struct TensorSlice {
-  TensorInfo info;                             // of the base tensor
+  TensorInfo info;                             // of the base tensor, or of one that is added
   TensorSpec spec;                             // of the expert's tensor; the base's stored dtype
   int axis = -1;                               // which axis is cut; -1: copied whole
   const std::vector<int32_t>* kept = nullptr;  // along `axis`
@@ -24,10 +24,10 @@ struct TensorSlice {
   const TensorView* replaced = nullptr;        // comes instead of the base's tensor
 };
 
-// One entry for each tensor of the table, in its order. INVALID_ARGUMENT when the mask does not fit
-// the config (layers, channels and rows in range, ascending, at least one, for a uniform shape
-// equal counts in every layer, for a masked one all rows) or a replaced tensor has not the type and
-// shape it should have.
+// One entry for each tensor of the table (WithAddedTensors), in its order. INVALID_ARGUMENT when
+// the mask does not fit the config (layers, channels and rows in range, ascending, at least one,
+// for a uniform shape equal counts in every layer and all of attention, for a masked one all rows)
+// or a replaced tensor has not the type and shape it should have.
 absl::StatusOr<std::vector<TensorSlice>> MakeSlicePlan(const ModelConfig& config,
                                                        const SafetensorsFolder& base,
                                                        const Cut& cut);

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "server/base/status_macros.h"
+#include "server/mask/kept_units.h"
 
 namespace secateur {
 namespace {
@@ -101,14 +103,14 @@ const at::Tensor& TensorOf(const LayerWeights& weights, TensorRole role) {
   return none;
 }
 
-at::Tensor CutLike(const TensorInfo& info, const at::Tensor& base, const KeptChannels& kept,
-                   Shape shape) {
-  const auto axis = std::find(info.axes.begin(), info.axes.end(), Axis::kNeuron);
-  if (axis == info.axes.end()) return base;
-  const auto at = axis - info.axes.begin();
-  if (shape == Shape::kUniform) return base.index_select(at, kept.index);
+at::Tensor CutLike(const TensorInfo& info, const at::Tensor& base, const Mask& mask, Shape shape) {
+  const KeptUnits units = FindKeptUnits(info, mask);
+  if (units.axis < 0) return base;
+  const auto axis = static_cast<size_t>(units.axis);
+  const KeptChannels kept = MakeKeptChannels(*units.kept, info.shape[axis], base);
+  if (shape == Shape::kUniform) return base.index_select(units.axis, kept.index);
   std::vector<int64_t> along(info.axes.size(), 1);
-  along[static_cast<size_t>(at)] = -1;
+  along[axis] = -1;
   return at::where(kept.factors.view(along) != 0, base, 0.0);
 }
 
@@ -167,18 +169,35 @@ KeptChannels MakeKeptChannels(const std::vector<int32_t>& channels, int64_t inte
   return {index, factors.index_fill(0, index, 1)};
 }
 
-absl::Status CompareLayerWeights(const std::vector<TensorInfo>& base_table, int64_t layer,
+absl::Status CompareLayerWeights(const std::vector<TensorInfo>& table, int64_t layer,
                                  const LayerWeights& expert, const LayerWeights& base,
-                                 const KeptChannels& kept, Shape shape,
-                                 const at::Tensor& replaced_down) {
-  for (const TensorInfo& info : base_table) {
+                                 const Cut& cut, const ReplacedTensors& replaced) {
+  for (const TensorInfo& info : table) {
     if (info.layer != layer) continue;
-    const bool replaced = info.role == TensorRole::kDown && replaced_down.defined();
-    const at::Tensor wanted =
-        replaced ? replaced_down : CutLike(info, TensorOf(base, info.role), kept, shape);
+    const auto instead = replaced.find(info.role);
+    const at::Tensor wanted = instead != replaced.end()
+                                  ? instead->second
+                                  : CutLike(info, TensorOf(base, info.role), cut.mask, cut.shape);
     RETURN_IF_ERROR(CompareValues(info.name, TensorOf(expert, info.role), wanted));
   }
   return absl::OkStatus();
+}
+
+void ZeroAttention(const std::vector<TensorInfo>& base_table, int64_t layer, const Mask& mask,
+                   LayerWeights& weights) {
+  if (mask.attention.empty()) return;
+  const std::pair<TensorRole, at::Tensor*> tensors[] = {
+      {TensorRole::kQuery, &weights.query.weight},   {TensorRole::kQueryBias, &weights.query.bias},
+      {TensorRole::kKey, &weights.key.weight},       {TensorRole::kKeyBias, &weights.key.bias},
+      {TensorRole::kValue, &weights.value.weight},   {TensorRole::kValueBias, &weights.value.bias},
+      {TensorRole::kOutput, &weights.output.weight},
+  };
+  for (const TensorInfo& info : base_table) {
+    if (info.layer != layer) continue;
+    for (const auto& [role, tensor] : tensors) {
+      if (role == info.role) *tensor = CutLike(info, *tensor, mask, Shape::kMasked);
+    }
+  }
 }
 
 }  // namespace secateur

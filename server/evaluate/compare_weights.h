@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -34,12 +35,19 @@ struct KeptChannels {
 KeptChannels MakeKeptChannels(const std::vector<int32_t>& channels, int64_t intermediate_size,
                               const at::Tensor& like);
 
-// Each tensor of the expert's layer is the base's, cut to the kept channels along its neuron axis,
-// or with zeros for the others (`shape`); but a down_proj that `replaced_down` stands for, if that
-// is defined: in the expert's shape.
-absl::Status CompareLayerWeights(const std::vector<TensorInfo>& base_table, int64_t layer,
+// Tensors of a layer that come in place of the base's, or that it has not: in the expert's shape.
+using ReplacedTensors = std::map<TensorRole, at::Tensor>;
+
+// Each tensor of the expert's layer is the base's, cut to the units that stay, or with zeros for
+// the others, as `cut` says; but what `replaced` has, which comes instead. `table`: of the expert's
+// tensors, in the base's shapes (WithAddedTensors).
+absl::Status CompareLayerWeights(const std::vector<TensorInfo>& table, int64_t layer,
                                  const LayerWeights& expert, const LayerWeights& base,
-                                 const KeptChannels& kept, Shape shape,
-                                 const at::Tensor& replaced_down = {});
+                                 const Cut& cut, const ReplacedTensors& replaced = {});
+
+// Puts zeros in place of what `mask` does not keep of the layer's attention. The tensors that
+// change are new ones.
+void ZeroAttention(const std::vector<TensorInfo>& base_table, int64_t layer, const Mask& mask,
+                   LayerWeights& weights);
 
 }  // namespace secateur

@@ -71,6 +71,10 @@ absl::Status CheckMask(const Cut& cut, const ModelConfig& base, const ModelConfi
     return absl::InvalidArgumentError(
         StrCat("the mask has ", mask.kept.size(), " layers; the base model has ", base.num_layers));
   }
+  if (!mask.attention.empty() && mask.attention.size() != mask.kept.size()) {
+    return absl::InvalidArgumentError(StrCat("the mask has attention of ", mask.attention.size(),
+                                             " layers; the base model has ", base.num_layers));
+  }
   for (size_t layer = 0; layer < mask.kept.size(); ++layer) {
     const std::vector<int32_t>& kept = mask.kept[layer];
     const int64_t width =
@@ -98,6 +102,7 @@ nlohmann::ordered_json ConfigOf(const ModelFolder& base, const ModelFolder& expe
   if (expert.config().vocabulary_size != base.config().vocabulary_size) {
     config["vocab_size"] = expert.config().vocabulary_size;
   }
+  if (expert.config().mlp_bias != base.config().mlp_bias) config["mlp_bias"] = true;
   return config;
 }
 
@@ -111,7 +116,12 @@ class Verifier {
  public:
   Verifier(const Transformer& base, const Cut& cut, const ModelFolder& expert,
            const PackedBatch& sample, const VerifyOptions& options)
-      : base_(base), cut_(cut), expert_(expert), sample_(sample), options_(options) {}
+      : base_(base),
+        cut_(cut),
+        expert_(expert),
+        sample_(sample),
+        options_(options),
+        table_(TensorTable(WithAddedTensors(base.config(), cut))) {}
 
   absl::Status Start() {
     RETURN_IF_ERROR(MatchVocabulary());
@@ -128,13 +138,14 @@ class Verifier {
     const std::vector<int32_t>& channels = cut_.mask.kept[static_cast<size_t>(layer)];
     LayerWeights reference = base_.layer(layer);
     ASSIGN_OR_RETURN(const LayerWeights found, LoadLayer(expert_, layer, base_.device()));
-    ASSIGN_OR_RETURN(const at::Tensor replaced, ReplacedDown(layer));
+    ASSIGN_OR_RETURN(const ReplacedTensors replaced, Replaced(layer));
     KeptChannels kept;
     const absl::Status equal = GuardTorch([&] {
       kept = MakeKeptChannels(channels, base_.config().intermediate_size, reference.up.weight);
-      const absl::Status compared = CompareLayerWeights(base_.folder().table(), layer, found,
-                                                        reference, kept, cut_.shape, replaced);
-      if (replaced.defined()) reference.down.weight = InBaseShape(replaced, kept);
+      const absl::Status compared =
+          CompareLayerWeights(table_, layer, found, reference, cut_, replaced);
+      ZeroAttention(base_.folder().table(), layer, cut_.mask, reference);
+      Take(replaced, kept, reference);
       return compared;
     });
     RETURN_IF_ERROR(equal);
@@ -188,15 +199,25 @@ class Verifier {
     return GuardTorch([&] { return at::linear(hidden, outer.head).to(at::kFloat); });
   }
 
-  // The layer's down_proj if it is not the base's, else an undefined tensor.
-  absl::StatusOr<at::Tensor> ReplacedDown(int64_t layer) const {
-    if (cut_.replaced == nullptr) return at::Tensor();
-    for (const TensorInfo& info : base_.folder().table()) {
-      if (info.layer != layer || info.role != TensorRole::kDown) continue;
-      const TensorView* view = cut_.replaced->Find(info.name);
-      if (view != nullptr) return LoadTensor(*view, base_.device());
+  // The layer's tensors that are not the base's.
+  absl::StatusOr<ReplacedTensors> Replaced(int64_t layer) const {
+    ReplacedTensors tensors;
+    if (cut_.replaced == nullptr) return tensors;
+    for (const TensorInfo& info : table_) {
+      const TensorView* view = info.layer == layer ? cut_.replaced->Find(info.name) : nullptr;
+      if (view == nullptr) continue;
+      ASSIGN_OR_RETURN(tensors[info.role], LoadTensor(*view, base_.device()));
     }
-    return at::Tensor();
+    return tensors;
+  }
+
+  // down_proj and its bias; those of gate and up come as zeros, which change nothing.
+  void Take(const ReplacedTensors& replaced, const KeptChannels& kept,
+            LayerWeights& reference) const {
+    const auto down = replaced.find(TensorRole::kDown);
+    if (down != replaced.end()) reference.down.weight = InBaseShape(down->second, kept);
+    const auto bias = replaced.find(TensorRole::kDownBias);
+    if (bias != replaced.end()) reference.down.bias = bias->second;
   }
 
   at::Tensor InBaseShape(const at::Tensor& down, const KeptChannels& kept) const {
@@ -232,8 +253,9 @@ class Verifier {
   const ModelFolder& expert_;
   const PackedBatch& sample_;
   const VerifyOptions& options_;
-  PackedBatch reference_;         // the sample in the base's numbers
-  OuterWeights reference_outer_;  // the base's, its head on the expert's rows
+  const std::vector<TensorInfo> table_;  // of the expert, in the base's shapes
+  PackedBatch reference_;                // the sample in the base's numbers
+  OuterWeights reference_outer_;         // the base's, its head on the expert's rows
   OuterWeights expert_outer_;
   std::optional<LayerRunner> base_runner_;
   std::optional<LayerRunner> expert_runner_;

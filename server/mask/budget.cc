@@ -50,9 +50,9 @@ struct Counts {
     return AtRemoved((own - width) * layers, item_size);
   }
 
-  // `neurons` go, of all layers together.
-  Size AtRemoved(int64_t neurons, int64_t item_size) const {
-    const int64_t removed = neurons * (neuron / layers);
+  // `neurons` go, of all layers together, and as many parameters of `attention`.
+  Size AtRemoved(int64_t neurons, int64_t item_size, int64_t attention = 0) const {
+    const int64_t removed = neurons * (neuron / layers) + attention;
     Size size;
     size.width = own - (neurons + layers - 1) / layers;
     size.vocabulary = vocabulary;
@@ -205,8 +205,22 @@ Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size, in
   return Counts(config, vocabulary).At(width, item_size);
 }
 
-Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size) {
-  return Counts(config, kWholeVocabulary).AtRemoved(removed, item_size);
+Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size,
+                   int64_t attention) {
+  return Counts(config, kWholeVocabulary).AtRemoved(removed, item_size, attention);
+}
+
+Size RelativeTo(const Size& size, const ModelConfig& config, const ModelConfig& base) {
+  const Counts own(config, kWholeVocabulary), of_base(base, kWholeVocabulary);
+  const auto added = static_cast<double>(own.parameters - of_base.parameters);
+  const auto share = [added](double reduction, int64_t mine, int64_t of) {
+    return (reduction * static_cast<double>(mine) - added) / static_cast<double>(of);
+  };
+  Size relative = size;
+  relative.parameter_reduction =
+      share(size.parameter_reduction, own.parameters, of_base.parameters);
+  relative.block_reduction = share(size.block_reduction, own.blocks, of_base.blocks);
+  return relative;
 }
 
 absl::StatusOr<Size> SolveWidth(const ModelConfig& config, const Budget& budget, int64_t alignment,

@@ -64,8 +64,14 @@ Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size,
                  int64_t vocabulary = kWholeVocabulary);
 
 // Sizes of the model after `removed` neurons, of all layers together; where layers lose different
-// counts `width` is their mean, rounded down.
-Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size);
+// counts `width` is their mean, rounded down. `attention`: parameters of the layers' attention that
+// go as well.
+Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size,
+                   int64_t attention = 0);
+
+// `size` of a model like `config`, with its shares taken of `base`: of models that have tensors
+// which their base has not.
+Size RelativeTo(const Size& size, const ModelConfig& config, const ModelConfig& base);
 
 // INVALID_ARGUMENT for a share outside [0, 1), a limit or an alignment that is not positive.
 // OUT_OF_RANGE when the budget cannot be reached by FFN neurons alone or is not aligned: the

@@ -4,6 +4,7 @@
 
 #include "server/format/scratch_tensors.h"
 #include "server/mask/mask.h"
+#include "server/model/config.h"
 
 namespace secateur {
 
@@ -23,8 +24,13 @@ struct Cut {
   const Mask& mask;
   const Shape shape;
   // Tensors that are not the base's, by name, in the expert's shape and the base's stored type
-  // (zeros included where the shape is kMasked); null for none.
+  // (zeros included where the shape is kMasked); null for none. Biases of the FFN may come that the
+  // base has not: then of all three projections of every layer.
   const ScratchTensors* const replaced;
 };
+
+// The base's config, with biases of the FFN where the cut brings them: its tensor table names all
+// tensors of the expert, in the base's shape.
+ModelConfig WithAddedTensors(const ModelConfig& base, const Cut& cut);
 
 }  // namespace secateur

@@ -14,6 +14,10 @@ Digest Mask::digest() const {
   hash.UpdateField(uint64_t{kept.size()});
   for (const std::vector<int32_t>& channels : kept) update(channels);
   if (!vocabulary.empty()) update(vocabulary);
+  if (!attention.empty()) hash.UpdateField("attention");
+  for (const KeptAttention& layer : attention) {
+    for (const auto* rows : {&layer.query, &layer.key, &layer.value, &layer.output}) update(*rows);
+  }
   return hash.Finish();
 }
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
-#include <cmath>
 
 #include "server/mask/compose.h"
 #include "server/mask/for_each_layer.h"
+#include "server/mask/strict_set.h"
 
 namespace secateur {
 namespace {
@@ -98,19 +98,6 @@ std::vector<int32_t> KeptChannels(const std::vector<uint32_t>& keys, const Selec
 }
 
 uint32_t RankOf(uint32_t cus_prun_key) { return cus_prun_key >> 16; }
-
-// The one comparison that says whether a rank is below sigma: both functions below share it.
-bool IsIrrelevant(int64_t rank, size_t neurons, double sigma) {
-  return static_cast<double>(rank) / static_cast<double>(neurons) < sigma;
-}
-
-// Ranks 0 to the result - 1 are irrelevant.
-int64_t IrrelevantRanks(size_t neurons, double sigma) {
-  int64_t ranks = std::llround(sigma * static_cast<double>(neurons));
-  while (ranks > 0 && !IsIrrelevant(ranks - 1, neurons, sigma)) --ranks;
-  while (IsIrrelevant(ranks, neurons, sigma)) ++ranks;
-  return ranks;
-}
 
 }  // namespace
 

@@ -19,7 +19,7 @@ struct Scratch {
   float* values = nullptr;   // panels of values
   float* query = nullptr;    // [kRows, head_dim], scaled
   float* weights = nullptr;  // [kRows, keys]: scores, then what softmax makes of them
-  float* mixed = nullptr;    // [kRows, head_dim rounded up]
+  float* mixed = nullptr;    // [kRows, value_dim rounded up]
 };
 
 constexpr std::align_val_t kAlignment{64};
@@ -30,21 +30,27 @@ struct AlignedDelete {
 constexpr int64_t kWidestPanel = kPanel<Wide>;
 constexpr int64_t kMostRows = Wide::kRows;
 
+int64_t ValueDim(const AttentionShape& shape) {
+  return shape.value_dim == 0 ? shape.head_dim : shape.value_dim;
+}
+
 int64_t ScratchFloats(const AttentionShape& shape, int64_t length) {
   const int64_t keys = RoundUp(length, kWidestPanel);
-  const int64_t width = RoundUp(shape.head_dim, kWidestPanel);
-  return 2 * keys * width + kMostRows * (keys + 2 * width);
+  const int64_t width =
+      RoundUp(shape.head_dim, kWidestPanel) + RoundUp(ValueDim(shape), kWidestPanel);
+  return keys * width + kMostRows * (keys + width);
 }
 
 Scratch DivideScratch(float* memory, const AttentionShape& shape, int64_t length) {
   const int64_t keys = RoundUp(length, kWidestPanel);
   const int64_t width = RoundUp(shape.head_dim, kWidestPanel);
+  const int64_t value_width = RoundUp(ValueDim(shape), kWidestPanel);
   Scratch scratch;
   scratch.keys = memory;
   scratch.values = scratch.keys + keys * width;
-  scratch.query = scratch.values + keys * width;
+  scratch.query = scratch.values + keys * value_width;
   scratch.mixed = scratch.query + kMostRows * width;
-  scratch.weights = scratch.mixed + kMostRows * width;
+  scratch.weights = scratch.mixed + kMostRows * value_width;
   return scratch;
 }
 
@@ -88,15 +94,16 @@ SECATEUR_INLINE void AttendRows(const float* query, float* out, const Strides& s
     const int64_t first = shape.window > 0 ? std::max<int64_t>(0, token - shape.window + 1) : 0;
     sums[row] = Softmax<Isa>(scratch.weights + row * width, first - begin, token - begin, width);
   }
-  const int64_t padded = RoundUp(head_dim, kWidth);
-  for (int64_t channel = 0; channel < head_dim; channel += kWidth) {
+  const int64_t value_dim = ValueDim(shape);
+  const int64_t padded = RoundUp(value_dim, kWidth);
+  for (int64_t channel = 0; channel < value_dim; channel += kWidth) {
     MultiplyTile<Isa>(scratch.weights, width, scratch.values + channel * length + begin * kWidth,
                       last + 1 - begin, scratch.mixed + channel, padded);
   }
   for (int64_t row = 0; row < rows; ++row) {
     const float factor = 1.0F / sums[row];
     float* to = out + (t0 + row) * strides.out;
-    for (int64_t i = 0; i < head_dim; ++i) to[i] = scratch.mixed[row * padded + i] * factor;
+    for (int64_t i = 0; i < value_dim; ++i) to[i] = scratch.mixed[row * padded + i] * factor;
   }
 }
 
@@ -104,11 +111,11 @@ template <class Isa>
 SECATEUR_INLINE void RunTask(const Task& task, const Strides& strides, const AttentionShape& shape,
                              const Scratch& scratch) {
   PackKeys<Isa>(task.key, strides.key, task.length, shape.head_dim, scratch.keys);
-  PackValues<Isa>(task.value, strides.value, task.length, shape.head_dim, scratch.values);
+  PackValues<Isa>(task.value, strides.value, task.length, ValueDim(shape), scratch.values);
   for (int64_t head = 0; head < shape.heads / shape.kv_heads; ++head) {
     for (int64_t t0 = 0; t0 < task.length; t0 += Isa::kRows) {
-      AttendRows<Isa>(task.query + head * shape.head_dim, task.out + head * shape.head_dim, strides,
-                      t0, task.length, shape, scratch);
+      AttendRows<Isa>(task.query + head * shape.head_dim, task.out + head * ValueDim(shape),
+                      strides, t0, task.length, shape, scratch);
     }
   }
 }
@@ -168,7 +175,8 @@ void CausalAttention(const HeadRows& query, const HeadRows& key, const HeadRows&
                      std::optional<InstructionSet> set) {
   static const InstructionSet best = SupportedInstructionSets().front();
   const TaskFunction run = FunctionFor(set.value_or(best));
-  const Strides strides = {query.stride, key.stride, value.stride, shape.heads * shape.head_dim};
+  const int64_t value_dim = ValueDim(shape);
+  const Strides strides = {query.stride, key.stride, value.stride, shape.heads * value_dim};
   const int64_t group = shape.heads / shape.kv_heads;
   std::vector<Task> tasks;
   for (size_t i = 0; i + 1 < offsets.size(); ++i) {
@@ -177,8 +185,8 @@ void CausalAttention(const HeadRows& query, const HeadRows& key, const HeadRows&
       const int64_t column = head * shape.head_dim;
       tasks.push_back({.query = query.data + t * strides.query + group * column,
                        .key = key.data + t * strides.key + column,
-                       .value = value.data + t * strides.value + column,
-                       .out = out + t * strides.out + group * column,
+                       .value = value.data + t * strides.value + head * value_dim,
+                       .out = out + t * strides.out + group * head * value_dim,
                        .length = offsets[i + 1] - t});
     }
   }

@@ -25,8 +25,9 @@ struct AttentionShape {
   int64_t heads = 0;  // of queries; a multiple of kv_heads
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  int64_t window = 0;  // positions a query sees, itself included; 0: all before it
-  float scale = 0.0F;  // of query times key
+  int64_t window = 0;     // positions a query sees, itself included; 0: all before it
+  float scale = 0.0F;     // of query times key
+  int64_t value_dim = 0;  // columns of a value; 0: as many as head_dim
 };
 
 // Bytes that one thread needs for a sequence of `length`: grows with it.
@@ -37,8 +38,9 @@ enum class InstructionSet { kAvx512, kAvx2, kBaseline };
 // Those that this machine has, the best first.
 std::vector<InstructionSet> SupportedInstructionSets();
 
-// out [tokens, heads * head_dim] = softmax(scale q k^T) v, for each sequence offsets[i] ..
-// offsets[i+1] and each head. `set` is one of the supported ones; the best where it is not given.
+// out [tokens, heads * value_dim] = softmax(scale q k^T) v, for each sequence offsets[i] ..
+// offsets[i+1] and each head. A token's values are value_dim apart. `set` is one of the supported
+// ones; the best where it is not given.
 void CausalAttention(const HeadRows& query, const HeadRows& key, const HeadRows& value,
                      const std::vector<int64_t>& offsets, const AttentionShape& shape, float* out,
                      std::optional<InstructionSet> set = {});

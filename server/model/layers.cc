@@ -81,14 +81,19 @@ void AttendSequence(const at::Tensor& query, const at::Tensor& key, const at::Te
   if (shape.window > 0 && length > shape.window) {
     mask = WindowMask(length, shape.window, query.device());
   }
-  const at::Tensor attended = at::scaled_dot_product_attention(
-      Heads(query, begin, end, shape.head_dim), Heads(key, begin, end, shape.head_dim),
-      Heads(value, begin, end, shape.head_dim), mask, /*dropout_p=*/0.0,
-      /*is_causal=*/!mask.has_value(), shape.scale,
-      /*enable_gqa=*/shape.kv_heads != shape.heads);
-  out.narrow(0, begin, length)
-      .unflatten(1, {-1, shape.head_dim})
-      .copy_(attended.squeeze(0).transpose(0, 1));
+  const at::Tensor values = Heads(value, begin, end, shape.value_dim);
+  at::Tensor target = out.narrow(0, begin, length).unflatten(1, {-1, shape.value_dim});
+  // What of libtorch holds no map of all pairs of tokens wants values as wide as keys.
+  for (int64_t column = 0; column < shape.value_dim; column += shape.head_dim) {
+    const int64_t width = std::min(shape.head_dim, shape.value_dim - column);
+    at::Tensor part = values.narrow(3, column, width);
+    if (width < shape.head_dim) part = at::constant_pad_nd(part, {0, shape.head_dim - width});
+    const at::Tensor attended = at::scaled_dot_product_attention(
+        Heads(query, begin, end, shape.head_dim), Heads(key, begin, end, shape.head_dim), part,
+        mask, /*dropout_p=*/0.0, /*is_causal=*/!mask.has_value(), shape.scale,
+        /*enable_gqa=*/shape.kv_heads != shape.heads);
+    target.narrow(2, column, width).copy_(attended.narrow(3, 0, width).squeeze(0).transpose(0, 1));
+  }
 }
 
 }  // namespace
@@ -187,7 +192,8 @@ void Attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& va
                                      .kv_heads = config.num_kv_heads,
                                      .head_dim = config.head_dim,
                                      .window = window,
-                                     .scale = static_cast<float>(config.attention_scale)};
+                                     .scale = static_cast<float>(config.attention_scale),
+                                     .value_dim = value.size(1) / config.num_kv_heads};
   if (Fused(query) && FitsScratch(shape, offsets)) {
     cpu::CausalAttention(ToKernel(query), ToKernel(key), ToKernel(value), offsets, shape,
                          out.mutable_data_ptr<float>());

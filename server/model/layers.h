@@ -48,8 +48,9 @@ void NormAndRotate(at::Tensor& x, int64_t head_dim, const NormSpec& norm,
                    const at::Tensor& positions, const RotaryTables& tables);
 
 // Causal attention of each sequence to itself; a position sees `window` tokens, itself included
-// (0: all before it). query is [tokens, heads * head_dim], key and value [tokens, kv_heads *
-// head_dim], each possibly columns of a wider tensor.
+// (0: all before it). query is [tokens, heads * head_dim], key [tokens, kv_heads * head_dim], value
+// [tokens, kv_heads * n] and out [tokens, heads * n] for any n; all but `out` may be columns of a
+// wider tensor.
 void Attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
             const std::vector<int64_t>& offsets, const ModelConfig& config, int64_t window,
             at::Tensor& out);

@@ -89,9 +89,9 @@ std::pair<int64_t, Axis> Measure(Extent extent, const ModelConfig& config) {
     case Extent::kNeurons:
       return {config.intermediate_size, Axis::kNeuron};
     case Extent::kQueryRows:
-      return {config.num_heads * config.head_dim, Axis::kOther};
+      return {config.num_heads * config.head_dim, Axis::kQueryChannel};
     case Extent::kKvRows:
-      return {config.num_kv_heads * config.head_dim, Axis::kOther};
+      return {config.num_kv_heads * config.head_dim, Axis::kKvChannel};
     case Extent::kHeadDim:
       return {config.head_dim, Axis::kOther};
     case Extent::kVocabulary:

@@ -12,7 +12,9 @@ namespace secateur {
 
 enum class Axis {
   kOther,
-  kNeuron,  // FFN neurons of `layer`
+  kNeuron,        // FFN neurons of `layer`
+  kQueryChannel,  // (query head, channel) of `layer`: rows of q_proj, columns of o_proj
+  kKvChannel,     // (KV head, channel) of `layer`: rows of k_proj and v_proj
   kVocabulary,
 };
 

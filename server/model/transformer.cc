@@ -120,13 +120,15 @@ struct LayerRunner::State {
   NormSpec Norm(const at::Tensor& weight) const {
     return {weight, config.norm_offset, config.norm_eps};
   }
-  at::Tensor Attention(int64_t layer, const LayerWeights& weights, const at::Tensor& x) const;
+  // All but the residual stream.
+  AttentionActivation Attention(int64_t layer, const LayerWeights& weights,
+                                const at::Tensor& x) const;
   at::Tensor Neurons(const LayerWeights& weights, const at::Tensor& x,
                      const at::Tensor& kept) const;
 };
 
-at::Tensor LayerRunner::State::Attention(int64_t layer, const LayerWeights& weights,
-                                         const at::Tensor& x) const {
+AttentionActivation LayerRunner::State::Attention(int64_t layer, const LayerWeights& weights,
+                                                  const at::Tensor& x) const {
   const int64_t tokens = x.size(0);
   const int64_t query_width = config.num_heads * config.head_dim;
   const int64_t kv_width = config.num_kv_heads * config.head_dim;
@@ -141,10 +143,17 @@ at::Tensor LayerRunner::State::Attention(int64_t layer, const LayerWeights& weig
   NormAndRotate(query, config.head_dim, Norm(weights.query_norm), positions, tables);
   NormAndRotate(key, config.head_dim, Norm(weights.key_norm), positions, tables);
   at::Tensor attended = buffers.attended.Get(tokens, query_width, options);
-  Attend(query, key, value, batch.offsets, config, local ? config.sliding_window : 0, attended);
+  const int64_t window = local ? config.sliding_window : 0;
+  Attend(query, key, value, batch.offsets, config, window, attended);
   at::Tensor written = buffers.written.Get(tokens, config.hidden_size, options);
   Project(attended, weights.output, written);
-  return written;
+  return {.layer = layer,
+          .window = window,
+          .query = query,
+          .key = key,
+          .heads = attended,
+          .output = written,
+          .residual = {}};
 }
 
 at::Tensor LayerRunner::State::Neurons(const LayerWeights& weights, const at::Tensor& x,
@@ -206,9 +215,13 @@ absl::StatusOr<at::Tensor> LayerRunner::Forward(int64_t layer, const LayerWeight
     at::Tensor residual = at::empty_like(hidden);
 
     Normalize(hidden, norm(weights.input_norm), normed);
-    const at::Tensor attended = pass.Attention(layer, weights, normed);
-    AddNormalized(hidden, attended, norm(weights.post_attention_norm), norm(weights.pre_ffn_norm),
-                  residual, normed);
+    AttentionActivation attended = pass.Attention(layer, weights, normed);
+    AddNormalized(hidden, attended.output, norm(weights.post_attention_norm),
+                  norm(weights.pre_ffn_norm), residual, normed);
+    if (tap != nullptr) {
+      attended.residual = residual;
+      RETURN_IF_ERROR(tap->OnAttention(pass.batch, attended));
+    }
 
     const at::Tensor neurons = pass.Neurons(weights, normed, kept);
     at::Tensor written = pass.buffers.written.Get(hidden.size(0), hidden.size(1), pass.options);

@@ -71,6 +71,11 @@ class ExpertBuilder {
     ASSIGN_OR_RETURN(compensated_,
                      CompensateExpert(model_, request_, composed_, planned_, stores_, context_));
     *manifest_.mutable_compensation() = compensated_->result;
+    if (request_.compensation == Compensation::kBias && compensated_->cut.replaced == nullptr) {
+      // The biases that were planned do not come.
+      size_ = SizeAtWidth(model_.config(), size_.width, StoredItemSize(model_.folder()),
+                          size_.vocabulary);
+    }
     return absl::OkStatus();
   }
 
@@ -98,10 +103,12 @@ class ExpertBuilder {
   absl::StatusOr<nlohmann::ordered_json> MakeConfig() const {
     const ModelFolder& base = model_.folder();
     const int64_t width =
-        request_.shape == Shape::kMasked ? base.config().intermediate_size : planned_.size.width;
-    if (!trimmed_) return ExpertConfigJson(base.config_json(), width);
+        request_.shape == Shape::kMasked ? base.config().intermediate_size : size_.width;
+    const bool ffn_bias =
+        WithAddedTensors(base.config(), cut()).mlp_bias && !base.config().mlp_bias;
+    if (!trimmed_) return ExpertConfigJson(base.config_json(), width, std::nullopt, ffn_bias);
     nlohmann::ordered_json config =
-        ExpertConfigJson(base.config_json(), width, planned_.kept->rows);
+        ExpertConfigJson(base.config_json(), width, planned_.kept->rows, ffn_bias);
     RETURN_IF_ERROR(trimmer_->Renumber(config, *planned_.kept));
     return config;
   }
@@ -210,6 +217,10 @@ class ExpertBuilder {
     return absl::OkStatus();
   }
 
+  Compensation Chosen() const {
+    return compensated_ ? compensated_->cut.chosen.compensation : Compensation::kNone;
+  }
+
   ModelCard Card() const {
     const Size base = BaseSize(model_);
     ModelCard card{.title = "",
@@ -218,15 +229,18 @@ class ExpertBuilder {
                    .license = ReadBaseLicense(model_.folder().path()),
                    .selections = {},
                    .rule = request_.neurons ? v1::Rule_Name(planned_.resolved.spec().rule()) : "",
-                   .compensated = compensated_ && compensated_->cut.replaced != nullptr,
+                   .compensated = Chosen() == Compensation::kLeastSquares ||
+                                  Chosen() == Compensation::kSequential,
+                   .biased = Chosen() == Compensation::kBias,
+                   .attention = request_.attention,
                    .masked = request_.shape == Shape::kMasked,
                    .layers = model_.config().num_layers,
                    .base_width = base.width,
-                   .expert_width = planned_.size.width,
+                   .expert_width = size_.width,
                    .base_vocabulary = base.vocabulary,
-                   .expert_vocabulary = planned_.size.vocabulary,
+                   .expert_vocabulary = size_.vocabulary,
                    .base_parameters = base.parameters,
-                   .expert_parameters = planned_.size.parameters,
+                   .expert_parameters = size_.parameters,
                    .evaluations = {},
                    .perplexity_ratio = manifest_.verification().perplexity_ratio(),
                    .base_repetition = manifest_.verification().base_repetition_rate(),
@@ -252,10 +266,13 @@ class ExpertBuilder {
     manifest_.set_format_version(kManifestFormatVersion);
     *manifest_.mutable_request() = planned_.resolved;
     manifest_.set_model(model_.name());
-    *manifest_.mutable_size() = ToProto(planned_.size, model_.folder());
+    *manifest_.mutable_size() = ToProto(size_, model_.folder());
     *manifest_.mutable_base_size() = ToProto(BaseSize(model_), model_.folder());
     manifest_.set_sigma(planned_.sigma);
     manifest_.set_mask_digest(mask_.digest().Hex());
+    if (request_.attention) {
+      *manifest_.mutable_attention() = RemovedAttention(mask_, model_.config());
+    }
     for (const ProfileInfo& profile : composed_.profiles) {
       v1::UsedProfile& used = *manifest_.add_profiles();
       used.set_corpus_digest(profile.key.corpus_digest.Hex());
@@ -279,6 +296,7 @@ class ExpertBuilder {
   ResidentModel& model_;
   const ExpertRequest& request_;
   const PlannedExpert& planned_;
+  Size size_ = planned_.size;
   const ComposedRequest& composed_;
   const BuildOptions& options_;
   const Stores stores_;
@@ -343,7 +361,7 @@ absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertReque
   ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(request, stores.corpora));
   if (request.neurons) {
     RETURN_IF_ERROR(
-        BuildProfiles(model, sources.corpora, request.max_document_tokens, stores, context)
+        BuildProfiles(model, sources.corpora, ProfileSettingsOf(request), stores, context)
             .status());
   }
   context.Report({"compose", 0, 1, "masks"});

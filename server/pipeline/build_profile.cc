@@ -37,11 +37,13 @@ class TokenProgress {
 };
 
 absl::StatusOr<Profile> RunCorpus(ResidentModel& model, const CorpusInfo& corpus,
-                                  const FramingSettings& framing, const CorpusStore& corpora,
+                                  const ProfileSettings& settings, const CorpusStore& corpora,
                                   TokenProgress& progress, RunContext& context) {
-  ASSIGN_OR_RETURN(auto collector, ProfileCollector::Create(model.transformer()));
+  ASSIGN_OR_RETURN(auto collector, ProfileCollector::Create(model.transformer(),
+                                                            {.attention = settings.attention}));
   int64_t dropped = 0;
-  Packer packer(model.tokenizer(), model.config().first_token_id, framing,
+  Packer packer(model.tokenizer(), model.config().first_token_id,
+                {.max_document_tokens = settings.max_document_tokens},
                 [&](const TokenBlock& block) {
                   dropped += block.dropped_tokens;
                   RETURN_IF_ERROR(model.lane().Run(context, [&] {
@@ -65,37 +67,44 @@ absl::StatusOr<Profile> RunCorpus(ResidentModel& model, const CorpusInfo& corpus
 }  // namespace
 
 absl::StatusOr<ProfileKey> ProfileKeyFor(const ResidentModel& model, const CorpusInfo& corpus,
-                                         int64_t max_document_tokens) {
+                                         const ProfileSettings& settings) {
   ASSIGN_OR_RETURN(const Digest digest, model.WaitForDigest());
   return ProfileKey{.model = model.name(),
                     .model_digest = digest,
                     .tokenizer_digest = model.tokenizer_digest(),
                     .corpus_digest = corpus.digest,
-                    .max_document_tokens = max_document_tokens,
+                    .max_document_tokens = settings.max_document_tokens,
                     .block_tokens = FramingSettings{}.block_tokens,
                     .framing_version = kFramingVersion,
                     .scoring_version = kScoringVersion,
                     .compute_type = model.compute_type(),
-                    .device_kind = model.device_kind()};
+                    .device_kind = model.device_kind(),
+                    .attention = settings.attention};
+}
+
+std::optional<ProfileInfo> FindProfile(const ProfileStore& profiles, ProfileKey key) {
+  std::optional<ProfileInfo> found = profiles.Find(key.id());
+  if (found || key.attention) return found;
+  key.attention = true;
+  return profiles.Find(key.id());
 }
 
 absl::StatusOr<BuiltProfiles> BuildProfiles(ResidentModel& model,
                                             const std::vector<CorpusInfo>& corpora,
-                                            int64_t max_document_tokens, Stores stores,
+                                            const ProfileSettings& settings, Stores stores,
                                             RunContext& context) {
   int64_t total_bytes = 0;
   for (const CorpusInfo& corpus : corpora) {
-    ASSIGN_OR_RETURN(const ProfileKey key, ProfileKeyFor(model, corpus, max_document_tokens));
-    if (!stores.profiles.Find(key.id())) total_bytes += corpus.bytes;
+    ASSIGN_OR_RETURN(const ProfileKey key, ProfileKeyFor(model, corpus, settings));
+    if (!FindProfile(stores.profiles, key)) total_bytes += corpus.bytes;
   }
   TokenProgress progress(total_bytes, context);
-  const FramingSettings framing{.max_document_tokens = max_document_tokens};
   BuiltProfiles built;
   int64_t seen_bytes = 0;
   for (const CorpusInfo& corpus : corpora) {
-    ASSIGN_OR_RETURN(const ProfileKey key, ProfileKeyFor(model, corpus, max_document_tokens));
+    ASSIGN_OR_RETURN(const ProfileKey key, ProfileKeyFor(model, corpus, settings));
     ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(key.id(), context));
-    if (const auto cached = stores.profiles.Find(key.id())) {
+    if (const auto cached = FindProfile(stores.profiles, key)) {
       ++built.cached;
       stores.metrics.profile_cache_hits.Increment();
       built.profiles.push_back(*cached);
@@ -103,7 +112,7 @@ absl::StatusOr<BuiltProfiles> BuildProfiles(ResidentModel& model,
     }
     const absl::Time start = absl::Now();
     ASSIGN_OR_RETURN(const Profile profile,
-                     RunCorpus(model, corpus, framing, stores.corpora, progress, context));
+                     RunCorpus(model, corpus, settings, stores.corpora, progress, context));
     seen_bytes += corpus.bytes;
     progress.Finish(seen_bytes);
     ASSIGN_OR_RETURN(ProfileInfo info, stores.profiles.Put(key, profile));

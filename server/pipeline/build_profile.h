@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -11,9 +12,18 @@
 
 namespace secateur {
 
+// What a profile is to be like.
+struct ProfileSettings {
+  int64_t max_document_tokens = 512;
+  bool attention = false;  // statistics of attention as well
+};
+
 // What names the profile of `corpus` on `model`. Waits for the model's digest.
 absl::StatusOr<ProfileKey> ProfileKeyFor(const ResidentModel& model, const CorpusInfo& corpus,
-                                         int64_t max_document_tokens);
+                                         const ProfileSettings& settings);
+
+// The profile of `key`; without attention also one that has it, for its neurons are the same.
+std::optional<ProfileInfo> FindProfile(const ProfileStore& profiles, ProfileKey key);
 
 struct BuiltProfiles {
   std::vector<ProfileInfo> profiles;  // in the order of `corpora`
@@ -25,7 +35,7 @@ struct BuiltProfiles {
 // first); stops within one block after a cancel and leaves nothing half-made.
 absl::StatusOr<BuiltProfiles> BuildProfiles(ResidentModel& model,
                                             const std::vector<CorpusInfo>& corpora,
-                                            int64_t max_document_tokens, Stores stores,
+                                            const ProfileSettings& settings, Stores stores,
                                             RunContext& context);
 
 }  // namespace secateur

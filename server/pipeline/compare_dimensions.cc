@@ -31,7 +31,8 @@ absl::StatusOr<ComparableView> Comparable(const ResidentModel& model, const Reso
                                           Stores stores) {
   ASSIGN_OR_RETURN(
       const std::vector<ProfileInfo> profiles,
-      FindProfiles(model, view.corpora, request.max_document_tokens, "values", stores));
+      FindProfiles(model, view.corpora, {.max_document_tokens = request.max_document_tokens},
+                   "values", stores));
   std::vector<const ProfileInfo*> parts;
   for (const ProfileInfo& profile : profiles) parts.push_back(&profile);
   ASSIGN_OR_RETURN(const auto merged, MergedView(parts, {}, stores));

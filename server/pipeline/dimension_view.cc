@@ -40,7 +40,9 @@ absl::StatusOr<RelevanceView> ViewOfAll(const std::vector<const ProfileInfo*>& p
                                         const ViewOptions& options, Stores stores) {
   ASSIGN_OR_RETURN(Profile all, stores.profiles.Read(profiles[0]->id()));
   for (size_t i = 1; i < profiles.size(); ++i) {
-    ASSIGN_OR_RETURN(const Profile part, stores.profiles.Read(profiles[i]->id()));
+    ASSIGN_OR_RETURN(Profile part, stores.profiles.Read(profiles[i]->id()));
+    // Of all corpora, or nothing when one has none, as MergeViews.
+    if (all.attention.empty() != part.attention.empty()) all.attention = part.attention = {};
     RETURN_IF_ERROR(all.Merge(part));
   }
   RETURN_IF_ERROR(CheckQuantile(options.quantile, all.documents));
@@ -72,13 +74,13 @@ absl::StatusOr<SharedView> MergedView(const std::vector<const ProfileInfo*>& pro
 
 absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model,
                                                       const std::vector<CorpusInfo>& corpora,
-                                                      int64_t max_document_tokens,
+                                                      const ProfileSettings& settings,
                                                       std::string_view field, Stores stores) {
   std::vector<ProfileInfo> profiles;
   std::vector<std::string> missing;
   for (const CorpusInfo& corpus : corpora) {
-    ASSIGN_OR_RETURN(const ProfileKey key, ProfileKeyFor(model, corpus, max_document_tokens));
-    if (auto profile = stores.profiles.Find(key.id())) {
+    ASSIGN_OR_RETURN(const ProfileKey key, ProfileKeyFor(model, corpus, settings));
+    if (auto profile = FindProfile(stores.profiles, key)) {
       profiles.push_back(*std::move(profile));
     } else {
       missing.push_back("corpora/" + corpus.id());
@@ -89,7 +91,8 @@ absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model
   if (missing.size() > 5) missing.resize(5);
   return WithReason(WithField(absl::FailedPreconditionError(StrCat(
                                   count, " corpora have no profile on models/", model.name(),
-                                  " with max_document_tokens ", max_document_tokens, ": ",
+                                  " with max_document_tokens ", settings.max_document_tokens,
+                                  settings.attention ? " and attention: " : ": ",
                                   absl::StrJoin(missing, ", "), count > 5 ? " and more" : "",
                                   "; make them with CreateProfile, or let CreateExpert do it")),
                               field),

@@ -7,16 +7,18 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/pipeline/build_profile.h"
 #include "server/pipeline/resident_models.h"
 #include "server/pipeline/stores.h"
 
 namespace secateur {
 
-// The profile of each corpus, in their order. FAILED_PRECONDITION, with reason PROFILE_MISSING and
-// `field`, naming corpora that have none yet (at most five). Waits for the model's digest.
+// The profile of each corpus (FindProfile), in their order. FAILED_PRECONDITION, with reason
+// PROFILE_MISSING and `field`, naming corpora that have none yet (at most five). Waits for the
+// model's digest.
 absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model,
                                                       const std::vector<CorpusInfo>& corpora,
-                                                      int64_t max_document_tokens,
+                                                      const ProfileSettings& settings,
                                                       std::string_view field, Stores stores);
 
 // Their merge, cached by what it is merged from. At least one, sorted by corpus digest.

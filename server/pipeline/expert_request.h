@@ -40,8 +40,9 @@ using ExpertBudget = std::variant<Budget, Sigma>;
 
 struct ExpertRequest {
   std::vector<Selection> select;  // sorted by key
-  bool neurons = true;          // FFN neurons go; else the vocabulary alone, and nothing ranks them
-  bool vocabulary = false;      // rows of the vocabulary go
+  bool neurons = true;      // FFN neurons go; else the vocabulary alone, and nothing ranks them
+  bool attention = false;   // channels of attention go, with neurons: CUS_PRUN, masked, by sigma
+  bool vocabulary = false;  // rows of the vocabulary go
   int64_t vocabulary_size = 0;  // rows that stay at least; 0: as held-out text asks for
   // How masks are composed from profiles; with `second_order`, of the plain mask that is to be
   // beaten.

@@ -12,6 +12,7 @@
 #include "server/base/errors.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/mask/kept_units.h"
 #include "server/pipeline/build_profile.h"
 #include "server/pipeline/dimension_view.h"
 #include "server/pipeline/resolved_request.h"
@@ -29,8 +30,8 @@ absl::Status AddGeneralText(const ResidentModel& model, const ExpertRequest& req
   for (CorpusInfo& corpus :
        stores.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration})) {
     ASSIGN_OR_RETURN(const ProfileKey key,
-                     ProfileKeyFor(model, corpus, request.max_document_tokens));
-    if (stores.profiles.Find(key.id())) general.corpora.push_back(std::move(corpus));
+                     ProfileKeyFor(model, corpus, ProfileSettingsOf(request)));
+    if (FindProfile(stores.profiles, key)) general.corpora.push_back(std::move(corpus));
   }
   if (general.corpora.empty()) return absl::OkStatus();  // no selected one has a profile either
   std::sort(general.corpora.begin(), general.corpora.end(),
@@ -76,8 +77,9 @@ absl::StatusOr<Size> SizeForSigma(const ResidentModel& model, const RemovalOrder
 }
 
 // The published form: exactly the strict sets go, as zeros.
-absl::Status PlanStrictSets(const ResidentModel& model, const RemovalOrder& order, double sigma,
-                            PlannedExpert& planned) {
+absl::Status PlanStrictSets(const ResidentModel& model, const ComposedRequest& composed,
+                            double sigma, PlannedExpert& planned) {
+  const RemovalOrder& order = composed.order;
   planned.sigma = sigma;
   planned.irrelevant_counts = IrrelevantCounts(order, sigma);
   const int64_t width = model.config().intermediate_size;
@@ -91,9 +93,15 @@ absl::Status PlanStrictSets(const ResidentModel& model, const RemovalOrder& orde
         "BUDGET_NOT_REACHABLE");
   }
   planned.mask = SelectRelevant(order, sigma);
+  auto attention = SelectAttention(composed.attention, sigma);
+  if (!attention.ok()) {
+    return WithReason(WithField(attention.status(), "spec.budget"), "BUDGET_NOT_REACHABLE");
+  }
+  planned.mask.attention = *std::move(attention);
   const int64_t removed = std::accumulate(planned.irrelevant_counts.begin(),
                                           planned.irrelevant_counts.end(), int64_t{0});
-  planned.size = SizeAtRemoved(model.config(), removed, StoredItemSize(model.folder()));
+  planned.size = SizeAtRemoved(model.config(), removed, StoredItemSize(model.folder()),
+                               CountRemovedAttention(model.config(), planned.mask));
   return absl::OkStatus();
 }
 
@@ -125,7 +133,7 @@ absl::Status PlanUniform(const ResidentModel& model, const ExpertRequest& reques
                      SizeForSigma(model, order, sigma->value, request.alignment, vocabulary));
   } else {
     ASSIGN_OR_RETURN(planned.size,
-                     SizeForBudget(model, std::get<Budget>(budget), request.alignment, vocabulary));
+                     SizeForBudget(model, request, std::get<Budget>(budget), vocabulary));
   }
   if (request.rule == Rule::kMean) {
     RETURN_IF_ERROR(CheckProtected(order, planned.size.width, request.alignment, planned));
@@ -183,7 +191,7 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
   RETURN_IF_ERROR(AddGeneralText(model, request, stores, composed.sources));
   ASSIGN_OR_RETURN(composed.profiles,
                    FindProfiles(model, CorporaOf(composed.sources.views),
-                                request.max_document_tokens, "spec.select", stores));
+                                ProfileSettingsOf(request), "spec.select", stores));
   const absl::Time start = absl::Now();
   std::vector<WeightedView> weighted;
   for (const ResolvedView& view : composed.sources.views) {
@@ -197,8 +205,15 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
     weighted.push_back({composed.views.back().get(), view.weight});
   }
   ASSIGN_OR_RETURN(composed.order, Compose(request.rule, weighted, kComposeThreads));
+  if (request.attention) {
+    ASSIGN_OR_RETURN(composed.attention, ComposeAttention(weighted));
+  }
   stores.metrics.compose_duration.Observe(absl::ToDoubleSeconds(absl::Now() - start));
   return composed;
+}
+
+ProfileSettings ProfileSettingsOf(const ExpertRequest& request) {
+  return {.max_document_tokens = request.max_document_tokens, .attention = request.attention};
 }
 
 absl::Status AddVocabulary(const ResidentModel& model, const ExpertRequest& request, Stores stores,
@@ -209,11 +224,25 @@ absl::Status AddVocabulary(const ResidentModel& model, const ExpertRequest& requ
   return absl::OkStatus();
 }
 
-absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const Budget& budget,
-                                   int64_t alignment, int64_t vocabulary) {
-  auto size =
-      SolveWidth(model.config(), budget, alignment, StoredItemSize(model.folder()), vocabulary);
-  if (size.ok() || !absl::IsOutOfRange(size.status())) return size;
+ModelConfig SizedConfig(const ResidentModel& model, const ExpertRequest& request) {
+  ModelConfig config = model.config();
+  config.mlp_bias |= request.compensation == Compensation::kBias;
+  return config;
+}
+
+Size SizeOfExpert(const ResidentModel& model, const ExpertRequest& request, int64_t width,
+                  int64_t vocabulary) {
+  const ModelConfig config = SizedConfig(model, request);
+  const Size size = SizeAtWidth(config, width, StoredItemSize(model.folder()), vocabulary);
+  return RelativeTo(size, config, model.config());
+}
+
+absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const ExpertRequest& request,
+                                   const Budget& budget, int64_t vocabulary) {
+  const auto size = SolveWidth(SizedConfig(model, request), budget, request.alignment,
+                               StoredItemSize(model.folder()), vocabulary);
+  if (size.ok()) return SizeOfExpert(model, request, size->width, vocabulary);
+  if (!absl::IsOutOfRange(size.status())) return size;
   return WithReason(WithField(size.status(), "spec.budget"), "BUDGET_NOT_REACHABLE");
 }
 
@@ -230,7 +259,7 @@ absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertR
   if (!request.neurons) {
     PlanNoNeurons(model, rows, planned);
   } else if (strict_sets) {
-    RETURN_IF_ERROR(PlanStrictSets(model, composed.order, sigma->value, planned));
+    RETURN_IF_ERROR(PlanStrictSets(model, composed, sigma->value, planned));
   } else {
     RETURN_IF_ERROR(PlanUniform(model, request, composed.order, budget, rows, planned));
   }

@@ -8,7 +8,9 @@
 
 #include "absl/status/statusor.h"
 #include "secateur/v1/manifest.pb.h"
+#include "server/mask/attention_mask.h"
 #include "server/mask/compose.h"
+#include "server/pipeline/build_profile.h"
 #include "server/pipeline/expert_request.h"
 #include "server/pipeline/resident_models.h"
 #include "server/pipeline/resolve_sources.h"
@@ -23,6 +25,7 @@ struct ComposedRequest {
   std::vector<ProfileInfo> profiles;  // of the corpora of all views, sorted by corpus digest
   std::vector<std::shared_ptr<const RelevanceView>> views;  // of `sources.views`, in their order
   RemovalOrder order;                                       // empty where no neurons go
+  AttentionOrder attention;                                 // empty where no channels of it go
   std::shared_ptr<const VocabularyPlan> vocabulary;         // null where no rows go
 };
 
@@ -31,6 +34,9 @@ struct ComposedRequest {
 absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
                                                const ExpertRequest& request,
                                                ResolvedSources sources, Stores stores);
+
+// What profiles the request takes.
+ProfileSettings ProfileSettingsOf(const ExpertRequest& request);
 
 // Plans the vocabulary from the corpora of `composed.sources`, if rows are to go. As
 // VocabularyPlanner::Plan().
@@ -48,9 +54,16 @@ struct PlannedExpert {
   std::string expert_id;
 };
 
-// SolveWidth for this model; OUT_OF_RANGE comes with the field and the reason of the API.
-absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const Budget& budget,
-                                   int64_t alignment, int64_t vocabulary = kWholeVocabulary);
+// What sizes are counted of: the base's config, with the biases that BIAS brings.
+ModelConfig SizedConfig(const ResidentModel& model, const ExpertRequest& request);
+// The size of an expert of this request at `width`, in shares of the base.
+Size SizeOfExpert(const ResidentModel& model, const ExpertRequest& request, int64_t width,
+                  int64_t vocabulary);
+
+// SolveWidth for this model and request; OUT_OF_RANGE comes with the field and the reason of the
+// API.
+absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const ExpertRequest& request,
+                                   const Budget& budget, int64_t vocabulary = kWholeVocabulary);
 
 // `budget` replaces the request's. OUT_OF_RANGE as SizeForBudget; for sigma also when the strict
 // sets are too small to remove one aligned step, naming the smallest sigma that would do; for a

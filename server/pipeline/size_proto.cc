@@ -25,4 +25,17 @@ v1::VocabularyResult ToProto(const VocabularyPlan& plan, const PlannedExpert& pl
   return out;
 }
 
+v1::AttentionResult RemovedAttention(const Mask& mask, const ModelConfig& config) {
+  const int64_t query = config.num_heads * config.head_dim;
+  const int64_t kv = config.num_kv_heads * config.head_dim;
+  v1::AttentionResult out;
+  for (const KeptAttention& layer : mask.attention) {
+    out.add_query_row_counts(query - std::ssize(layer.query));
+    out.add_key_row_counts(kv - std::ssize(layer.key));
+    out.add_value_row_counts(kv - std::ssize(layer.value));
+    out.add_output_column_counts(query - std::ssize(layer.output));
+  }
+  return out;
+}
+
 }  // namespace secateur

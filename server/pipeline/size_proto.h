@@ -9,6 +9,8 @@
 namespace secateur {
 
 v1::Size ToProto(const Size& size, const ModelFolder& folder);
+// What `mask` does not keep of attention.
+v1::AttentionResult RemovedAttention(const Mask& mask, const ModelConfig& config);
 v1::VocabularyResult ToProto(const VocabularyPlan& plan, const PlannedExpert& planned);
 
 }  // namespace secateur

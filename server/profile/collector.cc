@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/model/torch_guard.h"
+#include "server/profile/attention_scorer.h"
 #include "server/profile/document_half.h"
 #include "server/profile/ranked_document.h"
 #include "server/profile/scorer.h"
@@ -67,8 +69,13 @@ std::vector<NeuronNorms> NormsOf(const Transformer& model) {
 
 class ProfileCollector::Tap final : public ActivationTap {
  public:
-  Tap(Profile profile, std::vector<NeuronNorms> norms, bool post_norm)
-      : profile_(std::move(profile)), norms_(std::move(norms)), post_norm_(post_norm) {}
+  // Without `attention` there are no statistics of it.
+  Tap(Profile profile, std::vector<NeuronNorms> norms, std::optional<AttentionScorer> attention,
+      bool post_norm)
+      : profile_(std::move(profile)),
+        norms_(std::move(norms)),
+        attention_(std::move(attention)),
+        post_norm_(post_norm) {}
 
   const Profile& profile() const { return profile_; }
 
@@ -98,12 +105,29 @@ class ProfileCollector::Tap final : public ActivationTap {
     spent_ = false;
   }
 
+  absl::Status OnAttention(const PackedBatch& batch,
+                           const AttentionActivation& activation) override {
+    if (!attention_) return absl::OkStatus();
+    const absl::Status status = GuardTorch([&] { return AddAttention(batch.offsets, activation); });
+    return Annotate(status, StrCat("layer ", activation.layer));
+  }
+
   absl::Status OnFfn(const PackedBatch& batch, const FfnActivation& activation) override {
     const absl::Status status = GuardTorch([&] { return AddBlock(batch.offsets, activation); });
     return Annotate(status, StrCat("layer ", activation.layer));
   }
 
  private:
+  absl::Status AddAttention(const std::vector<int64_t>& offsets,
+                            const AttentionActivation& activation) {
+    AttentionStatistics& statistics =
+        profile_.attention.layers[static_cast<size_t>(activation.layer)];
+    for (const AttentionScores& scores : attention_->Score(offsets, activation)) {
+      RETURN_IF_ERROR(secateur::AddAttention(scores, statistics));
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status AddBlock(std::span<const int64_t> offsets, const FfnActivation& activation) {
     const std::vector<double> weights = TokenWeights(activation, post_norm_);
     const std::vector<double> scales = TokenScales(activation, post_norm_);
@@ -166,17 +190,28 @@ class ProfileCollector::Tap final : public ActivationTap {
 
   Profile profile_;
   const std::vector<NeuronNorms> norms_;
+  const std::optional<AttentionScorer> attention_;
   const bool post_norm_;
   std::vector<bool> in_half_;  // of each document of the block that runs
   bool spent_ = false;
 };
 
 absl::StatusOr<std::unique_ptr<ProfileCollector>> ProfileCollector::Create(
-    const Transformer& model) {
+    const Transformer& model, const CollectorOptions& options) {
   const ModelConfig& config = model.config();
   ASSIGN_OR_RETURN(Profile profile, Profile::Empty(config.num_layers, config.intermediate_size));
   ASSIGN_OR_RETURN(std::vector<NeuronNorms> norms, GuardTorch([&] { return NormsOf(model); }));
-  auto tap = std::make_unique<Tap>(std::move(profile), std::move(norms), config.post_norms);
+  std::optional<AttentionScorer> attention;
+  if (options.attention) {
+    const AttentionHeads heads{config.num_heads, config.num_kv_heads, config.head_dim};
+    ASSIGN_OR_RETURN(profile.attention, AttentionProfile::Empty(config.num_layers, heads));
+    RETURN_IF_ERROR(GuardTorch([&] {
+      attention.emplace(model);
+      return absl::OkStatus();
+    }));
+  }
+  auto tap = std::make_unique<Tap>(std::move(profile), std::move(norms), std::move(attention),
+                                   config.post_norms);
   return std::unique_ptr<ProfileCollector>(new ProfileCollector(std::move(tap), model));
 }
 

@@ -13,10 +13,15 @@
 
 namespace secateur {
 
+struct CollectorOptions {
+  bool attention = false;  // statistics of attention as well: about a fifth more time
+};
+
 // One thread at a time; `model` must outlive it.
 class ProfileCollector {
  public:
-  static absl::StatusOr<std::unique_ptr<ProfileCollector>> Create(const Transformer& model);
+  static absl::StatusOr<std::unique_ptr<ProfileCollector>> Create(
+      const Transformer& model, const CollectorOptions& options = {});
   ~ProfileCollector();
 
   // A whole block (every sequence is one document). Checks for cancellation between layers; after

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <string_view>
 #include <utility>
 
 #include "server/base/strings.h"
@@ -92,10 +93,43 @@ RelevanceView::Layer MergeLayer(const std::vector<const RelevanceView*>& corpora
   return merged;
 }
 
+AttentionRanks RanksOf(const AttentionStatistics& statistics, size_t above) {
+  AttentionRanks ranks;
+  const absl::Status visited = ForEachAttentionSet([&](std::string_view, auto set) {
+    const std::vector<uint16_t>& rows = set(statistics);
+    for (size_t row = 0; row < rows.size(); row += kTopRanks) {
+      set(ranks).push_back(rows[row + above]);
+    }
+    return absl::OkStatus();
+  });
+  return ranks;
+}
+
+// Of all corpora, or nothing when one has none.
+void MergeAttention(const std::vector<const RelevanceView*>& corpora, RelevanceView& merged) {
+  const RelevanceView& first = *corpora[0];
+  const bool all = std::all_of(corpora.begin(), corpora.end(), [&](const RelevanceView* corpus) {
+    return !corpus->attention.empty() && corpus->heads == first.heads &&
+           corpus->attention.size() == first.attention.size();
+  });
+  if (!all) return;
+  merged.heads = first.heads;
+  merged.attention = first.attention;
+  for (const RelevanceView* corpus : corpora) {
+    for (size_t layer = 0; layer < merged.attention.size(); ++layer) {
+      TakeLarger(corpus->attention[layer], merged.attention[layer]);
+    }
+  }
+}
+
 }  // namespace
 
 int64_t RelevanceView::bytes() const {
   int64_t total = 0;
+  for (const AttentionRanks& layer : attention) {
+    total += static_cast<int64_t>(
+        (layer.output.size() + layer.value.size() + layer.query_key.size()) * sizeof(uint16_t));
+  }
   for (const Layer& layer : layers) {
     total += static_cast<int64_t>((layer.relevance.size() + layer.half.size()) * sizeof(float) +
                                   (layer.max_rank.size() + layer.protected_channels.size()) *
@@ -110,8 +144,18 @@ double LeastQuantile(int64_t documents) {
              : static_cast<double>(documents - kTopRanks + 1) / static_cast<double>(documents);
 }
 
+void TakeLarger(const AttentionRanks& other, AttentionRanks& ranks) {
+  const absl::Status visited = ForEachAttentionSet([&](std::string_view, auto set) {
+    std::transform(set(ranks).begin(), set(ranks).end(), set(other).begin(), set(ranks).begin(),
+                   [](uint16_t a, uint16_t b) { return std::max(a, b); });
+    return absl::OkStatus();
+  });
+}
+
 RelevanceView ViewOf(const Profile& profile, const ViewOptions& options) {
-  RelevanceView view{.documents = profile.documents, .tokens = profile.tokens, .layers = {}};
+  RelevanceView view;
+  view.documents = profile.documents;
+  view.tokens = profile.tokens;
   view.layers.reserve(profile.layers.size());
   // A profile without documents has sums of 0 and so a relevance of 0.
   const auto documents = static_cast<double>(std::max<int64_t>(profile.documents, 1));
@@ -133,6 +177,10 @@ RelevanceView ViewOf(const Profile& profile, const ViewOptions& options) {
       layer.half = Scaled(statistics.half_normalized, kScoreUnit / documents);
     }
     view.layers.push_back(std::move(layer));
+  }
+  view.heads = profile.attention.heads;
+  for (const AttentionStatistics& layer : profile.attention.layers) {
+    view.attention.push_back(RanksOf(layer, above));
   }
   return view;
 }
@@ -159,6 +207,7 @@ absl::StatusOr<RelevanceView> MergeViews(const std::vector<const RelevanceView*>
   for (size_t l = 0; l < corpora[0]->layers.size(); ++l) {
     merged.layers.push_back(MergeLayer(corpora, total, l));
   }
+  MergeAttention(corpora, merged);
   return merged;
 }
 

@@ -9,6 +9,9 @@
 
 namespace secateur {
 
+// Largest ranks of the units of one layer, over all documents.
+using AttentionRanks = AttentionSets<std::vector<uint16_t>>;
+
 // How the scores of documents become one relevance: a mean over documents, none of which counts
 // more for being long. What was measured: within one cell hardly a difference (ALGORITHM 0.1).
 enum class Statistic {
@@ -29,7 +32,7 @@ struct ViewOptions {
 };
 
 // A view of one or more corpora: for each layer a mean relevance and the largest rank. 6 bytes a
-// neuron, and 4 for the half. Immutable after it is made.
+// neuron, 4 for the half, 2 a unit of attention. Immutable after it is made.
 struct RelevanceView {
   struct Layer {
     std::vector<float> relevance;  // by ViewOptions::statistic
@@ -45,6 +48,9 @@ struct RelevanceView {
   int64_t tokens = 0;
   double half_share = 0;  // that half's share of the documents, weighted as they are: 0 to 1
   std::vector<Layer> layers;
+  // Largest ranks of attention, where all of the profiles have them; else no layers.
+  AttentionHeads heads;
+  std::vector<AttentionRanks> attention;
 
   int64_t bytes() const;
 };
@@ -52,6 +58,9 @@ struct RelevanceView {
 // Documents of one corpus beyond this count no further in a merge, so that one large corpus does
 // not drown the rest.
 inline constexpr int64_t kCorpusWeightCap = 64;
+
+// The larger of each. REQUIRES: the same units.
+void TakeLarger(const AttentionRanks& other, AttentionRanks& ranks);
 
 // Ranks are kept in part (kTopRanks), so a quantile of many documents is known from here on.
 double LeastQuantile(int64_t documents);

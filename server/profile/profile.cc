@@ -30,15 +30,6 @@ void AddSaturating(const std::vector<uint64_t>& other, std::vector<uint64_t>& su
   }
 }
 
-// Rows are descending and padded with 0, the least rank there is: the largest of both rows are the
-// largest of all documents, whatever the padding.
-void MergeTopRanks(const uint16_t* other, uint16_t* row) {
-  uint16_t merged[kTopRanks];
-  const uint16_t* mine = row;
-  for (uint16_t& rank : merged) rank = *mine >= *other ? *mine++ : *other++;
-  std::copy_n(merged, kTopRanks, row);
-}
-
 absl::Status MergeLayer(const LayerStatistics& other, LayerStatistics& layer) {
   RETURN_IF_ERROR(AddSums("normalized", other.normalized, layer.normalized));
   RETURN_IF_ERROR(AddSums("paper_normalized", other.paper_normalized, layer.paper_normalized));
@@ -111,6 +102,7 @@ absl::Status Profile::Merge(const Profile& other) {
     return absl::OutOfRangeError(StrCat("the merged profile would have ", merged.documents,
                                         " documents; at most ", kMaxDocuments, " fit"));
   }
+  RETURN_IF_ERROR(merged.attention.Merge(other.attention));
   for (size_t l = 0; l < layers.size(); ++l) {
     const absl::Status status = MergeLayer(other.layers[l], merged.layers[l]);
     if (!status.ok()) return Annotate(status, StrCat("layer ", l));
@@ -122,6 +114,7 @@ absl::Status Profile::Merge(const Profile& other) {
 bool operator==(const Profile& a, const Profile& b) {
   return a.documents == b.documents && a.tokens == b.tokens &&
          a.dropped_tokens == b.dropped_tokens && a.half_documents == b.half_documents &&
+         a.attention == b.attention &&
          std::equal(a.layers.begin(), a.layers.end(), b.layers.begin(), b.layers.end(),
                     SameStatistics);
 }

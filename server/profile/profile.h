@@ -1,4 +1,5 @@
-// Mergeable statistics of all FFN neurons of one base model over documents (ALGORITHM 3.3).
+// Mergeable statistics of all FFN neurons of one base model over documents (ALGORITHM 3.3), and of
+// attention where they were asked for.
 //
 // Per document c and layer, with a_k(t) the activation of neuron k, w_k its column of down_proj, h
 // the residual stream after the sublayer, o the sublayer's output before a post norm, T tokens:
@@ -18,11 +19,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/profile/attention_statistics.h"
+#include "server/profile/top_ranks.h"
 
 namespace secateur {
 
-inline constexpr int kScoringVersion = 2;
-inline constexpr int kTopRanks = 32;
+inline constexpr int kScoringVersion = 3;
 // Fixed point: one unit is 2^-40.
 inline constexpr double kScoreUnit = 1.0 / (int64_t{1} << 40);
 // Logarithms: one unit is 2^-20.
@@ -68,15 +70,17 @@ struct Profile {
   int64_t dropped_tokens = 0;
   int64_t half_documents = 0;  // those that half_normalized counts
   std::vector<LayerStatistics> layers;
+  AttentionProfile attention;  // of the same documents, where it was asked for
 
-  // An empty profile. UNIMPLEMENTED for more than 65,536 neurons a layer (ranks are 16 bits).
+  // An empty profile, without attention. UNIMPLEMENTED for more than 65,536 neurons a layer (ranks
+  // are 16 bits).
   static absl::StatusOr<Profile> Empty(int64_t num_layers, int64_t intermediate_size);
   int64_t intermediate_size() const {
     return layers.empty() ? 0 : static_cast<int64_t>(layers[0].normalized.size());
   }
   // Adds `other`'s documents, which must be different ones: commutative, associative, exact.
-  // INVALID_ARGUMENT when the shapes differ, OUT_OF_RANGE when a sum would overflow or documents
-  // pass kMaxDocuments; nothing has changed then.
+  // INVALID_ARGUMENT when the shapes differ or only one knows attention, OUT_OF_RANGE when a sum
+  // would overflow or documents pass kMaxDocuments; nothing has changed then.
   absl::Status Merge(const Profile& other);
 
   friend bool operator==(const Profile&, const Profile&);

@@ -18,7 +18,9 @@
 #include "server/base/utf8.h"
 #include "server/format/safetensors_reader.h"
 #include "server/format/safetensors_writer.h"
+#include "server/profile/attention_file.h"
 #include "server/profile/profile_metadata.h"
+#include "server/profile/top_ranks.h"
 
 namespace secateur {
 namespace {
@@ -72,18 +74,21 @@ absl::Status ForEachField(const Visit& visit) {
   return visit(Field<float, float>{"residual_peak", DType::kF32, &S::residual_peak});
 }
 
-std::vector<TensorSpec> Specs(int64_t layers, int64_t neurons) {
+std::vector<TensorSpec> Specs(const ProfileSummary& summary) {
   std::vector<TensorSpec> specs;
   const absl::Status visited = ForEachField([&](const auto& field) {
-    specs.push_back(field.Spec(layers, neurons));
+    specs.push_back(field.Spec(summary.layers, summary.neurons));
     return absl::OkStatus();
   });
+  for (TensorSpec& spec : AttentionSpecs(summary.layers, summary.heads)) {
+    specs.push_back(std::move(spec));
+  }
   return specs;
 }
 
-int64_t TensorBytes(int64_t layers, int64_t neurons) {
+int64_t TensorBytes(const ProfileSummary& summary) {
   int64_t bytes = 0;
-  for (const TensorSpec& spec : Specs(layers, neurons)) bytes += ByteSize(spec);
+  for (const TensorSpec& spec : Specs(summary)) bytes += ByteSize(spec);
   return bytes;
 }
 
@@ -145,23 +150,6 @@ absl::Status CheckResidualPeak(size_t layer, float peak) {
              " is not allowed; expected a finite number that is not negative"));
 }
 
-absl::Status CheckTopRanks(size_t layer, int64_t documents, const LayerStatistics& statistics) {
-  const size_t width = statistics.rank.size();
-  const auto used = static_cast<size_t>(std::min<int64_t>(documents, kTopRanks));
-  for (size_t k = 0; k < width; ++k) {
-    const auto row = statistics.top_ranks.begin() + static_cast<ptrdiff_t>(k * kTopRanks);
-    const auto end = row + kTopRanks;
-    const bool sorted = std::is_sorted(row, end, std::greater<>());
-    const bool padded = std::all_of(row + static_cast<ptrdiff_t>(used), end,
-                                    [](uint16_t rank) { return rank == 0; });
-    if (!sorted || !padded || *row >= width) {
-      return NotAllowed("top_ranks", layer, k, absl::StrJoin(row, end, " "),
-                        StrCat("ranks below ", width, ", descending, 0 past the first ", used));
-    }
-  }
-  return absl::OkStatus();
-}
-
 // What no sequence of AddDocument and Merge can make, and what would make later sums overflow.
 absl::Status CheckValues(const Profile& profile) {
   const auto documents = static_cast<uint64_t>(profile.documents);
@@ -176,16 +164,16 @@ absl::Status CheckValues(const Profile& profile) {
     RETURN_IF_ERROR(
         CheckMagnitude("activation", l, layer.activation, documents * kActivationSumLimit));
     RETURN_IF_ERROR(CheckPeaks(l, layer.peak));
-    RETURN_IF_ERROR(CheckTopRanks(l, profile.documents, layer));
+    RETURN_IF_ERROR(CheckTopRanks(StrCat("tensor \"top_ranks\", layer ", l), layer.top_ranks,
+                                  profile.documents));
     RETURN_IF_ERROR(CheckHalf(l, static_cast<uint64_t>(profile.half_documents), documents, layer));
     RETURN_IF_ERROR(CheckResidualPeak(l, layer.residual_peak));
   }
-  return absl::OkStatus();
+  return CheckAttention(profile.attention, profile.documents);
 }
 
 absl::Status CheckSize(const ProfileSummary& summary, int64_t header_bytes, int64_t file_size) {
-  const int64_t expected =
-      kLengthBytes + header_bytes + TensorBytes(summary.layers, summary.neurons);
+  const int64_t expected = kLengthBytes + header_bytes + TensorBytes(summary);
   if (file_size == expected) return absl::OkStatus();
   return absl::InvalidArgumentError(StrCat("the file has ", file_size, " bytes; ", summary.layers,
                                            " layers of ", summary.neurons, " neurons take ",
@@ -270,7 +258,7 @@ absl::Status ReadField(const SafetensorsReader& reader, const Field<T, Member>& 
 
 absl::StatusOr<Profile> ReadTensors(const SafetensorsReader& reader,
                                     const ProfileSummary& summary) {
-  RETURN_IF_ERROR(CheckNames(reader, Specs(summary.layers, summary.neurons)));
+  RETURN_IF_ERROR(CheckNames(reader, Specs(summary)));
   ASSIGN_OR_RETURN(Profile profile, Profile::Empty(summary.layers, summary.neurons));
   profile.documents = summary.documents;
   profile.tokens = summary.tokens;
@@ -278,12 +266,13 @@ absl::StatusOr<Profile> ReadTensors(const SafetensorsReader& reader,
   profile.half_documents = summary.half_documents;
   RETURN_IF_ERROR(
       ForEachField([&](const auto& field) { return ReadField(reader, field, profile); }));
+  ASSIGN_OR_RETURN(profile.attention, ReadAttention(reader, summary.layers, summary.heads));
   RETURN_IF_ERROR(CheckValues(profile));
   return profile;
 }
 
 absl::Status WriteTensors(const Profile& profile, TensorWriter& writer) {
-  return ForEachField([&](const auto& field) -> absl::Status {
+  const absl::Status neurons = ForEachField([&](const auto& field) -> absl::Status {
     for (const LayerStatistics& layer : profile.layers) {
       const auto values = field.Of(layer);
       RETURN_IF_ERROR(
@@ -291,6 +280,8 @@ absl::Status WriteTensors(const Profile& profile, TensorWriter& writer) {
     }
     return absl::OkStatus();
   });
+  RETURN_IF_ERROR(neurons);
+  return WriteAttention(profile.attention, writer);
 }
 
 }  // namespace
@@ -302,12 +293,18 @@ absl::Status WriteProfile(const ProfileKey& key, const Profile& profile, const B
                                .dropped_tokens = profile.dropped_tokens,
                                .half_documents = profile.half_documents,
                                .layers = static_cast<int64_t>(profile.layers.size()),
-                               .neurons = profile.intermediate_size()};
+                               .neurons = profile.intermediate_size(),
+                               .heads = profile.attention.heads};
+  if (key.attention == profile.attention.empty()) {
+    return absl::InvalidArgumentError(
+        StrCat("a profile ", key.attention ? "without" : "with",
+               " statistics of attention under a key that says the opposite"));
+  }
   const ProfileMetadata metadata = ToMetadata(summary);
   RETURN_IF_ERROR(FromMetadata(metadata).status());
   RETURN_IF_ERROR(CheckValues(profile));
   SafetensorsWriter writer(sink);
-  RETURN_IF_ERROR(writer.Begin(Specs(summary.layers, summary.neurons), metadata));
+  RETURN_IF_ERROR(writer.Begin(Specs(summary), metadata));
   RETURN_IF_ERROR(WriteTensors(profile, writer));
   return writer.Finish();
 }

@@ -14,6 +14,7 @@ Digest ProfileKey::digest() const {
   }
   hash.UpdateField(compute_type);
   hash.UpdateField(device_kind);
+  if (attention) hash.UpdateField("attention");
   return hash.Finish();
 }
 

@@ -19,6 +19,7 @@ struct ProfileKey {
   int64_t scoring_version = 0;
   std::string compute_type;  // "float32", "bfloat16"
   std::string device_kind;   // "cpu", "cuda"
+  bool attention = false;    // with statistics of attention
 
   // FORMAT.md says what is hashed.
   Digest digest() const;

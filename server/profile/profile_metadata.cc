@@ -35,6 +35,8 @@ class Entries {
     return text;
   }
 
+  bool Has(const std::string& name) const { return rest_.contains(name); }
+
   int64_t Number(const std::string& name, int64_t least, int64_t most) {
     const std::string text = Text(name);
     int64_t value = 0;
@@ -73,6 +75,15 @@ class Entries {
   absl::Status status_;
 };
 
+// Entries that stand there together, or none of them.
+void TakeAttention(Entries& entries, ProfileSummary& summary) {
+  summary.key.attention = entries.Has("query_heads");
+  if (!summary.key.attention) return;
+  summary.heads.heads = entries.Number("query_heads", 1, kDimensionLimit);
+  summary.heads.kv_heads = entries.Number("kv_heads", 1, kDimensionLimit);
+  summary.heads.head_dim = entries.Number("head_dim", 2, kDimensionLimit);
+}
+
 // Before anything else is looked at: another version may mean anything by it.
 absl::Status CheckVersion(Entries& entries) {
   const std::string format = entries.Text("format");
@@ -93,24 +104,29 @@ absl::Status CheckVersion(Entries& entries) {
 
 ProfileMetadata ToMetadata(const ProfileSummary& summary) {
   const ProfileKey& key = summary.key;
-  return {{"format", std::string(kFormat)},
-          {"format_version", absl::StrCat(kProfileFormatVersion)},
-          {"model", key.model},
-          {"model_digest", key.model_digest.Hex()},
-          {"tokenizer_digest", key.tokenizer_digest.Hex()},
-          {"corpus_digest", key.corpus_digest.Hex()},
-          {"max_document_tokens", absl::StrCat(key.max_document_tokens)},
-          {"block_tokens", absl::StrCat(key.block_tokens)},
-          {"framing_version", absl::StrCat(key.framing_version)},
-          {"scoring_version", absl::StrCat(key.scoring_version)},
-          {"compute_type", key.compute_type},
-          {"device_kind", key.device_kind},
-          {"documents", absl::StrCat(summary.documents)},
-          {"tokens", absl::StrCat(summary.tokens)},
-          {"dropped_tokens", absl::StrCat(summary.dropped_tokens)},
-          {"half_documents", absl::StrCat(summary.half_documents)},
-          {"layers", absl::StrCat(summary.layers)},
-          {"neurons", absl::StrCat(summary.neurons)}};
+  ProfileMetadata metadata = {{"format", std::string(kFormat)},
+                              {"format_version", absl::StrCat(kProfileFormatVersion)},
+                              {"model", key.model},
+                              {"model_digest", key.model_digest.Hex()},
+                              {"tokenizer_digest", key.tokenizer_digest.Hex()},
+                              {"corpus_digest", key.corpus_digest.Hex()},
+                              {"max_document_tokens", absl::StrCat(key.max_document_tokens)},
+                              {"block_tokens", absl::StrCat(key.block_tokens)},
+                              {"framing_version", absl::StrCat(key.framing_version)},
+                              {"scoring_version", absl::StrCat(key.scoring_version)},
+                              {"compute_type", key.compute_type},
+                              {"device_kind", key.device_kind},
+                              {"documents", absl::StrCat(summary.documents)},
+                              {"tokens", absl::StrCat(summary.tokens)},
+                              {"dropped_tokens", absl::StrCat(summary.dropped_tokens)},
+                              {"half_documents", absl::StrCat(summary.half_documents)},
+                              {"layers", absl::StrCat(summary.layers)},
+                              {"neurons", absl::StrCat(summary.neurons)}};
+  if (!key.attention) return metadata;
+  metadata["query_heads"] = absl::StrCat(summary.heads.heads);
+  metadata["kv_heads"] = absl::StrCat(summary.heads.kv_heads);
+  metadata["head_dim"] = absl::StrCat(summary.heads.head_dim);
+  return metadata;
 }
 
 absl::StatusOr<ProfileSummary> FromMetadata(const ProfileMetadata& metadata) {
@@ -134,7 +150,10 @@ absl::StatusOr<ProfileSummary> FromMetadata(const ProfileMetadata& metadata) {
   summary.half_documents = entries.Number("half_documents", 0, summary.documents);
   summary.layers = entries.Number("layers", 1, kDimensionLimit);
   summary.neurons = entries.Number("neurons", 1, kDimensionLimit);
+  TakeAttention(entries, summary);
   RETURN_IF_ERROR(entries.Finish());
+  if (!summary.key.attention) return summary;
+  RETURN_IF_ERROR(AttentionProfile::Check(summary.heads));
   return summary;
 }
 

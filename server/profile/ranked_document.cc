@@ -1,22 +1,16 @@
 #include "server/profile/ranked_document.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <string_view>
-#include <utility>
 
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/profile/top_ranks.h"
 
 namespace secateur {
 namespace {
-
-// Three passes cover the 32 bits of a float.
-constexpr int kDigitBits = 11;
-constexpr uint32_t kDigitMask = (1u << kDigitBits) - 1;
 
 constexpr double kLogFloor = 1e-30;
 // The largest double below 2^64.
@@ -30,39 +24,6 @@ absl::Status CheckValues(std::string_view what, const std::vector<float>& values
                                       least < 0 ? "" : " that is not negative"));
   }
   return absl::OkStatus();
-}
-
-struct Item {
-  uint32_t key;
-  uint32_t channel;
-};
-
-// A stable pass of a radix sort by the digit at `shift`.
-void SortByDigit(int shift, const std::vector<Item>& from, std::vector<Item>& to) {
-  std::array<uint32_t, kDigitMask + 1> next{};
-  for (const Item& item : from) ++next[item.key >> shift & kDigitMask];
-  uint32_t place = 0;
-  for (uint32_t& count : next) place += std::exchange(count, place);
-  for (const Item& item : from) to[next[item.key >> shift & kDigitMask]++] = item;
-}
-
-// The bits of floats that are not negative sort as the floats do; the sort is stable, so equal
-// scores keep the order of their channels.
-std::vector<uint16_t> Ranks(const std::vector<float>& scores) {
-  std::vector<Item> items(scores.size());
-  for (uint32_t k = 0; k < items.size(); ++k) {
-    items[k] = {std::bit_cast<uint32_t>(scores[k] + 0.0f), k};  // + 0 makes 0 of -0
-  }
-  std::vector<Item> sorted(items.size());
-  for (int shift = 0; shift < 32; shift += kDigitBits) {
-    SortByDigit(shift, items, sorted);
-    items.swap(sorted);
-  }
-  std::vector<uint16_t> ranks(scores.size());
-  for (uint32_t i = 0; i < items.size(); ++i) {
-    ranks[items[i].channel] = static_cast<uint16_t>(i);
-  }
-  return ranks;
 }
 
 double Total(const std::vector<float>& values) {
@@ -89,15 +50,6 @@ int64_t ActivationUnits(float mean) {
   return std::llround(limited / kActivationUnit);
 }
 
-// `row` is descending and padded with 0, the least rank there is. Once it is full, most documents
-// end at the first comparison.
-void InsertTopRank(uint16_t rank, uint16_t* row) {
-  int place = kTopRanks - 1;
-  if (rank <= row[place]) return;
-  for (; place > 0 && row[place - 1] < rank; --place) row[place] = row[place - 1];
-  row[place] = rank;
-}
-
 bool HasWidth(const DocumentScores& scores, size_t width) {
   return scores.relative.size() == width && scores.paper.size() == width &&
          scores.activation.size() == width && scores.peak.size() == width;
@@ -115,7 +67,7 @@ absl::StatusOr<RankedDocument> RankDocument(const DocumentScores& scores) {
     return absl::DataLossError(StrCat("the residual stream's largest coordinate is ",
                                       scores.residual_peak, "; expected a finite number"));
   }
-  return RankedDocument{.ranks = Ranks(scores.paper),
+  return RankedDocument{.ranks = RankScores(scores.paper),
                         .relative_total = Total(scores.relative),
                         .paper_total = Total(scores.paper)};
 }

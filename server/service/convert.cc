@@ -116,6 +116,7 @@ v1::Profile ToProto(const ProfileInfo& profile) {
   out.set_dropped_token_count(profile.dropped_tokens);
   out.set_max_document_tokens(profile.key.max_document_tokens);
   out.set_stored_bytes(profile.bytes);
+  out.set_attention(profile.key.attention);
   *out.mutable_create_time() = ToTimestamp(profile.create_time);
   return out;
 }
@@ -133,6 +134,7 @@ absl::StatusOr<v1::Expert> ToProto(const StoredExpert& expert, const std::string
   *out.mutable_verification() = manifest.verification();
   *out.mutable_evaluations() = manifest.evaluations();
   if (manifest.has_compensation()) *out.mutable_compensation() = manifest.compensation();
+  if (manifest.has_attention()) *out.mutable_attention() = manifest.attention();
   if (manifest.has_vocabulary()) *out.mutable_vocabulary() = manifest.vocabulary();
   *out.mutable_protected_neuron_counts() = manifest.protected_neuron_counts();
   if (manifest.has_convergence()) *out.mutable_convergence() = manifest.convergence();
@@ -160,6 +162,9 @@ v1::Expert ToExpert(const PlannedExpert& planned, const ComposedRequest& compose
   }
   if (composed.vocabulary != nullptr) {
     *out.mutable_vocabulary() = ToProto(*composed.vocabulary, planned);
+  }
+  if (!planned.mask.attention.empty()) {
+    *out.mutable_attention() = RemovedAttention(planned.mask, model.config());
   }
   out.mutable_protected_neuron_counts()->Add(planned.protected_counts.begin(),
                                              planned.protected_counts.end());
@@ -191,6 +196,9 @@ v1::Plan ToProto(const PlannedExpert& planned, const ComposedRequest& composed,
   AddEngine(out, v1::LLAMA_CPP, 32);  // its blocks; K-quants need 256, which a plan can ask for
   if (composed.vocabulary != nullptr) {
     *out.mutable_vocabulary() = ToProto(*composed.vocabulary, planned);
+  }
+  if (!planned.mask.attention.empty()) {
+    *out.mutable_attention() = RemovedAttention(planned.mask, model.config());
   }
   if (planned.kept) {
     v1::EngineSupport& llama = *out.mutable_engines(out.engines_size() - 1);

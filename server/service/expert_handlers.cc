@@ -4,6 +4,7 @@
 #include "server/base/errors.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/compensate/bias.h"
 #include "server/pipeline/build_expert.h"
 #include "server/pipeline/build_profile.h"
 #include "server/pipeline/compensate_expert.h"
@@ -24,6 +25,11 @@ absl::StatusOr<ExpertRequest> CheckedRequest(const JobParts& parts, const Reside
                                              const v1::ExpertSpec& spec, bool budget_required) {
   ASSIGN_OR_RETURN(ExpertRequest request,
                    RequestFromProto(spec, model.config().max_positions, budget_required));
+  if (request.compensation == Compensation::kBias && !CanHoldBias(model.config())) {
+    return NotHonoured("spec.compensation",
+                       StrCat("BIAS: a config.json of ", model.config().model_type,
+                              " holds no bias of down_proj; LEAST_SQUARES needs none"));
+  }
   RETURN_IF_ERROR(CheckEvaluationCorpora(parts.stores.corpora, request.evaluation_corpora,
                                          "spec.evaluation_corpora"));
   return request;
@@ -50,7 +56,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
   std::vector<std::pair<v1::Budget, ExpertBudget>> budgets;
   for (int i = 0; i < request.budgets_size(); ++i) {
     ASSIGN_OR_RETURN(const ExpertBudget budget,
-                     BudgetFromProto(request.budgets(i), expert.rule, StrCat("budgets[", i, "]")));
+                     BudgetFromProto(request.budgets(i), expert, StrCat("budgets[", i, "]")));
     budgets.emplace_back(request.budgets(i), budget);
   }
   if (budgets.empty()) budgets.emplace_back(request.spec().budget(), expert.budget);
@@ -129,7 +135,7 @@ absl::Status CheckReachable(const ResidentModel& model, const ExpertRequest& exp
   if (expert.vocabulary) return model.vocabulary().Trimmer().status();
   const auto* budget = std::get_if<Budget>(&expert.budget);
   if (budget == nullptr) return absl::OkStatus();
-  return SizeForBudget(model, *budget, expert.alignment).status();
+  return SizeForBudget(model, expert, *budget).status();
 }
 
 absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& request,

@@ -169,10 +169,11 @@ absl::StatusOr<Job> MakeProfileJob(const JobParts& parts, const OperationRequest
   const int64_t tokens = request.max_document_tokens() != 0
                              ? request.max_document_tokens()
                              : std::min<int64_t>(512, model->config().max_positions);
+  const ProfileSettings settings{.max_document_tokens = tokens, .attention = request.attention()};
   return Job([parts, model = std::move(model), corpora = std::move(corpora),
-              tokens](RunContext& run) -> absl::StatusOr<TypedBytes> {
+              settings](RunContext& run) -> absl::StatusOr<TypedBytes> {
     ASSIGN_OR_RETURN(const BuiltProfiles built,
-                     BuildProfiles(*model, corpora, tokens, parts.stores, run));
+                     BuildProfiles(*model, corpora, settings, parts.stores, run));
     v1::CreateProfileResponse response;
     for (const ProfileInfo& profile : built.profiles) *response.add_profiles() = ToProto(profile);
     response.set_cached_count(built.cached);

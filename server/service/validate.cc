@@ -213,9 +213,25 @@ absl::Status CheckNoNeurons(const v1::ExpertSpec& spec) {
   return absl::OkStatus();
 }
 
+// Channels of attention go as published or not at all.
+absl::Status CheckAttention(const v1::ExpertSpec& spec) {
+  if (!Removes(spec, v1::ATTENTION_CHANNEL)) return absl::OkStatus();
+  if (!Removes(spec, v1::FFN_NEURON)) {
+    return NotHonoured("spec.units", "ATTENTION_CHANNEL goes with FFN_NEURON");
+  }
+  if (spec.rule() != v1::CUS_PRUN) {
+    return NotHonoured("spec.rule", "ATTENTION_CHANNEL in units goes with CUS_PRUN alone");
+  }
+  if (spec.shape() == v1::MASKED) return absl::OkStatus();
+  return NotHonoured("spec.shape",
+                     "ATTENTION_CHANNEL in units goes with MASKED: no engine reads attention with "
+                     "other channels in every layer");
+}
+
 // What goes with what.
 absl::Status CheckCombination(const v1::ExpertSpec& spec) {
   RETURN_IF_ERROR(CheckVocabulary(spec));
+  RETURN_IF_ERROR(CheckAttention(spec));
   RETURN_IF_ERROR(CheckNoNeurons(spec));
   const bool published = spec.rule() == v1::CUS_PRUN;
   if (published && spec.source() == v1::BLEND) {
@@ -252,9 +268,6 @@ absl::Status CheckCombination(const v1::ExpertSpec& spec) {
 absl::Status CheckHonoured(const v1::ExpertSpec& spec) {
   if (spec.shape() == v1::PER_LAYER) {
     return NotHonoured("spec.shape", v1::Shape_Name(spec.shape()));
-  }
-  if (spec.compensation() == v1::BIAS) {
-    return NotHonoured("spec.compensation", v1::Compensation_Name(spec.compensation()));
   }
   for (int i = 0; i < spec.units_size(); ++i) {
     const std::string path = StrCat("spec.units[", i, "]");
@@ -396,9 +409,13 @@ absl::StatusOr<CorpusFilter> ParseCorpusFilter(std::string_view filter, std::str
   return parsed;
 }
 
-absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, Rule rule,
+absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, const ExpertRequest& request,
                                              std::string_view path) {
   const auto at = [path](const char* field) { return StrCat(path, ".", field); };
+  if (request.attention && budget.size_case() != v1::Budget::kSigma &&
+      budget.size_case() != v1::Budget::SIZE_NOT_SET) {
+    return NotHonoured(path, "with ATTENTION_CHANNEL in units the budget is a sigma");
+  }
   switch (budget.size_case()) {
     case v1::Budget::kNeuronRatio:
       RETURN_IF_ERROR(CheckShare(budget.neuron_ratio(), at("neuron_ratio")));
@@ -418,7 +435,8 @@ absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, Rule rule
       RETURN_IF_ERROR(CheckPositive(budget.width(), at("width")));
       return Budget(Width{budget.width()});
     case v1::Budget::kSigma:
-      if (rule != Rule::kCusPrun) return NotHonoured(at("sigma"), "sigma goes with CUS_PRUN alone");
+      if (request.rule != Rule::kCusPrun)
+        return NotHonoured(at("sigma"), "sigma goes with CUS_PRUN alone");
       if (!(budget.sigma() > 0 && budget.sigma() <= 1)) {
         return Bad(at("sigma"), StrCat(budget.sigma(), " is not above 0 and at most 1"));
       }
@@ -438,6 +456,7 @@ absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64
   ExpertRequest request;
   ASSIGN_OR_RETURN(request.select, SelectFromProto(spec));
   request.neurons = Removes(spec, v1::FFN_NEURON);
+  request.attention = Removes(spec, v1::ATTENTION_CHANNEL);
   request.vocabulary = Removes(spec, v1::VOCABULARY);
   request.vocabulary_size = spec.vocabulary_size();
   request.rule = spec.rule() == v1::CUS_PRUN ? Rule::kCusPrun : Rule::kMean;
@@ -450,7 +469,7 @@ absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64
   }
   request.source = SourceFromProto(spec.source());
   if (request.neurons && (spec.has_budget() || budget_required)) {
-    ASSIGN_OR_RETURN(request.budget, BudgetFromProto(spec.budget(), request.rule, "spec.budget"));
+    ASSIGN_OR_RETURN(request.budget, BudgetFromProto(spec.budget(), request, "spec.budget"));
   }
   ASSIGN_OR_RETURN(request.alignment, AlignmentOf(spec.target()));
   request.max_document_tokens = spec.max_document_tokens() == 0

@@ -33,7 +33,7 @@ absl::StatusOr<CorpusInfo> CorpusFromProto(const v1::Corpus& corpus);
 absl::StatusOr<CorpusFilter> ParseCorpusFilter(std::string_view filter, std::string_view field);
 
 // The budget of a spec, whichever it is. `path` is where it stands in the request.
-absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, Rule rule,
+absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, const ExpertRequest& request,
                                              std::string_view path);
 
 // A spec with its defaults made explicit. With `budget_required` false an absent budget is as if no

@@ -99,14 +99,16 @@ class ExpertInTransformers : public testing::Test {
     }
   }
 
-  void AddExpert(const std::string& base_folder, int64_t width) {
+  // A masked one has zeros in its attention, too.
+  void AddExpert(const std::string& base_folder, int64_t width, Shape shape = Shape::kUniform) {
     const auto base = ModelFolder::Open(base_folder);
     ASSERT_OK(base);
     if (width == 0) width = (*base)->config().intermediate_size * 5 / 8;
     const std::string name = StrCat("expert", made_++);
     cases_.push_back({temp_.Join(name), temp_.Join(name + ".logits")});
-    const Mask mask = RandomMask((*base)->config(), width);
-    ASSERT_OK(WriteExpertFolder(**base, mask, cases_.back().folder, {30'000'000, 2}));
+    Mask mask = RandomMask((*base)->config(), width);
+    if (shape == Shape::kMasked) RemoveAttention((*base)->config(), mask);
+    ASSERT_OK(WriteExpertFolder(**base, {mask, shape}, cases_.back().folder, {30'000'000, 2}));
     batch_.ids = SomeTokens((*base)->config()).ids;
     batch_.ids.resize(kPeerTokens);
     batch_.offsets = {0, kPeerTokens};
@@ -147,10 +149,11 @@ TEST_F(ExpertInTransformers, LoadsWithoutWarningsAndGivesTheSameLogitsForEveryFa
     const TempDir base;
     ASSERT_OK(WriteTinyModel(FindTinyModel(name), base.path()));
     ASSERT_NO_FATAL_FAILURE(AddExpert(base.path(), 13));
+    ASSERT_NO_FATAL_FAILURE(AddExpert(base.path(), 64, Shape::kMasked));
   }
   ASSERT_NO_FATAL_FAILURE(RunPython());
   for (size_t i = 0; i < cases_.size(); ++i) {
-    EXPECT_LE(Compare(cases_[i]), 1e-4) << TinyModelNames()[i];
+    EXPECT_LE(Compare(cases_[i]), 1e-4) << TinyModelNames()[i / 2] << ", expert " << i % 2;
   }
 }
 

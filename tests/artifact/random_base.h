@@ -66,4 +66,21 @@ inline Mask RandomMask(const ModelConfig& config, int64_t width, unsigned seed =
   return mask;
 }
 
+// A part of each matrix of attention, another in every layer.
+inline void RemoveAttention(const ModelConfig& config, Mask& mask, unsigned seed = 4) {
+  std::mt19937 random(seed);
+  const auto some = [&random](int64_t rows) {
+    std::vector<int32_t> kept = {0};
+    for (int32_t row = 1; row < rows; ++row) {
+      if (random() % 4 != 0) kept.push_back(row);
+    }
+    return kept;
+  };
+  const int64_t query = config.num_heads * config.head_dim;
+  const int64_t kv = config.num_kv_heads * config.head_dim;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    mask.attention.push_back({some(query), some(kv), some(kv), some(query)});
+  }
+}
+
 }  // namespace secateur

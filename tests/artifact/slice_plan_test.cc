@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -151,9 +153,10 @@ TEST(SlicePlan, ShapesAndParametersAreThoseOfAModelOfThatWidth) {
   EXPECT_EQ(bytes, 2 * CountParameters(narrow));
 }
 
-// Every channel that goes is zeros of its own place; counts differ between layers.
-TEST(SlicePlan, AMaskedShapeHasZerosWhereChannelsGo) {
-  const ModelConfig config = SmallConfig();
+// Everything that goes is zeros of its own place; counts differ between layers.
+TEST(SlicePlan, AMaskedShapeHasZerosWhereUnitsGo) {
+  ModelConfig config = SmallConfig();
+  config.attention_bias = true;
   for (const DType dtype : {DType::kU8, DType::kBF16, DType::kF32}) {
     const TempDir folder;
     const SafetensorsFolder base = OpenBase(folder, config, dtype);
@@ -161,7 +164,9 @@ TEST(SlicePlan, AMaskedShapeHasZerosWhereChannelsGo) {
     mask.kept[0] = {0, 39};
     mask.kept[1].resize(40);
     std::iota(mask.kept[1].begin(), mask.kept[1].end(), 0);
+    RemoveAttention(config, mask);
     ASSERT_OK_AND_ASSIGN(const auto plan, MakeSlicePlan(config, base, {mask, Shape::kMasked}));
+    std::set<TensorRole> cut;
     for (const TensorSlice& slice : plan) {
       ASSERT_OK_AND_ASSIGN(const TensorView view, base.Find(slice.info.name));
       EXPECT_EQ(slice.spec.shape, view.shape);
@@ -171,10 +176,12 @@ TEST(SlicePlan, AMaskedShapeHasZerosWhereChannelsGo) {
         EXPECT_EQ(masked, view.bytes) << slice.spec.name;
         continue;
       }
+      cut.insert(slice.info.role);
       EXPECT_EQ(NaiveSlice({view.dtype, view.shape, masked}, slice.axis, *slice.kept),
                 NaiveSlice(view, slice.axis, *slice.kept));
       std::vector<int32_t> gone;
-      for (int32_t channel = 0; channel < 40; ++channel) {
+      const int64_t all = view.shape[static_cast<size_t>(slice.axis)];
+      for (int32_t channel = 0; channel < all; ++channel) {
         if (!std::binary_search(slice.kept->begin(), slice.kept->end(), channel)) {
           gone.push_back(channel);
         }
@@ -182,6 +189,34 @@ TEST(SlicePlan, AMaskedShapeHasZerosWhereChannelsGo) {
       const std::string zeros = NaiveSlice({view.dtype, view.shape, masked}, slice.axis, gone);
       EXPECT_EQ(zeros, std::string(zeros.size(), '\0')) << slice.spec.name;
     }
+    EXPECT_THAT(cut, testing::UnorderedElementsAre(TensorRole::kQuery, TensorRole::kQueryBias,
+                                                   TensorRole::kKey, TensorRole::kKeyBias,
+                                                   TensorRole::kValue, TensorRole::kValueBias,
+                                                   TensorRole::kOutput, TensorRole::kGate,
+                                                   TensorRole::kUp, TensorRole::kDown));
+  }
+}
+
+TEST(SlicePlan, RefusesAttentionThatDoesNotFit) {
+  const ModelConfig config = SmallConfig();
+  const TempDir folder;
+  const SafetensorsFolder base = OpenBase(folder, config, DType::kBF16);
+  Mask good = RandomMask(config, 13);
+  RemoveAttention(config, good);
+  EXPECT_THAT(MakeSlicePlan(config, base, good),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("masked shape")));
+  const std::pair<std::function<void(Mask&)>, std::string> cases[] = {
+      {[](Mask& m) { m.attention.pop_back(); }, "attention of 2 layers; the base model has 3"},
+      {[](Mask& m) { m.attention[1].key.clear(); }, "layer 1 keeps no key row"},
+      {[](Mask& m) { m.attention[0].value.back() = 12; }, "layer 0 has value row 12"},
+      {[](Mask& m) { m.attention[2].query[0] = -1; }, "layer 2 has query row -1"},
+      {[](Mask& m) { std::swap(m.attention[0].output[0], m.attention[0].output[1]); },
+       "layer 0 has output column 0"}};
+  for (const auto& [spoil, named] : cases) {
+    Mask mask = good;
+    spoil(mask);
+    EXPECT_THAT(MakeSlicePlan(config, base, {mask, Shape::kMasked}),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(named)));
   }
 }
 

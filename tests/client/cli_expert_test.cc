@@ -98,6 +98,9 @@ TEST_F(ExpertCliTest, MakesTheSpecThatTheOptionsDescribe) {
       {{"--task", "qa", "--rule", "cus-prun", "--sigma", "0.9", "--max-document-tokens", "256"},
        R"(select { key: "task" values: "qa" } rule: CUS_PRUN budget { sigma: 0.9 }
           max_document_tokens: 256)"},
+      {{"--task", "qa", "--rule", "cus-prun", "--sigma", "0.9", "--shape", "masked", "--attention"},
+       R"(select { key: "task" values: "qa" } rule: CUS_PRUN shape: MASKED budget { sigma: 0.9 }
+          units: FFN_NEURON units: ATTENTION_CHANNEL)"},
       {{"--task", "qa", "--trim-vocabulary"},
        R"(select { key: "task" values: "qa" } units: VOCABULARY)"},
       {{"--task", "qa", "--remove", "35%", "--trim-vocabulary"},
@@ -113,6 +116,20 @@ TEST_F(ExpertCliTest, MakesTheSpecThatTheOptionsDescribe) {
     EXPECT_EQ(server_.secateur.expert_request.parent(), "models/m");
     ExpectSame(server_.secateur.expert_request.spec(), FromText<v1::ExpertSpec>(spec));
   }
+}
+
+TEST_F(ExpertCliTest, TellsWhatIsRemovedOfAttention) {
+  v1::Expert expert = TheExpert();
+  for (const int64_t rows : {6, 4}) {
+    expert.mutable_attention()->add_query_row_counts(2 * rows);
+    expert.mutable_attention()->add_key_row_counts(rows);
+    expert.mutable_attention()->add_value_row_counts(1);
+    expert.mutable_attention()->add_output_column_counts(rows + 1);
+  }
+  server_.secateur.experts = {expert};
+  EXPECT_EQ(Run({"expert", "get", expert.name()}), kOk) << err_;
+  EXPECT_THAT(out_, HasSubstr("20 rows of q_proj, 10 of k_proj, 2 of v_proj, 12 columns of "
+                              "o_proj"));
 }
 
 TEST_F(ExpertCliTest, TellsWhatATrimmedVocabularyKeepsAndCosts) {

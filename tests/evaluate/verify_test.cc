@@ -93,6 +93,36 @@ TEST_P(Verify, AMaskedExpertIsItsReferenceWithADifferentCountInEveryLayer) {
   EXPECT_THAT(run({mask_, Shape::kMasked}), StatusIs(absl::StatusCode::kDataLoss));
 }
 
+TEST_P(Verify, AMaskedExpertIsItsReferenceWithPartOfItsAttention) {
+  RemoveAttention(base_->config(), mask_);
+  const Cut cut(mask_, Shape::kMasked);
+  const TempDir masked;
+  ASSERT_OK(WriteExpertFolder(base_->folder(), cut, masked.path()));
+  ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(masked.path()));
+  RunContext context;
+  const auto run = [&](const Mask& mask) {
+    return VerifyExpert(*base_, {mask, Shape::kMasked}, *expert, sample_, {}, context);
+  };
+  ASSERT_OK_AND_ASSIGN(const Verification found, run(mask_));
+  EXPECT_LE(found.max_layer_error, 1e-5);
+  EXPECT_LE(found.max_logit_error, 1e-5);
+  const std::pair<std::vector<int32_t> KeptAttention::*, const char*> parts[] = {
+      {&KeptAttention::query, "q_proj"},
+      {&KeptAttention::key, "k_proj"},
+      {&KeptAttention::value, "v_proj"},
+      {&KeptAttention::output, "o_proj"}};
+  for (const auto& [rows, tensor] : parts) {
+    Mask other = mask_;
+    (other.attention[1].*rows).pop_back();
+    EXPECT_THAT(run(other),
+                StatusIs(absl::StatusCode::kDataLoss,
+                         AllOf(HasSubstr("model.layers.1.self_attn."), HasSubstr(tensor))));
+  }
+  Mask other = mask_;
+  other.attention.pop_back();
+  EXPECT_THAT(run(other), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("attention of")));
+}
+
 // Every third row stays, so that the special tokens (270, 271) and most others get another number.
 TEST_P(Verify, AnExpertWithATrimmedVocabularyIsItsReferenceOnTheRowsItKeeps) {
   const auto rows = static_cast<int32_t>(base_->config().vocabulary_size);

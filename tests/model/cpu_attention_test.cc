@@ -23,24 +23,27 @@ struct Problem {
   int64_t tokens() const { return offsets.back(); }
   int64_t key_column() const { return shape.heads * shape.head_dim; }
   int64_t value_column() const { return key_column() + shape.kv_heads * shape.head_dim; }
+  int64_t value_dim() const { return shape.value_dim == 0 ? shape.head_dim : shape.value_dim; }
+  int64_t out_width() const { return shape.heads * value_dim(); }
   float At(int64_t token, int64_t column) const {
     return rows[static_cast<size_t>(token * stride + column)];
   }
 };
 
 Problem MakeProblem(int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t window,
-                    const std::vector<int64_t>& lengths) {
+                    const std::vector<int64_t>& lengths, int64_t value_dim = 0) {
   Problem problem;
   problem.shape = {.heads = heads,
                    .kv_heads = kv_heads,
                    .head_dim = head_dim,
                    .window = window,
-                   .scale = 1.3F / std::sqrt(static_cast<float>(head_dim))};
+                   .scale = 1.3F / std::sqrt(static_cast<float>(head_dim)),
+                   .value_dim = value_dim};
   problem.offsets = {0};
   for (const int64_t length : lengths) {
     problem.offsets.push_back(problem.offsets.back() + length);
   }
-  problem.stride = (heads + 2 * kv_heads) * head_dim + kMargin;
+  problem.stride = (heads + kv_heads) * head_dim + kv_heads * problem.value_dim() + kMargin;
   problem.rows.resize(static_cast<size_t>(problem.tokens() * problem.stride));
   std::mt19937 random(static_cast<uint32_t>(head_dim * 7 + window));
   for (float& value : problem.rows) {
@@ -51,7 +54,7 @@ Problem MakeProblem(int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t w
 
 std::vector<float> Attend(const Problem& problem, cpu::InstructionSet set) {
   const float* rows = problem.rows.data();
-  std::vector<float> out(static_cast<size_t>(problem.tokens() * problem.key_column()));
+  std::vector<float> out(static_cast<size_t>(problem.tokens() * problem.out_width()));
   cpu::CausalAttention({rows, problem.stride}, {rows + problem.key_column(), problem.stride},
                        {rows + problem.value_column(), problem.stride}, problem.offsets,
                        problem.shape, out.data(), set);
@@ -60,22 +63,22 @@ std::vector<float> Attend(const Problem& problem, cpu::InstructionSet set) {
 
 // One head's output at one position.
 std::vector<double> Expected(const Problem& problem, int64_t begin, int64_t token, int64_t head) {
-  const auto& [heads, kv_heads, head_dim, window, scale] = problem.shape;
-  const int64_t kv_column = head / (heads / kv_heads) * head_dim;
+  const auto& [heads, kv_heads, head_dim, window, scale, unused] = problem.shape;
+  const int64_t kv_head = head / (heads / kv_heads);
+  const int64_t value_column = problem.value_column() + kv_head * problem.value_dim();
   const int64_t first = window > 0 ? std::max(begin, token - window + 1) : begin;
-  std::vector<double> mixed(static_cast<size_t>(head_dim));
+  std::vector<double> mixed(static_cast<size_t>(problem.value_dim()));
   double sum = 0.0;
   for (int64_t other = first; other <= token; ++other) {
     double score = 0.0;
     for (int64_t i = 0; i < head_dim; ++i) {
       score += static_cast<double>(problem.At(token, head * head_dim + i)) *
-               problem.At(other, problem.key_column() + kv_column + i);
+               problem.At(other, problem.key_column() + kv_head * head_dim + i);
     }
     const double weight = std::exp(score * scale);
     sum += weight;
-    for (int64_t i = 0; i < head_dim; ++i) {
-      mixed[static_cast<size_t>(i)] +=
-          weight * problem.At(other, problem.value_column() + kv_column + i);
+    for (int64_t i = 0; i < problem.value_dim(); ++i) {
+      mixed[static_cast<size_t>(i)] += weight * problem.At(other, value_column + i);
     }
   }
   for (double& value : mixed) value /= sum;
@@ -83,13 +86,13 @@ std::vector<double> Expected(const Problem& problem, int64_t begin, int64_t toke
 }
 
 void ExpectFormula(const Problem& problem, const std::vector<float>& out) {
-  const int64_t head_dim = problem.shape.head_dim;
+  const int64_t width = problem.value_dim();
   for (size_t i = 0; i + 1 < problem.offsets.size(); ++i) {
     for (int64_t token = problem.offsets[i]; token < problem.offsets[i + 1]; ++token) {
       for (int64_t head = 0; head < problem.shape.heads; ++head) {
         const std::vector<double> expected = Expected(problem, problem.offsets[i], token, head);
-        const int64_t at = token * problem.key_column() + head * head_dim;
-        for (int64_t j = 0; j < head_dim; ++j) {
+        const int64_t at = token * problem.out_width() + head * width;
+        for (int64_t j = 0; j < width; ++j) {
           ASSERT_NEAR(out[static_cast<size_t>(at + j)], expected[static_cast<size_t>(j)], 2e-5)
               << "sequence " << i << " token " << token << " head " << head << " channel " << j;
         }
@@ -99,15 +102,15 @@ void ExpectFormula(const Problem& problem, const std::vector<float>& out) {
 }
 
 struct Case {
-  int64_t heads, kv_heads, head_dim, window;
+  int64_t heads, kv_heads, head_dim, window, value_dim = 0;
 };
 
 class Attention : public testing::TestWithParam<Case> {};
 
 TEST_P(Attention, IsTheFormulaForEveryInstructionSet) {
-  const auto [heads, kv_heads, head_dim, window] = GetParam();
+  const auto [heads, kv_heads, head_dim, window, value_dim] = GetParam();
   const Problem problem =
-      MakeProblem(heads, kv_heads, head_dim, window, {1, 2, 7, 8, 9, 31, 32, 33, 70});
+      MakeProblem(heads, kv_heads, head_dim, window, {1, 2, 7, 8, 9, 31, 32, 33, 70}, value_dim);
   for (const cpu::InstructionSet set : cpu::SupportedInstructionSets()) {
     SCOPED_TRACE(testing::Message() << "instruction set " << static_cast<int>(set));
     ExpectFormula(problem, Attend(problem, set));
@@ -118,7 +121,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Attention,
                          testing::Values(Case{1, 1, 2, 0}, Case{4, 4, 16, 0}, Case{6, 2, 24, 0},
                                          Case{4, 1, 32, 0}, Case{3, 3, 80, 0}, Case{4, 2, 16, 1},
                                          Case{4, 2, 16, 5}, Case{2, 1, 40, 8}, Case{2, 1, 16, 33},
-                                         Case{2, 2, 16, 1000}));
+                                         Case{2, 2, 16, 1000}, Case{4, 2, 16, 0, 40},
+                                         Case{6, 2, 24, 8, 60}, Case{2, 2, 32, 0, 5}));
 
 TEST(CausalAttention, GivesASequenceTheSameBitsInEveryBatchAndWithAnyThreads) {
   const std::vector<int64_t> lengths = {20, 77, 3, 50};

@@ -112,6 +112,23 @@ TEST_F(Layers, AttendAsATenDoesWithAndWithoutAWindow) {
   }
 }
 
+TEST_F(Layers, AttendWithValuesOfAnyWidth) {
+  const ModelConfig config = Heads(6, 2, 24);
+  for (const int64_t width : {10, 24, 48, 60}) {
+    const at::Tensor projected = at::randn({60, 192 + 2 * width});
+    const at::Tensor wide = Wide(projected);
+    for (const int64_t window : {0, 7}) {
+      at::Tensor found = at::empty({60, 6 * width});
+      at::Tensor expected = at::empty({60, 6 * width}, at::kDouble);
+      Attend(projected.narrow(1, 0, 144), projected.narrow(1, 144, 48),
+             projected.narrow(1, 192, 2 * width), {0, 18, 60}, config, window, found);
+      Attend(wide.narrow(1, 0, 144), wide.narrow(1, 144, 48), wide.narrow(1, 192, 2 * width),
+             {0, 18, 60}, config, window, expected);
+      ExpectNear(found, expected, 1e-5);
+    }
+  }
+}
+
 TEST_F(Layers, AttendToSequencesThatAreTooLongForTheKernel) {
   constexpr int64_t kLength = 2100;
   const ModelConfig config = Heads(1, 1, 1024);

@@ -54,7 +54,7 @@ TEST(TensorTable, ListsTheNormsOfAGemma3ByWhatTheyDo) {
   EXPECT_FALSE(roles.contains("lm_head.weight"));
 }
 
-TEST(TensorTable, MarksTheNeuronAxisOfExactlyTheTensorsThatHaveOne) {
+TEST(TensorTable, MarksTheAxesOfUnitsOfExactlyTheTensorsThatHaveOne) {
   ModelConfig config = Config("llama_biases");
   const std::map<TensorRole, std::vector<Axis>> marked = {
       {TensorRole::kGate, {Axis::kNeuron, Axis::kOther}},
@@ -62,6 +62,13 @@ TEST(TensorTable, MarksTheNeuronAxisOfExactlyTheTensorsThatHaveOne) {
       {TensorRole::kDown, {Axis::kOther, Axis::kNeuron}},
       {TensorRole::kGateBias, {Axis::kNeuron}},
       {TensorRole::kUpBias, {Axis::kNeuron}},
+      {TensorRole::kQuery, {Axis::kQueryChannel, Axis::kOther}},
+      {TensorRole::kQueryBias, {Axis::kQueryChannel}},
+      {TensorRole::kOutput, {Axis::kOther, Axis::kQueryChannel}},
+      {TensorRole::kKey, {Axis::kKvChannel, Axis::kOther}},
+      {TensorRole::kKeyBias, {Axis::kKvChannel}},
+      {TensorRole::kValue, {Axis::kKvChannel, Axis::kOther}},
+      {TensorRole::kValueBias, {Axis::kKvChannel}},
       {TensorRole::kEmbedding, {Axis::kVocabulary, Axis::kOther}},
       {TensorRole::kHead, {Axis::kVocabulary, Axis::kOther}}};
   for (const TensorInfo& info : TensorTable(config)) {
@@ -71,6 +78,12 @@ TEST(TensorTable, MarksTheNeuronAxisOfExactlyTheTensorsThatHaveOne) {
     for (size_t i = 0; i < info.axes.size(); ++i) {
       if (info.axes[i] == Axis::kNeuron) {
         EXPECT_EQ(info.shape[i], config.intermediate_size);
+      }
+      if (info.axes[i] == Axis::kQueryChannel) {
+        EXPECT_EQ(info.shape[i], config.num_heads * config.head_dim);
+      }
+      if (info.axes[i] == Axis::kKvChannel) {
+        EXPECT_EQ(info.shape[i], config.num_kv_heads * config.head_dim);
       }
       if (info.axes[i] == Axis::kVocabulary) {
         EXPECT_EQ(info.shape[i], config.vocabulary_size);

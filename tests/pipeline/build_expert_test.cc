@@ -148,18 +148,49 @@ TEST_F(BuildExpertTest, CountsProfilesThatAreThereAlready) {
   const std::vector<CorpusInfo> corpora =
       stores_.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration});
   RunContext context;
-  ASSERT_OK_AND_ASSIGN(const BuiltProfiles first,
-                       BuildProfiles(*model_, {corpora[0]}, 512, stores_.all(), context));
+  ASSERT_OK_AND_ASSIGN(
+      const BuiltProfiles first,
+      BuildProfiles(*model_, {corpora[0]}, {.max_document_tokens = 512}, stores_.all(), context));
   EXPECT_EQ(first.cached, 0);
-  ASSERT_OK_AND_ASSIGN(const BuiltProfiles second,
-                       BuildProfiles(*model_, corpora, 512, stores_.all(), context));
+  ASSERT_OK_AND_ASSIGN(
+      const BuiltProfiles second,
+      BuildProfiles(*model_, corpora, {.max_document_tokens = 512}, stores_.all(), context));
   EXPECT_EQ(second.cached, 1);
   ASSERT_THAT(second.profiles, SizeIs(2));
   EXPECT_EQ(second.profiles[0].content, first.profiles[0].content);
-  ASSERT_OK_AND_ASSIGN(const BuiltProfiles shorter,
-                       BuildProfiles(*model_, corpora, 8, stores_.all(), context));
+  ASSERT_OK_AND_ASSIGN(
+      const BuiltProfiles shorter,
+      BuildProfiles(*model_, corpora, {.max_document_tokens = 8}, stores_.all(), context));
   EXPECT_EQ(shorter.cached, 0);  // another profile
   EXPECT_GT(shorter.profiles[0].dropped_tokens, 0);
+}
+
+TEST_F(BuildExpertTest, TakesAProfileWithAttentionInPlaceOfOneWithout) {
+  const std::vector<CorpusInfo> corpora =
+      stores_.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration});
+  RunContext context;
+  const auto build = [&](bool attention) {
+    return BuildProfiles(*model_, corpora, {.max_document_tokens = 512, .attention = attention},
+                         stores_.all(), context);
+  };
+  ASSERT_OK_AND_ASSIGN(const BuiltProfiles with, build(true));
+  EXPECT_EQ(with.cached, 0);
+  ASSERT_OK_AND_ASSIGN(const BuiltProfiles without, build(false));
+  EXPECT_EQ(without.cached, 2);
+  EXPECT_EQ(without.profiles[0].content, with.profiles[0].content);
+  // The expert is the one that profiles without attention make.
+  ASSERT_OK_AND_ASSIGN(const StoredExpert one,
+                       BuildExpert(*model_, request_, {}, stores_.all(), context));
+  TestStores others;
+  request_.evaluation_corpora = {AddCorpora(others)};
+  ASSERT_OK_AND_ASSIGN(const StoredExpert other,
+                       BuildExpert(*model_, request_, {}, others.all(), context));
+  EXPECT_EQ(one.id, other.id);
+  for (size_t i = 0; i < one.files.size(); ++i) {
+    EXPECT_EQ(one.files[i].digest, other.files[i].digest) << one.files[i].name;
+  }
+  ASSERT_OK_AND_ASSIGN(const BuiltProfiles again, build(true));
+  EXPECT_EQ(again.cached, 2);
 }
 
 }  // namespace

@@ -52,7 +52,8 @@ class ProtectedTest : public testing::Test {
 
   Profile MakeProfile() {
     RunContext context;
-    const auto built = BuildProfiles(*model_, {corpus_}, 512, stores_.all(), context);
+    const auto built =
+        BuildProfiles(*model_, {corpus_}, {.max_document_tokens = 512}, stores_.all(), context);
     EXPECT_OK(built);
     return stores_.profiles.Read(built->profiles[0].id()).value();
   }
@@ -193,14 +194,16 @@ TEST_F(ProtectedTest, RefusesAWidthThatCannotHoldThem) {
 
 TEST_F(ProtectedTest, AreFoundByAProfileOfThisScoringVersionOnly) {
   RunContext context;
-  ASSERT_OK_AND_ASSIGN(ProfileKey key, ProfileKeyFor(*model_, corpus_, 512));
+  ASSERT_OK_AND_ASSIGN(ProfileKey key,
+                       ProfileKeyFor(*model_, corpus_, {.max_document_tokens = 512}));
   EXPECT_EQ(key.scoring_version, kScoringVersion);
   key.scoring_version = 1;
   ASSERT_OK(stores_.profiles.Put(key, MakeProfile()).status());
   key.scoring_version = kScoringVersion;
   ASSERT_OK(stores_.profiles.Delete(key.id()));
-  ASSERT_OK_AND_ASSIGN(const BuiltProfiles built,
-                       BuildProfiles(*model_, {corpus_}, 512, stores_.all(), context));
+  ASSERT_OK_AND_ASSIGN(
+      const BuiltProfiles built,
+      BuildProfiles(*model_, {corpus_}, {.max_document_tokens = 512}, stores_.all(), context));
   EXPECT_EQ(built.cached, 0);  // made again
 }
 

@@ -12,8 +12,7 @@
 #include "server/profile/document_half.h"
 #include "server/profile/scorer.h"
 #include "tests/profile/random_profile.h"
-#include "tests/support/temp_dir.h"
-#include "tests/support/tiny_model.h"
+#include "tests/profile/tiny_documents.h"
 
 namespace secateur {
 namespace {
@@ -21,41 +20,9 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-std::unique_ptr<Transformer> LoadTiny(const std::string& name) {
-  const TempDir folder;
-  EXPECT_OK(WriteTinyModel(FindTinyModel(name), folder.path()));
-  RunContext context;
-  return Transformer::Load(ModelFolder::Open(folder.path()).value(), Device{}, context).value();
-}
-
-using Tokens = std::vector<int32_t>;
-
-Tokens RandomTokens(int64_t count, std::mt19937_64& random) {
-  Tokens tokens = {270};
-  while (static_cast<int64_t>(tokens.size()) < count) {
-    tokens.push_back(static_cast<int32_t>(random() % 270));
-  }
-  return tokens;
-}
-
-std::vector<Tokens> RandomDocuments(const std::vector<int64_t>& lengths, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  std::vector<Tokens> documents;
-  for (const int64_t length : lengths) documents.push_back(RandomTokens(length, random));
-  return documents;
-}
-
-PackedBatch Pack(const std::vector<Tokens>& documents) {
-  PackedBatch block{.ids = {}, .offsets = {0}};
-  for (const Tokens& document : documents) {
-    block.ids.insert(block.ids.end(), document.begin(), document.end());
-    block.offsets.push_back(block.tokens());
-  }
-  return block;
-}
-
-Profile Collect(const Transformer& model, const std::vector<PackedBatch>& blocks) {
-  const auto collector = ProfileCollector::Create(model).value();
+Profile Collect(const Transformer& model, const std::vector<PackedBatch>& blocks,
+                const CollectorOptions& options = {}) {
+  const auto collector = ProfileCollector::Create(model, options).value();
   RunContext context;
   for (const PackedBatch& block : blocks) EXPECT_OK(collector->Add(block, context));
   return collector->profile();
@@ -139,12 +106,6 @@ void ExpectSumsNear(const std::vector<T>& found, const std::vector<T>& expected,
     ASSERT_NEAR(static_cast<double>(found[k]), value, relative * std::abs(value) + absolute)
         << "entry " << k;
   }
-}
-
-std::vector<std::string> TinyModelNames() {
-  std::vector<std::string> names;
-  for (const TinyModel& model : TinyModels()) names.push_back(model.name);
-  return names;
 }
 
 class Collector : public testing::TestWithParam<std::string> {};
@@ -235,16 +196,32 @@ INSTANTIATE_TEST_SUITE_P(EachModel, Collector, testing::ValuesIn(TinyModelNames(
 
 TEST(ProfileCollector, GivesTheSameBytesForBlocksApartAndMerged) {
   const auto model = LoadTiny("gemma3");
+  ProfileKey key = AnyKey();
+  key.attention = true;
+  const auto collect = [&](const std::vector<PackedBatch>& blocks) {
+    return Collect(*model, blocks, {.attention = true});
+  };
   std::vector<PackedBatch> blocks;
   for (uint64_t i = 0; i < 6; ++i) blocks.push_back(Pack(RandomDocuments({20, 33, 5}, i)));
-  const std::string expected = FileOf(Collect(*model, blocks));
+  const std::string expected = FileOf(collect(blocks), key);
   std::mt19937_64 random(9);
   for (int round = 0; round < 4; ++round) {
     std::shuffle(blocks.begin(), blocks.end(), random);
-    Profile merged = Collect(*model, {blocks[0], blocks[1]});
-    ASSERT_OK(merged.Merge(Collect(*model, {blocks[2]})));
-    ASSERT_OK(merged.Merge(Collect(*model, {blocks[3], blocks[4], blocks[5]})));
-    EXPECT_EQ(FileOf(merged), expected);
+    Profile merged = collect({blocks[0], blocks[1]});
+    ASSERT_OK(merged.Merge(collect({blocks[2]})));
+    ASSERT_OK(merged.Merge(collect({blocks[3], blocks[4], blocks[5]})));
+    EXPECT_EQ(FileOf(merged, key), expected);
+  }
+}
+
+TEST(ProfileCollector, KnowsTheSameOfNeuronsWithAttentionAsWithout) {
+  for (const char* name : {"llama_gqa", "gemma3"}) {
+    const auto model = LoadTiny(name);
+    const PackedBatch block = Pack(RandomDocuments({20, 33, 5}, 7));
+    Profile with = Collect(*model, {block}, {.attention = true});
+    EXPECT_FALSE(with.attention.empty());
+    with.attention = {};
+    EXPECT_EQ(FileOf(with), FileOf(Collect(*model, {block})));
   }
 }
 
@@ -329,6 +306,16 @@ TEST(ProfileCollector, NamesTheLayerAndChannelOfABadActivation) {
                            AllOf(HasSubstr("layer 1"), HasSubstr("channel 77"))));
     }
   }
+}
+
+TEST(ProfileCollector, NamesTheLayerSetAndUnitOfABadScoreOfAttention) {
+  const auto model = LoadTiny("llama_mha");
+  Damage(model->layer(1).value.weight, 7, std::numeric_limits<float>::quiet_NaN());
+  const auto collector = ProfileCollector::Create(*model, {.attention = true}).value();
+  RunContext context;
+  EXPECT_THAT(collector->Add(Pack(RandomDocuments({5, 9}, 1)), context),
+              StatusIs(absl::StatusCode::kDataLoss,
+                       AllOf(HasSubstr("layer 1"), HasSubstr("\"output\", unit 7"))));
 }
 
 TEST(ProfileCollector, NamesTheLayerAndTokenOfABadResidualStream) {

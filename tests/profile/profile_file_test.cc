@@ -139,7 +139,7 @@ TEST(ProfileFile, NeverCrashesOnAFlippedByteOfTheHeader) {
 }
 
 TEST(ProfileFile, RefusesAnotherFormatAsUnimplemented) {
-  for (const char* version : {"1", "3"}) {
+  for (const char* version : {"1", "2", "4"}) {
     Parts parts = TakeApart(FileOf(AnyProfile()));
     parts.metadata["format_version"] = version;
     parts.metadata["what_is_different"] = "1";
@@ -335,6 +335,7 @@ TEST(ProfileKey, HasADigestOfEverythingButTheModelsName) {
       [](ProfileKey& k) { ++k.scoring_version; },
       [](ProfileKey& k) { k.compute_type = "bfloat16"; },
       [](ProfileKey& k) { k.device_kind = "cuda"; },
+      [](ProfileKey& k) { k.attention = true; },
   };
   for (const auto& change : changes) {
     ProfileKey key = AnyKey();

@@ -189,9 +189,9 @@ TEST_F(ProfileStoreTest, DeletesWhatItCannotParseWhileLoading) {
 
 TEST_F(ProfileStoreTest, LeavesOtherFormatsAlone) {
   std::vector<std::string> objects;
-  for (const char other : {'1', '3'}) {
+  for (const char other : {'2', '4'}) {
     std::string bytes = FileOf(MakeProfile(1));
-    const std::string version = "\"format_version\":\"2\"";
+    const std::string version = "\"format_version\":\"3\"";
     ASSERT_NE(bytes.find(version), std::string::npos);
     bytes[bytes.find(version) + version.size() - 2] = other;
     objects.push_back(Name(AnyKey().id(), bytes));

@@ -37,6 +37,14 @@ struct Case {
   std::function<bool(const ExpertRequest&)> honoured;
 };
 
+// All of Cus-Prun but its sigma.
+void RemoveAttention(ExpertSpec& spec) {
+  spec.set_rule(v1::CUS_PRUN);
+  spec.set_shape(v1::MASKED);
+  spec.add_units(v1::FFN_NEURON);
+  spec.add_units(v1::ATTENTION_CHANNEL);
+}
+
 std::string CorpusName() { return "corpora/c" + std::string(40, 'a'); }
 
 template <Statistic kStatistic>
@@ -173,6 +181,12 @@ const std::map<std::string, Case>& Cases() {
           s.add_units(v1::KV_HEAD_GROUP);
         },
         "spec.units[1]", nullptr}},
+      {"UnitKind.ATTENTION_CHANNEL",
+       {[](auto& s) {
+          RemoveAttention(s);
+          s.mutable_budget()->set_sigma(0.5);
+        },
+        "", [](auto& r) { return r.neurons && r.attention && r.shape == Shape::kMasked; }}},
       {"UnitKind.VOCABULARY",
        {[](auto& s) {
           s.add_units(v1::FFN_NEURON);
@@ -187,14 +201,16 @@ const std::map<std::string, Case>& Cases() {
         },
         "", [](auto& r) { return !r.neurons && r.vocabulary && r.vocabulary_size == 4096; }}},
       {"ExpertSpec.compensation",
-       {[](auto& s) { s.set_compensation(v1::BIAS); }, "spec.compensation", nullptr}},
+       {[](auto& s) { s.set_compensation(v1::NONE); }, "",
+        [](auto& r) { return r.compensation == Compensation::kNone; }}},
       {"Compensation.NONE",
        {[](auto& s) { s.set_compensation(v1::NONE); }, "",
         [](auto& r) {
           return !r.second_order && r.compensation == Compensation::kNone && r.general_weight == 0;
         }}},
       {"Compensation.BIAS",
-       {[](auto& s) { s.set_compensation(v1::BIAS); }, "spec.compensation", nullptr}},
+       {[](auto& s) { s.set_compensation(v1::BIAS); }, "",
+        [](auto& r) { return !r.second_order && r.compensation == Compensation::kBias; }}},
       {"Compensation.LEAST_SQUARES",
        {[](auto& s) {
           s.set_rule(v1::RELATIVE_MEAN);
@@ -376,6 +392,38 @@ TEST(ExpertSpec, IsRefusedForCombinationsThatHaveNoMeaning) {
          s.mutable_target()->set_engine(v1::LLAMA_CPP);
        },
        "spec.target.engine"},
+      // With channels of attention.
+      {RemoveAttention, "spec.budget"},
+      {[](auto& s) {
+         RemoveAttention(s);
+         s.mutable_budget()->set_width(64);
+       },
+       "spec.budget"},
+      {[](auto& s) {
+         RemoveAttention(s);
+         s.mutable_budget()->set_sigma(0.5);
+         s.set_rule(v1::RELATIVE_MEAN);
+       },
+       "spec.rule"},
+      {[](auto& s) {
+         RemoveAttention(s);
+         s.mutable_budget()->set_sigma(0.5);
+         s.set_shape(v1::UNIFORM);
+       },
+       "spec.shape"},
+      {[](auto& s) {
+         RemoveAttention(s);
+         s.mutable_budget()->set_sigma(0.5);
+         s.mutable_units()->RemoveLast();
+         s.set_units(0, v1::ATTENTION_CHANNEL);
+       },
+       "spec.units"},
+      {[](auto& s) {
+         RemoveAttention(s);
+         s.mutable_budget()->set_sigma(0.5);
+         s.add_units(v1::VOCABULARY);
+       },
+       "spec.shape"},
       // Of the vocabulary alone.
       {[](auto& s) { s.add_units(v1::VOCABULARY); }, "spec.budget"},
       {[](auto& s) {
