@@ -114,6 +114,20 @@ class ExpertInTransformers : public testing::Test {
     batch_.offsets = {0, kPeerTokens};
   }
 
+  // With biases that its base has not.
+  void AddBiasedExpert(const std::string& base_folder, Shape shape) {
+    const auto base = ModelFolder::Open(base_folder);
+    ASSERT_OK(base);
+    const std::string name = StrCat("expert", made_++);
+    cases_.push_back({temp_.Join(name), temp_.Join(name + ".logits")});
+    const Mask mask = RandomMask((*base)->config(), 64);
+    const auto biases = SomeFfnBiases(**base, mask, shape);
+    ASSERT_OK(WriteExpertFolder(**base, {mask, shape, biases.get()}, cases_.back().folder));
+    const auto expert = ModelFolder::Open(cases_.back().folder);
+    ASSERT_OK(expert);
+    ASSERT_TRUE((*expert)->config().mlp_bias);
+  }
+
   void RunPython() {
     const std::string printed = temp_.Join("printed");
     std::string command =
@@ -155,6 +169,17 @@ TEST_F(ExpertInTransformers, LoadsWithoutWarningsAndGivesTheSameLogitsForEveryFa
   for (size_t i = 0; i < cases_.size(); ++i) {
     EXPECT_LE(Compare(cases_[i]), 1e-4) << TinyModelNames()[i / 2] << ", expert " << i % 2;
   }
+}
+
+TEST_F(ExpertInTransformers, LoadsBiasesThatTheBaseHasNot) {
+  const TempDir base;
+  ASSERT_OK(WriteTinyModel(FindTinyModel("llama_gqa"), base.path()));
+  ASSERT_NO_FATAL_FAILURE(AddExpert(base.path(), 64));  // the text
+  for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
+    ASSERT_NO_FATAL_FAILURE(AddBiasedExpert(base.path(), shape));
+  }
+  ASSERT_NO_FATAL_FAILURE(RunPython());
+  for (const PeerCase& one : cases_) EXPECT_LE(Compare(one), 1e-4) << one.folder;
 }
 
 TEST_F(ExpertInTransformers, LoadsWithoutWarningsAndGivesTheSameLogitsForRealModels) {

@@ -256,6 +256,37 @@ TEST(SlicePlan, AReplacedTensorComesInPlaceOfTheBases) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(name)));
 }
 
+TEST(SlicePlan, BiasesThatTheBaseHasNotComeForAllThreeProjections) {
+  const ModelConfig config = SmallConfig();
+  const TempDir folder;
+  const SafetensorsFolder base = OpenBase(folder, config, DType::kBF16);
+  const Mask mask = RandomMask(config, 13);
+  ModelConfig biased = config;
+  biased.mlp_bias = true;
+  for (const bool whole : {true, false}) {
+    ASSERT_OK_AND_ASSIGN(const auto replaced, ScratchTensors::Create());
+    for (const TensorInfo& info : TensorTable(biased)) {
+      if (info.shape.size() != 1 || !absl::EndsWith(info.name, "_proj.bias")) continue;
+      if (!whole && info.role == TensorRole::kUpBias) continue;
+      TensorSpec spec{info.name, DType::kBF16, info.shape};
+      if (info.axes[0] == Axis::kNeuron) spec.shape[0] = 13;
+      ASSERT_OK(replaced->Add(spec, std::string(static_cast<size_t>(ByteSize(spec)), 'b')));
+    }
+    ASSERT_OK(replaced->Seal());
+    const auto plan = MakeSlicePlan(config, base, {mask, Shape::kUniform, replaced.get()});
+    if (!whole) {
+      EXPECT_THAT(plan, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("up_proj.bias")));
+      continue;
+    }
+    ASSERT_OK(plan);
+    biased.intermediate_size = 13;
+    int64_t elements = 0;
+    for (const TensorSlice& slice : *plan) elements += ByteSize(slice.spec) / 2;
+    EXPECT_EQ(elements, CountParameters(biased));
+    biased.intermediate_size = config.intermediate_size;
+  }
+}
+
 // Shapes around the size of the buffer, and an axis in the middle.
 TEST(StreamSlice, TensorsLargerThanTheBufferEqualAnElementWiseCopy) {
   std::mt19937 random(5);

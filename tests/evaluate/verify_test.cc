@@ -204,6 +204,25 @@ TEST_P(Verify, AReplacedTensorIsPartOfTheReference) {
   }
 }
 
+class VerifyOfLlama : public Verify {};
+
+TEST_P(VerifyOfLlama, TakesOtherBiasesThanTheBases) {
+  for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
+    const auto biases = SomeFfnBiases(base_->folder(), mask_, shape);
+    const Cut cut(mask_, shape, biases.get());
+    const TempDir folder;
+    ASSERT_OK(WriteExpertFolder(base_->folder(), cut, folder.path()));
+    ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(folder.path()));
+    RunContext context;
+    ASSERT_OK_AND_ASSIGN(const Verification found,
+                         VerifyExpert(*base_, cut, *expert, sample_, {}, context));
+    EXPECT_LE(found.max_logit_error, 1e-5);
+    // Without them it is another expert.
+    EXPECT_THAT(VerifyExpert(*base_, {mask_, shape}, *expert, sample_, {}, context),
+                StatusIs(absl::StatusCode::kDataLoss));
+  }
+}
+
 TEST_P(Verify, FindsOneFlippedMantissaBitInAnyTensor) {
   ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(expert_folder_.path()));
   std::mt19937 random(1);
@@ -305,6 +324,8 @@ TEST_P(Verify, ReportsLayersAndStopsWhenCancelled) {
 }
 
 // Every tensor that a family can have, and every element type.
+INSTANTIATE_TEST_SUITE_P(Tiny, VerifyOfLlama, testing::ValuesIn(TinyLlamaNames()),
+                         [](const auto& family) { return family.param; });
 INSTANTIATE_TEST_SUITE_P(Tiny, Verify,
                          testing::Values("llama_gqa", "llama_head_dim", "llama_biases", "gemma3"),
                          [](const auto& family) { return family.param; });

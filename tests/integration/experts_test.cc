@@ -196,8 +196,8 @@ TEST(CreateExpert, CompensatesBySecondOrderInEveryShape) {
   }
 }
 
-// A bias is in config.json and in the tensors if and only if it did better on held-out text, and the
-// manifest counts what is there.
+// A bias is in config.json and in the tensors if and only if it did better on held-out text, and
+// the manifest counts what is there.
 TEST(CreateExpert, MakesUpForNeuronsByABiasOrOnTheCutPrefix) {
   LiveServer live;
   UploadLawCorpora(live);
