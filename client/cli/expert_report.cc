@@ -94,9 +94,10 @@ void AddCost(const v1::PlanExpertResponse& response, Table& table) {
   if (!response.plans(0).has_compensation_cost()) return;
   const v1::CompensationCost& cost = response.plans(0).compensation_cost();
   table.AddRow(
-      {"compensation", absl::StrCat("at most ", FormatCount(cost.token_count()), " tokens, ",
-                                    FormatBytes(cost.memory_bytes()), " of memory, ",
-                                    FormatBytes(cost.disk_bytes()), " of temporary files")});
+      {"compensation",
+       absl::StrCat("at most ", FormatCount(static_cast<double>(cost.token_count())), " tokens, ",
+                    FormatBytes(static_cast<double>(cost.memory_bytes())), " of memory, ",
+                    FormatBytes(static_cast<double>(cost.disk_bytes())), " of temporary files")});
 }
 
 void PrintPlanSource(const v1::PlanExpertResponse& response, std::ostream& out) {
@@ -310,6 +311,10 @@ void PrintPlans(const v1::PlanExpertResponse& response, std::ostream& out) {
   }
   out << "\n";
   table.Print(out);
+  for (const v1::Plan& plan : response.plans()) {
+    if (!plan.has_attention()) continue;
+    out << FormatBudget(plan.budget()) << " takes " << FormatAttention(plan.attention()) << "\n";
+  }
   for (const v1::Plan& plan : response.plans()) PrintRefusals(plan, out);
 }
 

@@ -84,7 +84,7 @@ absl::Status CheckTensors(const ModelConfig& config, const std::vector<TensorInf
 }
 
 // Copies a mapped tensor into `target`, converting.
-void Fill(const TensorView& source, at::Tensor target) {
+void Fill(const TensorView& source, const at::Tensor& target) {
   // from_blob takes no pointer to const; the tensor is only read.
   void* bytes = const_cast<char*>(source.bytes.data());
   const auto address = reinterpret_cast<uintptr_t>(bytes);

@@ -239,8 +239,8 @@ Size SizeOfExpert(const ResidentModel& model, const ExpertRequest& request, int6
 
 absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const ExpertRequest& request,
                                    const Budget& budget, int64_t vocabulary) {
-  const auto size = SolveWidth(SizedConfig(model, request), budget, request.alignment,
-                               StoredItemSize(model.folder()), vocabulary);
+  auto size = SolveWidth(SizedConfig(model, request), budget, request.alignment,
+                         StoredItemSize(model.folder()), vocabulary);
   if (size.ok()) return SizeOfExpert(model, request, size->width, vocabulary);
   if (!absl::IsOutOfRange(size.status())) return size;
   return WithReason(WithField(size.status(), "spec.budget"), "BUDGET_NOT_REACHABLE");
