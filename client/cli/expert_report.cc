@@ -299,6 +299,10 @@ void PrintPlans(const v1::PlanExpertResponse& response, std::ostream& out) {
   }
   out << "\n";
   table.Print(out);
+  for (const v1::Plan& plan : response.plans()) {
+    if (!plan.has_attention()) continue;
+    out << FormatBudget(plan.budget()) << " takes " << FormatAttention(plan.attention()) << "\n";
+  }
   for (const v1::Plan& plan : response.plans()) PrintRefusals(plan, out);
 }
 

@@ -114,8 +114,7 @@ struct LayerRunner::State {
   at::TensorOptions options;  // device and compute type
   at::Tensor ids, positions;  // [tokens], int32 and int64, on the device
   RotaryTables rotary, local_rotary;
-  const std::shared_ptr<Buffers> shared_buffers;
-  Buffers& buffers = *shared_buffers;
+  const std::shared_ptr<Buffers> buffers;
 
   NormSpec Norm(const at::Tensor& weight) const {
     return {weight, config.norm_offset, config.norm_eps};
@@ -133,7 +132,7 @@ AttentionActivation LayerRunner::State::Attention(int64_t layer, const LayerWeig
   const int64_t query_width = config.num_heads * config.head_dim;
   const int64_t kv_width = config.num_kv_heads * config.head_dim;
   const bool local = config.sliding[static_cast<size_t>(layer)];
-  at::Tensor projected = buffers.projected.Get(tokens, query_width + 2 * kv_width, options);
+  at::Tensor projected = buffers->projected.Get(tokens, query_width + 2 * kv_width, options);
   const LinearWeights* const linears[] = {&weights.query, &weights.key, &weights.value};
   ProjectTogether(x, linears, projected);
   at::Tensor query = projected.narrow(1, 0, query_width);
@@ -142,10 +141,10 @@ AttentionActivation LayerRunner::State::Attention(int64_t layer, const LayerWeig
   const RotaryTables& tables = local ? local_rotary : rotary;
   NormAndRotate(query, config.head_dim, Norm(weights.query_norm), positions, tables);
   NormAndRotate(key, config.head_dim, Norm(weights.key_norm), positions, tables);
-  at::Tensor attended = buffers.attended.Get(tokens, query_width, options);
+  at::Tensor attended = buffers->attended.Get(tokens, query_width, options);
   const int64_t window = local ? config.sliding_window : 0;
   Attend(query, key, value, batch.offsets, config, window, attended);
-  at::Tensor written = buffers.written.Get(tokens, config.hidden_size, options);
+  at::Tensor written = buffers->written.Get(tokens, config.hidden_size, options);
   Project(attended, weights.output, written);
   return {.layer = layer,
           .window = window,
@@ -159,8 +158,8 @@ AttentionActivation LayerRunner::State::Attention(int64_t layer, const LayerWeig
 at::Tensor LayerRunner::State::Neurons(const LayerWeights& weights, const at::Tensor& x,
                                        const at::Tensor& kept) const {
   const int64_t width = weights.gate.weight.size(0);
-  at::Tensor gate = buffers.gate.Get(x.size(0), width, options);
-  at::Tensor up = buffers.up.Get(x.size(0), width, options);
+  at::Tensor gate = buffers->gate.Get(x.size(0), width, options);
+  at::Tensor up = buffers->up.Get(x.size(0), width, options);
   Project(x, weights.gate, gate);
   Project(x, weights.up, up);
   Gate(gate, up, kept, config.activation);
@@ -188,8 +187,8 @@ absl::StatusOr<LayerRunner> LayerRunner::Create(const ModelConfig& config, const
         .positions = Positions(batch).to(target),
         .rotary = tables(config.rope),
         .local_rotary = config.sliding_window > 0 ? tables(config.local_rope) : RotaryTables{},
-        .shared_buffers = workspace == nullptr ? std::make_shared<Buffers>()
-                                               : workspace->state_->shared_buffers});
+        .buffers =
+            workspace == nullptr ? std::make_shared<Buffers>() : workspace->state_->buffers});
     return runner;
   });
 }
@@ -211,7 +210,7 @@ absl::StatusOr<at::Tensor> LayerRunner::Forward(int64_t layer, const LayerWeight
   const State& pass = *state_;
   return GuardTorch([&]() -> absl::StatusOr<at::Tensor> {
     const auto norm = [&](const at::Tensor& weight) { return pass.Norm(weight); };
-    at::Tensor normed = pass.buffers.normed.Get(hidden.size(0), hidden.size(1), pass.options);
+    at::Tensor normed = pass.buffers->normed.Get(hidden.size(0), hidden.size(1), pass.options);
     at::Tensor residual = at::empty_like(hidden);
 
     Normalize(hidden, norm(weights.input_norm), normed);
@@ -224,7 +223,7 @@ absl::StatusOr<at::Tensor> LayerRunner::Forward(int64_t layer, const LayerWeight
     }
 
     const at::Tensor neurons = pass.Neurons(weights, normed, kept);
-    at::Tensor written = pass.buffers.written.Get(hidden.size(0), hidden.size(1), pass.options);
+    at::Tensor written = pass.buffers->written.Get(hidden.size(0), hidden.size(1), pass.options);
     Project(neurons, weights.down, written);
     AddNormalized(residual, written, norm(weights.post_ffn_norm), NormSpec{}, residual, normed);
 

@@ -7,7 +7,7 @@
 //   query_key: sum_t,h KL(P(t,.) || P without the pair) to second order: 1/2 Var over s ~ P(t,.) of
 //              the logit that the pair contributes (ALGORITHM 2.3). Where queries and keys are
 //              normed, the norm's divisor is held fixed: a pair counts as if it were removed behind
-//              the norm, while zeroed rows also rescale the rest of their head.
+//              the norm, while zeroed rows also rescale the rest of their head (decisions/0009).
 // The norm behind attention, in families that have one, is not in it, as for neurons. Plain data;
 // thread-compatible.
 #pragma once

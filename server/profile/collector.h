@@ -14,7 +14,7 @@
 namespace secateur {
 
 struct CollectorOptions {
-  bool attention = false;  // statistics of attention as well: about a fifth more time
+  bool attention = false;  // statistics of attention as well: 5 to 10 % more time
 };
 
 // One thread at a time; `model` must outlive it.

@@ -56,6 +56,14 @@ TEST(ModelCard, SaysWhatWasMadeFromWhatAndHow) {
   EXPECT_EQ(text, ModelCardText(SomeCard()));
 }
 
+TEST(ModelCard, TellsOfZerosInAttention) {
+  ModelCard card = SomeCard();
+  card.attention = card.masked = true;
+  const std::string text = ModelCardText(card);
+  EXPECT_THAT(text, HasSubstr("FFN neurons and channels of attention were removed from"));
+  EXPECT_THAT(text, HasSubstr("What was removed is zeros: the tensors keep the base's shape."));
+}
+
 TEST(ModelCard, TellsOfATrimmedVocabularyAndWhatItCosts) {
   ModelCard card = SomeCard();
   card.base_vocabulary = 49'152;

@@ -118,6 +118,19 @@ TEST_F(ExpertCliTest, MakesTheSpecThatTheOptionsDescribe) {
   }
 }
 
+TEST_F(ExpertCliTest, TellsWhatASizeTakesOfAttention) {
+  server_.secateur.plan = FromText<v1::PlanExpertResponse>(R"(
+      plans { budget { sigma: 0.5 } size { width: 100 }
+              attention { query_row_counts: 4 key_row_counts: 2 value_row_counts: 1
+                          output_column_counts: 3 } })");
+  EXPECT_EQ(Run({"expert", "plan", "--task", "qa", "--rule", "cus-prun", "--sigma", "0.5",
+                 "--shape", "masked", "--attention"}),
+            kOk)
+      << err_;
+  EXPECT_THAT(out_, HasSubstr("sigma 0.5 takes 4 rows of q_proj, 2 of k_proj, 1 of v_proj, 3 "
+                              "columns of o_proj"));
+}
+
 TEST_F(ExpertCliTest, TellsWhatIsRemovedOfAttention) {
   v1::Expert expert = TheExpert();
   for (const int64_t rows : {6, 4}) {

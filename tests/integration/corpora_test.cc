@@ -1,4 +1,5 @@
 // Corpora, profiles and dimensions over gRPC.
+#include <algorithm>
 #include <set>
 
 #include "tests/integration/live_server.h"
@@ -210,6 +211,41 @@ TEST(Corpora, AreReadFromFilesThatTheOperatorAllows) {
   ASSERT_RPC_OK(live.Call(&Stub::CreateCorpus, request, &operation));
   const auto corpus = ResponseOf<v1::Corpus>(live.Wait(operation));
   EXPECT_EQ(corpus.name(), live.Upload({{"language", "en"}}, text).name());
+}
+
+TEST(Profiles, WithAttentionAreProfilesOfTheirOwnAndServeInPlaceOfThoseWithout) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  v1::CreateProfileRequest request;
+  request.set_parent("models/tiny");
+  request.set_filter(R"(labels.language = "en")");
+  request.set_attention(true);
+  const auto create = [&] {
+    lro::Operation operation;
+    EXPECT_RPC_OK(live.Call(&Stub::CreateProfile, request, &operation));
+    return ResponseOf<v1::CreateProfileResponse>(live.Wait(operation));
+  };
+  const v1::CreateProfileResponse with = create();
+  ASSERT_THAT(with.profiles(), SizeIs(2));
+  EXPECT_TRUE(with.profiles(0).attention());
+  request.set_filter("*");
+  request.set_attention(false);
+  const v1::CreateProfileResponse rest = create();
+  ASSERT_THAT(rest.profiles(), SizeIs(3));
+  EXPECT_EQ(rest.cached_count(), 2);
+  const auto known = [](const v1::Profile& profile) { return profile.attention(); };
+  EXPECT_EQ(std::count_if(rest.profiles().begin(), rest.profiles().end(), known), 2);
+  request.set_attention(true);
+  const v1::CreateProfileResponse all = create();
+  EXPECT_EQ(all.cached_count(), 2);
+  EXPECT_EQ(std::count_if(all.profiles().begin(), all.profiles().end(), known), 3);
+  // Known after a restart for what they are.
+  live.Restart();
+  v1::GetProfileRequest get;
+  get.set_name(with.profiles(0).name());
+  v1::Profile found;
+  ASSERT_RPC_OK(live.Call(&Stub::GetProfile, get, &found));
+  EXPECT_TRUE(found.attention());
 }
 
 TEST(Profiles, AreMadeOnceForEachCorpusAndSurviveARestart) {

@@ -166,13 +166,13 @@ TEST(ProfileFileWithAttention, HasAKeyThatSaysSo) {
 TEST(ProfileFileWithAttention, RefusesRanksThatNoDocumentsCanGive) {
   const std::string bytes = FileOf(ProfileWith(MakeAttention(5, 8)), KeyWithAttention());
   // Pairs come last: ranks of layer 1, pair 6 end one row before the file.
-  const size_t row = bytes.size() - 2 * 2 * kTopRanks;
+  const size_t row = bytes.size() - size_t{2} * kTopRanks * sizeof(uint16_t);
   const auto set = [&bytes](size_t at, uint16_t rank) {
     std::string spoilt = bytes;
     std::memcpy(&spoilt[at], &rank, sizeof rank);
     return spoilt;
   };
-  for (const std::string& spoilt : {set(row, 8), set(row + 2 * 5, 1)}) {
+  for (const std::string& spoilt : {set(row, 8), set(row + 10, 1)}) {
     EXPECT_THAT(ReadProfile("x", spoilt),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          HasSubstr("tensor \"query_key_ranks\", layer 1, channel 6")));
