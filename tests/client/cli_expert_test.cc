@@ -123,7 +123,8 @@ TEST_F(ExpertCliTest, TellsWhatCompensationWillTake) {
       plans { budget { width: 100 } size { width: 100 }
               compensation_cost { token_count: 12000 memory_bytes: 268435456 disk_bytes: 1073741824 } })");
   EXPECT_EQ(Run({"expert", "plan", "--task", "qa", "--width", "100"}), kOk) << err_;
-  EXPECT_THAT(out_, HasSubstr("at most 12.0k tokens, 256 MiB of memory, 1.00 GiB of temporary files"));
+  EXPECT_THAT(out_,
+              HasSubstr("at most 12.0k tokens, 256 MiB of memory, 1.00 GiB of temporary files"));
 }
 
 TEST_F(ExpertCliTest, TellsWhatASizeTakesOfAttention) {
