@@ -3,16 +3,32 @@
 #include <ATen/ATen.h>
 
 namespace secateur {
+namespace {
+
+constexpr double kMostGrowth = 1e6;  // of a ridge
+
+}  // namespace
+
+RidgeFactor FactorWithRidge(const at::Tensor& moments, double lambda) {
+  for (double tried = lambda; tried < kMostGrowth * lambda; tried *= 10) {
+    at::Tensor system = moments.clone();
+    system.diagonal().add_(tried);
+    const auto [factor, info] = at::linalg_cholesky_ex(system);
+    if (info.item<int32_t>() == 0) return {factor, tried};
+  }
+  at::Tensor system = moments.clone();
+  system.diagonal().add_(kMostGrowth * lambda);
+  return {at::linalg_cholesky(system), kMostGrowth * lambda};
+}
 
 at::Tensor SolveLeastSquares(const at::Tensor& down, const at::Tensor& moments,
                              const at::Tensor& kept, double lambda) {
   const at::Tensor wide = down.to(at::kDouble);
   const at::Tensor columns = moments.index_select(1, kept).to(at::kDouble);  // [neurons, kept]
-  at::Tensor system = columns.index_select(0, kept);
-  system.diagonal().add_(lambda);
+  const RidgeFactor ridge = FactorWithRidge(columns.index_select(0, kept), lambda);
   // (W G_P + lambda W_P) (G_PP + lambda I)^-1 = W_P + D.
-  const at::Tensor right = wide.matmul(columns) + lambda * wide.index_select(1, kept);
-  return at::cholesky_solve(right.t(), at::linalg_cholesky(system)).t();
+  const at::Tensor right = wide.matmul(columns) + ridge.lambda * wide.index_select(1, kept);
+  return at::cholesky_solve(right.t(), ridge.factor).t();
 }
 
 double LayerError(const at::Tensor& down, const at::Tensor& kept_down, const at::Tensor& kept,

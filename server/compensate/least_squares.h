@@ -12,9 +12,19 @@
 
 namespace secateur {
 
+// The Cholesky factor of moments + lambda I, and the lambda it took: moments are summed in float32,
+// and where first tokens dwarf all others rounding can leave the sum with a small ridge slightly
+// indefinite; then ten times lambda is tried, and so on.
+struct RidgeFactor {
+  at::Tensor factor;  // lower, float64
+  double lambda = 0;
+};
+// moments: [n, n], float64. REQUIRES: lambda > 0, or moments that are positive definite. Throws
+// what libtorch throws where a million times lambda is not enough.
+RidgeFactor FactorWithRidge(const at::Tensor& moments, double lambda);
+
 // down: [hidden size, neurons]; moments: [neurons, neurons]; kept: [kept], int64, ascending.
-// [hidden size, kept], float64. REQUIRES: lambda > 0, or moments that are positive definite on the
-// kept neurons.
+// [hidden size, kept], float64. `lambda` as in FactorWithRidge.
 at::Tensor SolveLeastSquares(const at::Tensor& down, const at::Tensor& moments,
                              const at::Tensor& kept, double lambda);
 

@@ -11,6 +11,7 @@
 #include "server/compensate/cut_layer.h"
 #include "server/compensate/gram.h"
 #include "server/compensate/layer_sweep.h"
+#include "server/compensate/least_squares.h"
 #include "server/model/torch_guard.h"
 
 namespace secateur {
@@ -42,14 +43,14 @@ struct Observed {
 };
 
 at::Tensor Solve(const Observed& observed, const at::Tensor& gain, double ridge) {
-  at::Tensor system = observed.gram.moments.to(at::kDouble);
-  system.diagonal().add_(ridge * observed.gram.ordinary_diagonal);
+  const RidgeFactor factor = FactorWithRidge(observed.gram.moments.to(at::kDouble),
+                                             ridge * observed.gram.ordinary_diagonal);
   at::Tensor right = observed.cross.to(at::kDouble);
   if (gain.defined()) {
     const double least = kLeastGain * gain.square().mean().sqrt().item<double>();
     right = at::where(gain.abs() > least, right / gain, 0.0);
   }
-  return at::cholesky_solve(right.t(), at::linalg_cholesky(system)).t();
+  return at::cholesky_solve(right.t(), factor.factor).t();
 }
 
 // Text on its way through the base and through the cut model, side by side.

@@ -40,6 +40,25 @@ TEST(LeastSquares, KeepsEverythingWhenNothingGoes) {
   EXPECT_TRUE(at::allclose(SolveLeastSquares(layer.down, layer.moments, all, 0.1), layer.down));
 }
 
+// As sums in float32 are where one token dwarfs the others: symmetric, and slightly indefinite.
+TEST(LeastSquares, TakesALargerRidgeWhereRoundingLeavesTheMomentsIndefinite) {
+  const RandomLayer layer(5);
+  const at::Tensor kept = Index(kKept);
+  const auto count = static_cast<int64_t>(kKept.size());
+  const at::Tensor system =
+      layer.moments.index_select(0, kept).index_select(1, kept).to(at::kDouble);
+  const RidgeFactor definite = FactorWithRidge(system, 0.1);
+  EXPECT_EQ(definite.lambda, 0.1);
+  const double least = at::linalg_eigvalsh(system).min().item<double>();
+  const at::Tensor indefinite = system - (least + 0.5) * at::eye(count, at::kDouble);
+  const RidgeFactor larger = FactorWithRidge(indefinite, 0.1);
+  EXPECT_DOUBLE_EQ(larger.lambda, 1.0);
+  const at::Tensor rebuilt = larger.factor.matmul(larger.factor.t());
+  EXPECT_TRUE(at::allclose(rebuilt, indefinite + at::eye(count, at::kDouble)));
+  const at::Tensor moments = layer.moments - (least + 0.5) * at::eye(layer.moments.size(0));
+  EXPECT_TRUE(SolveLeastSquares(layer.down, moments, kept, 0.1).isfinite().all().item<bool>());
+}
+
 TEST(LayerError, IsTheSquaredChangeOfTheOutputOverTokens) {
   const RandomLayer layer(4);
   const at::Tensor kept = Index(kKept);
