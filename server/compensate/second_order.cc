@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 
 #include "server/base/status_macros.h"
+#include "server/compensate/least_squares.h"
 #include "server/model/torch_guard.h"
 
 namespace secateur {
@@ -18,10 +19,10 @@ class Removal {
  public:
   Removal(const at::Tensor& down, const at::Tensor& moments, double lambda,
           const std::vector<uint16_t>& protected_channels)
-      : original_(down.to(at::kDouble)), lambda_(lambda), down_(original_.clone()) {
-    at::Tensor system = moments.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);
-    system.diagonal().add_(lambda);
-    inverse_ = at::cholesky_inverse(at::linalg_cholesky(system));
+      : original_(down.to(at::kDouble)), down_(original_.clone()) {
+    const RidgeFactor ridge = FactorWithRidge(moments.to(at::kDouble), lambda);
+    lambda_ = ridge.lambda;
+    inverse_ = at::cholesky_inverse(ridge.factor);
     never_ = at::zeros({down.size(1)}, at::kBool);
     for (const uint16_t channel : protected_channels) {
       never_.mutable_data_ptr<bool>()[channel] = true;
@@ -56,7 +57,7 @@ class Removal {
 
  private:
   const at::Tensor original_;
-  const double lambda_;
+  double lambda_ = 0;
   double regularised_error_ = 0;
   at::Tensor down_;     // [hidden size, neurons]
   at::Tensor inverse_;  // [neurons, neurons]

@@ -24,7 +24,7 @@ namespace secateur {
 // left), and records the order and the error after each step:
 // tr((W' - W) G (W' - W)'), without the ridge's own terms, which would lean towards layers of small
 // weights. Checks for cancellation at each step.
-// DATA_LOSS when G + lambda I is not positive definite.
+// `lambda` as in FactorWithRidge (least_squares.h).
 absl::StatusOr<RemovalCurve> OrderBySecondOrder(const at::Tensor& down, const at::Tensor& moments,
                                                 double lambda, int64_t most_removed, int64_t step,
                                                 const std::vector<uint16_t>& protected_channels,
