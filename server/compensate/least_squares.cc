@@ -5,20 +5,20 @@
 namespace secateur {
 namespace {
 
-constexpr double kMostGrowth = 1e6;  // of a ridge
+constexpr int kMostGrowths = 6;  // of a ridge, by ten each
 
 }  // namespace
 
 RidgeFactor FactorWithRidge(const at::Tensor& moments, double lambda) {
-  for (double tried = lambda; tried < kMostGrowth * lambda; tried *= 10) {
+  for (int growth = 0; growth < kMostGrowths; ++growth, lambda *= 10) {
     at::Tensor system = moments.clone();
-    system.diagonal().add_(tried);
+    system.diagonal().add_(lambda);
     const auto [factor, info] = at::linalg_cholesky_ex(system);
-    if (info.item<int32_t>() == 0) return {factor, tried};
+    if (info.item<int32_t>() == 0) return {factor, lambda};
   }
   at::Tensor system = moments.clone();
-  system.diagonal().add_(kMostGrowth * lambda);
-  return {at::linalg_cholesky(system), kMostGrowth * lambda};
+  system.diagonal().add_(lambda);
+  return {at::linalg_cholesky(system), lambda};
 }
 
 at::Tensor SolveLeastSquares(const at::Tensor& down, const at::Tensor& moments,
