@@ -95,7 +95,7 @@ void AddCost(const v1::PlanExpertResponse& response, Table& table) {
   const v1::CompensationCost& cost = response.plans(0).compensation_cost();
   table.AddRow(
       {"compensation",
-       absl::StrCat("at most ", FormatCount(static_cast<double>(cost.token_count())), " tokens, ",
+       absl::StrCat("about ", FormatCount(static_cast<double>(cost.token_count())), " tokens, ",
                     FormatBytes(static_cast<double>(cost.memory_bytes())), " of memory, ",
                     FormatBytes(static_cast<double>(cost.disk_bytes())), " of temporary files")});
 }

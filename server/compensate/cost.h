@@ -1,4 +1,4 @@
-// What compensation needs at most, told before it runs (Plan).
+// Roughly what compensation needs, told before it runs (Plan).
 #pragma once
 
 #include <cstdint>

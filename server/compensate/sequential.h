@@ -2,11 +2,12 @@
 // cut layers before it pass on, and its target is the base's residual stream, so that a layer makes
 // up for the errors before it as well.
 //
-//   minimise over D:  sum_t q_t ||e(t) - g s_t D a(t)||^2 + lambda ||D||^2,  W_P becomes W_P + D
+//   minimise over D:  sum_t q_t ||e(t) - g s_t D a(t)||^2 + lambda ||g D||^2,  W_P becomes W_P + D
 //
 // a(t): the kept activations in the cut model; e(t): base's minus the cut model's residual stream
 // after the layer with W_P; s_t = 1 and g = 1, or where a norm of gain g follows the FFN
-// s_t = sqrt(d) / ||o(t)||, to first order. Prior-centred, as least_squares.h.
+// s_t = sqrt(d) / ||o(t)||, to first order; rows whose |g| is below 1 % of its root mean square
+// stay as they are. Prior-centred, as least_squares.h.
 //
 // Memory: two residual streams of the text (tokens x hidden size each, in the compute type) and a
 // few matrices of neurons^2 in float64. The caller holds the device. Reports "sequential" in

@@ -14,7 +14,7 @@ struct CompensatedExpert {
   v1::CompensationResult result;
 };
 
-// What that takes at most.
+// Roughly what that takes.
 v1::CompensationCost CostOfCompensation(const ResidentModel& model, const ExpertRequest& request,
                                         const ComposedRequest& composed);
 

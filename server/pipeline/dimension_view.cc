@@ -17,7 +17,8 @@ using SharedView = std::shared_ptr<const RelevanceView>;
 
 std::string KeyOf(const std::vector<const ProfileInfo*>& profiles, const ViewOptions& options) {
   Sha256 hash;
-  hash.UpdateField(StrCat(static_cast<int>(options.statistic), "/", options.quantile));
+  hash.UpdateField(
+      absl::StrFormat("%d/%.17g", static_cast<int>(options.statistic), options.quantile));
   for (const ProfileInfo* profile : profiles) hash.UpdateField(profile->content.Hex());
   return hash.Finish().Hex();
 }
@@ -28,7 +29,7 @@ absl::Status CheckQuantile(double quantile, int64_t documents) {
   return WithReason(
       WithField(absl::OutOfRangeError(absl::StrFormat(
                     "spec.quantile: %g is not known of %d documents, whose profiles keep each "
-                    "neuron's %d largest ranks: ask for at least %.6g",
+                    "neuron's %d largest ranks: ask for at least %.17g",
                     quantile, documents, kTopRanks, least)),
                 "spec.quantile"),
       "QUANTILE_NOT_KEPT");

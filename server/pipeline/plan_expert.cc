@@ -87,7 +87,7 @@ absl::Status PlanStrictSets(const ResidentModel& model, const ComposedRequest& c
       planned.irrelevant_counts.end()) {
     return WithReason(
         WithField(absl::OutOfRangeError(absl::StrFormat(
-                      "at sigma %g every neuron of a layer is irrelevant: at most %.6g leaves one",
+                      "at sigma %g every neuron of a layer is irrelevant: at most %.17g leaves one",
                       sigma, static_cast<double>(width - 1) / static_cast<double>(width))),
                   "spec.budget"),
         "BUDGET_NOT_REACHABLE");

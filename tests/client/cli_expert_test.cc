@@ -124,7 +124,7 @@ TEST_F(ExpertCliTest, TellsWhatCompensationWillTake) {
               compensation_cost { token_count: 12000 memory_bytes: 268435456 disk_bytes: 1073741824 } })");
   EXPECT_EQ(Run({"expert", "plan", "--task", "qa", "--width", "100"}), kOk) << err_;
   EXPECT_THAT(out_,
-              HasSubstr("at most 12.0k tokens, 256 MiB of memory, 1.00 GiB of temporary files"));
+              HasSubstr("about 12.0k tokens, 256 MiB of memory, 1.00 GiB of temporary files"));
 }
 
 TEST_F(ExpertCliTest, TellsWhatASizeTakesOfAttention) {

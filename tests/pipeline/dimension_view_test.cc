@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/numbers.h"
 #include "server/base/errors.h"
 #include "tests/pipeline/fixture.h"
 #include "tests/profile/random_profile.h"
@@ -53,6 +54,32 @@ TEST_F(DimensionViewTest, TakesAQuantileOverTheDocumentsOfAllCorpora) {
     EXPECT_EQ(merged->layers[l].max_rank, expected.layers[l].max_rank);
   }
   EXPECT_EQ(merged->documents, 50);
+}
+
+// Whatever the bound is rounded to in words: what the message asks for will do.
+TEST_F(DimensionViewTest, NamesAQuantileThatWillDo) {
+  for (const int64_t documents : {33, 37, 41, 59}) {
+    const ProfileInfo info =
+        Put(StrCat(documents, " documents"),
+            ProfileOf(MakeDocuments(documents, kLayers, kChannels, 3), kLayers, kChannels));
+    const auto refused = MergedView({&info}, {.quantile = 0.01}, stores_.all());
+    ASSERT_FALSE(refused.ok());
+    const std::string message(refused.status().message());
+    double least = 0;
+    ASSERT_TRUE(absl::SimpleAtod(message.substr(message.rfind(' ') + 1), &least)) << message;
+    EXPECT_OK(MergedView({&info}, {.quantile = least}, stores_.all())) << message;
+  }
+}
+
+// Quantiles that differ by less than six digits tell.
+TEST_F(DimensionViewTest, KeepsViewsOfCloseQuantilesApart) {
+  const ProfileInfo info =
+      Put("33 documents", ProfileOf(MakeDocuments(33, kLayers, kChannels, 4), kLayers, kChannels));
+  ASSERT_OK_AND_ASSIGN(const auto four,
+                       MergedView({&info}, {.quantile = 0.1212119}, stores_.all()));
+  ASSERT_OK_AND_ASSIGN(const auto five,
+                       MergedView({&info}, {.quantile = 0.1212123}, stores_.all()));
+  EXPECT_NE(four->layers[0].max_rank, five->layers[0].max_rank);
 }
 
 TEST_F(DimensionViewTest, RefusesAQuantileThatTheRanksDoNotReach) {
