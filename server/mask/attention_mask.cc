@@ -90,7 +90,7 @@ absl::StatusOr<std::vector<KeptAttention>> SelectAttention(const AttentionOrder&
       if (!set(stays).empty()) return absl::OkStatus();
       return absl::OutOfRangeError(absl::StrFormat(
           "at sigma %g every unit of the attention set \"%s\" of layer %d is irrelevant: at most "
-          "%.6g leaves one",
+          "%.17g leaves one",
           sigma, name, layer, LargestStrictSigma(ranks.size())));
     }));
     kept.push_back({.query = PairRows(stays.query_key, order.heads, order.heads.heads),
