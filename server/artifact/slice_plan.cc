@@ -130,11 +130,6 @@ void CutVocabulary(const TensorInfo& info, const Cut& cut, TensorSlice& slice) {
   slice.spec.shape[static_cast<size_t>(axis)] = static_cast<int64_t>(slice.kept->size());
 }
 
-bool IsFfnBias(TensorRole role) {
-  return role == TensorRole::kGateBias || role == TensorRole::kUpBias ||
-         role == TensorRole::kDownBias;
-}
-
 // Of a tensor of the base, before anything is cut.
 absl::StatusOr<TensorSpec> SpecOfBase(const TensorInfo& info, const SafetensorsFolder& base) {
   ASSIGN_OR_RETURN(const TensorView view, base.Find(info.name));

@@ -91,7 +91,8 @@ absl::StatusOr<std::vector<KeptAttention>> SelectAttention(const AttentionOrder&
       return absl::OutOfRangeError(absl::StrFormat(
           "at sigma %g every unit of the attention set \"%s\" of layer %d is irrelevant: at most "
           "%.17g leaves one",
-          sigma, name, layer, LargestStrictSigma(ranks.size())));
+          sigma, name, layer,
+          LargestStrictSigma(*std::max_element(ranks.begin(), ranks.end()), ranks.size())));
     }));
     kept.push_back({.query = PairRows(stays.query_key, order.heads, order.heads.heads),
                     .key = PairRows(stays.query_key, order.heads, order.heads.kv_heads),

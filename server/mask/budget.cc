@@ -29,16 +29,20 @@ struct Counts {
   int64_t blocks = 0;        // of the layers' tensors
   int64_t neuron = 0;        // of one neuron, in all layers together
   int64_t removed_rows = 0;  // parameters of the rows that go
+  int64_t added = 0;         // parameters that the base has not, at its width
 
-  Counts(const ModelConfig& config, int64_t rows)
+  Counts(const ModelConfig& config, int64_t rows, bool ffn_bias)
       : own(config.intermediate_size),
         layers(config.num_layers),
         vocabulary(rows == kWholeVocabulary ? config.vocabulary_size : rows) {
-    for (const TensorInfo& tensor : TensorTable(config)) {
+    ModelConfig expert = config;
+    expert.mlp_bias |= ffn_bias;
+    for (const TensorInfo& tensor : TensorTable(expert)) {
       int64_t elements = 1;
       for (const int64_t size : tensor.shape) elements *= size;
-      parameters += elements;
-      if (tensor.layer >= 0) blocks += elements;
+      const bool is_added = IsFfnBias(tensor.role) && !config.mlp_bias;
+      (is_added ? added : parameters) += elements;
+      if (tensor.layer >= 0 && !is_added) blocks += elements;
       if (Has(tensor, Axis::kNeuron)) neuron += elements / own;
       if (Has(tensor, Axis::kVocabulary)) {
         removed_rows += elements / config.vocabulary_size * (config.vocabulary_size - vocabulary);
@@ -52,7 +56,7 @@ struct Counts {
 
   // `neurons` go, of all layers together, and as many parameters of `attention`.
   Size AtRemoved(int64_t neurons, int64_t item_size, int64_t attention = 0) const {
-    const int64_t removed = neurons * (neuron / layers) + attention;
+    const int64_t removed = neurons * (neuron / layers) + attention - added;
     Size size;
     size.width = own - (neurons + layers - 1) / layers;
     size.vocabulary = vocabulary;
@@ -138,8 +142,9 @@ class Solver {
   absl::StatusOr<int64_t> operator()(const ParameterReduction& budget) const {
     RETURN_IF_ERROR(CheckShare("parameter_reduction", budget.value));
     const int64_t whole = budget.of_blocks ? counts_.blocks : counts_.parameters;
-    const double rows = budget.of_blocks ? 0 : Share(counts_.removed_rows, whole);
-    const int64_t width = widths_.Nearest(budget.value - rows, counts_.neuron, whole);
+    const int64_t others = counts_.added - (budget.of_blocks ? 0 : counts_.removed_rows);
+    const int64_t width =
+        widths_.Nearest(budget.value + Share(others, whole), counts_.neuron, whole);
     if (width >= widths_.smallest_expert()) return width;
     const Size most = At(widths_.smallest_expert());
     const std::string_view base = budget.of_blocks ? "the layers' parameters" : "all parameters";
@@ -201,33 +206,22 @@ class Solver {
 
 }  // namespace
 
-Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size, int64_t vocabulary) {
-  return Counts(config, vocabulary).At(width, item_size);
+Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size, int64_t vocabulary,
+                 bool ffn_bias) {
+  return Counts(config, vocabulary, ffn_bias).At(width, item_size);
 }
 
 Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size,
                    int64_t attention) {
-  return Counts(config, kWholeVocabulary).AtRemoved(removed, item_size, attention);
-}
-
-Size RelativeTo(const Size& size, const ModelConfig& config, const ModelConfig& base) {
-  const Counts own(config, kWholeVocabulary), of_base(base, kWholeVocabulary);
-  const auto added = static_cast<double>(own.parameters - of_base.parameters);
-  const auto share = [added](double reduction, int64_t mine, int64_t of) {
-    return (reduction * static_cast<double>(mine) - added) / static_cast<double>(of);
-  };
-  Size relative = size;
-  relative.parameter_reduction =
-      share(size.parameter_reduction, own.parameters, of_base.parameters);
-  relative.block_reduction = share(size.block_reduction, own.blocks, of_base.blocks);
-  return relative;
+  return Counts(config, kWholeVocabulary, /*ffn_bias=*/false)
+      .AtRemoved(removed, item_size, attention);
 }
 
 absl::StatusOr<Size> SolveWidth(const ModelConfig& config, const Budget& budget, int64_t alignment,
-                                int64_t item_size, int64_t vocabulary) {
+                                int64_t item_size, int64_t vocabulary, bool ffn_bias) {
   RETURN_IF_ERROR(CheckLimit("the alignment of widths", alignment));
   RETURN_IF_ERROR(CheckLimit("the size of an element", item_size));
-  const Counts counts(config, vocabulary);
+  const Counts counts(config, vocabulary, ffn_bias);
   ASSIGN_OR_RETURN(const int64_t width, std::visit(Solver(counts, alignment, item_size), budget));
   return counts.At(width, item_size);
 }

@@ -58,10 +58,11 @@ struct Size {
 };
 
 // Sizes of the model at `width`. `item_size`: bytes of an element of the stored type;
-// `vocabulary`: rows that stay, kWholeVocabulary for all.
+// `vocabulary`: rows that stay, kWholeVocabulary for all; `ffn_bias`: biases of the FFN come that
+// the base may not have. Shares are of the base.
 inline constexpr int64_t kWholeVocabulary = 0;
 Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size,
-                 int64_t vocabulary = kWholeVocabulary);
+                 int64_t vocabulary = kWholeVocabulary, bool ffn_bias = false);
 
 // Sizes of the model after `removed` neurons, of all layers together; where layers lose different
 // counts `width` is their mean, rounded down. `attention`: parameters of the layers' attention that
@@ -69,14 +70,11 @@ Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size,
 Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size,
                    int64_t attention = 0);
 
-// `size` of a model like `config`, with its shares taken of `base`: of models that have tensors
-// which their base has not.
-Size RelativeTo(const Size& size, const ModelConfig& config, const ModelConfig& base);
-
 // INVALID_ARGUMENT for a share outside [0, 1), a limit or an alignment that is not positive.
 // OUT_OF_RANGE when the budget cannot be reached by FFN neurons alone or is not aligned: the
 // message names the budget's field, the value, the nearest that can be reached and why.
 absl::StatusOr<Size> SolveWidth(const ModelConfig& config, const Budget& budget, int64_t alignment,
-                                int64_t item_size, int64_t vocabulary = kWholeVocabulary);
+                                int64_t item_size, int64_t vocabulary = kWholeVocabulary,
+                                bool ffn_bias = false);
 
 }  // namespace secateur

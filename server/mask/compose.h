@@ -50,8 +50,12 @@ absl::StatusOr<RemovalOrder> Compose(Rule rule, const std::vector<WeightedView>&
 Mask SelectUniform(const RemovalOrder& order, int64_t width, int threads = 2);
 
 // Cus-Prun only: keeps all but the strict set of each layer at `sigma` in [0, 1]: the published
-// form, in which layers lose different counts. Up to (m - 1) / m every layer keeps a neuron.
+// form, in which layers lose different counts. Up to LargestSigma() every layer keeps a neuron.
 Mask SelectRelevant(const RemovalOrder& order, double sigma);
+
+// Cus-Prun only: the largest sigma at which every layer keeps a neuron; (m - 1) / m where ranks are
+// the largest over all documents.
+double LargestSigma(const RemovalOrder& order);
 
 // Cus-Prun only: for each layer the size of the strict set at `sigma` in [0, 1].
 std::vector<int64_t> IrrelevantCounts(const RemovalOrder& order, double sigma);

@@ -129,6 +129,16 @@ Mask SelectRelevant(const RemovalOrder& order, double sigma) {
   return mask;
 }
 
+double LargestSigma(const RemovalOrder& order) {
+  assert(order.rule == Rule::kCusPrun);
+  double sigma = 1;
+  for (const std::vector<uint32_t>& keys : order.layers) {
+    const uint32_t largest = RankOf(*std::max_element(keys.begin(), keys.end()));
+    sigma = std::min(sigma, LargestStrictSigma(largest, keys.size()));
+  }
+  return sigma;
+}
+
 std::vector<int64_t> IrrelevantCounts(const RemovalOrder& order, double sigma) {
   assert(order.rule == Rule::kCusPrun && sigma >= 0 && sigma <= 1);
   std::vector<int64_t> counts;

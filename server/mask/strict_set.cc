@@ -18,8 +18,8 @@ int64_t IrrelevantRanks(size_t units, double sigma) {
   return ranks;
 }
 
-double LargestStrictSigma(size_t units) {
-  return static_cast<double>(units - 1) / static_cast<double>(units);
+double LargestStrictSigma(int64_t largest, size_t units) {
+  return static_cast<double>(largest) / static_cast<double>(units);
 }
 
 }  // namespace secateur

@@ -1,5 +1,6 @@
 // Strict sets by rank (ALGORITHM 3.1): a unit is irrelevant at sigma when its largest rank R among
-// n units has R / n < sigma. Every comparison of a rank with sigma goes through here.
+// n units has R / n < sigma; with a quantile R is the rank that it names. Every comparison of a
+// rank with sigma goes through here.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +11,8 @@ namespace secateur {
 // Ranks 0 to the result - 1 of `units` are irrelevant at `sigma` in [0, 1].
 int64_t IrrelevantRanks(size_t units, double sigma);
 
-// The largest sigma at which a set of `units` >= 1, whose largest rank is units - 1, keeps a unit.
-double LargestStrictSigma(size_t units);
+// The largest sigma at which a set of `units` >= 1, the largest of whose ranks is `largest`, keeps
+// a unit.
+double LargestStrictSigma(int64_t largest, size_t units);
 
 }  // namespace secateur

@@ -122,6 +122,11 @@ int64_t CountElements(const TensorInfo& info) {
 
 }  // namespace
 
+bool IsFfnBias(TensorRole role) {
+  return role == TensorRole::kGateBias || role == TensorRole::kUpBias ||
+         role == TensorRole::kDownBias;
+}
+
 std::vector<TensorInfo> TensorTable(const ModelConfig& config) {
   const Family* family = FindFamily(config.model_type);
   std::vector<TensorInfo> table;

@@ -44,6 +44,9 @@ enum class TensorRole {
   kDownBias,
 };
 
+// Of gate_proj, up_proj or down_proj.
+bool IsFfnBias(TensorRole role);
+
 struct TensorInfo {
   std::string name;  // Hugging Face's
   TensorRole role = TensorRole::kEmbedding;

@@ -104,8 +104,7 @@ class ExpertBuilder {
     const ModelFolder& base = model_.folder();
     const int64_t width =
         request_.shape == Shape::kMasked ? base.config().intermediate_size : size_.width;
-    const bool ffn_bias =
-        WithAddedTensors(base.config(), cut()).mlp_bias && !base.config().mlp_bias;
+    const bool ffn_bias = WithAddedTensors(base.config(), cut()).mlp_bias;
     if (!trimmed_) return ExpertConfigJson(base.config_json(), width, std::nullopt, ffn_bias);
     nlohmann::ordered_json config =
         ExpertConfigJson(base.config_json(), width, planned_.kept->rows, ffn_bias);

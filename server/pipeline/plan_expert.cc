@@ -88,7 +88,7 @@ absl::Status PlanStrictSets(const ResidentModel& model, const ComposedRequest& c
     return WithReason(
         WithField(absl::OutOfRangeError(absl::StrFormat(
                       "at sigma %g every neuron of a layer is irrelevant: at most %.17g leaves one",
-                      sigma, static_cast<double>(width - 1) / static_cast<double>(width))),
+                      sigma, LargestSigma(order))),
                   "spec.budget"),
         "BUDGET_NOT_REACHABLE");
   }
@@ -224,25 +224,11 @@ absl::Status AddVocabulary(const ResidentModel& model, const ExpertRequest& requ
   return absl::OkStatus();
 }
 
-ModelConfig SizedConfig(const ResidentModel& model, const ExpertRequest& request) {
-  ModelConfig config = model.config();
-  config.mlp_bias |= request.compensation == Compensation::kBias;
-  return config;
-}
-
-Size SizeOfExpert(const ResidentModel& model, const ExpertRequest& request, int64_t width,
-                  int64_t vocabulary) {
-  const ModelConfig config = SizedConfig(model, request);
-  const Size size = SizeAtWidth(config, width, StoredItemSize(model.folder()), vocabulary);
-  return RelativeTo(size, config, model.config());
-}
-
 absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const ExpertRequest& request,
                                    const Budget& budget, int64_t vocabulary) {
-  auto size = SolveWidth(SizedConfig(model, request), budget, request.alignment,
-                         StoredItemSize(model.folder()), vocabulary);
-  if (size.ok()) return SizeOfExpert(model, request, size->width, vocabulary);
-  if (!absl::IsOutOfRange(size.status())) return size;
+  auto size = SolveWidth(model.config(), budget, request.alignment, StoredItemSize(model.folder()),
+                         vocabulary, request.compensation == Compensation::kBias);
+  if (size.ok() || !absl::IsOutOfRange(size.status())) return size;
   return WithReason(WithField(size.status(), "spec.budget"), "BUDGET_NOT_REACHABLE");
 }
 

@@ -54,12 +54,6 @@ struct PlannedExpert {
   std::string expert_id;
 };
 
-// What sizes are counted of: the base's config, with the biases that BIAS brings.
-ModelConfig SizedConfig(const ResidentModel& model, const ExpertRequest& request);
-// The size of an expert of this request at `width`, in shares of the base.
-Size SizeOfExpert(const ResidentModel& model, const ExpertRequest& request, int64_t width,
-                  int64_t vocabulary);
-
 // SolveWidth for this model and request; OUT_OF_RANGE comes with the field and the reason of the
 // API.
 absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const ExpertRequest& request,

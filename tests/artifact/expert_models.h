@@ -84,7 +84,7 @@ inline absl::Status WriteExpertFolder(const ModelFolder& base, const Cut& cut,
   const auto width = cut.shape == Shape::kMasked ? base.config().intermediate_size
                                                  : static_cast<int64_t>(cut.mask.kept[0].size());
   const auto rows = static_cast<int64_t>(cut.mask.vocabulary.size());
-  const bool ffn_bias = WithAddedTensors(base.config(), cut).mlp_bias && !base.config().mlp_bias;
+  const bool ffn_bias = WithAddedTensors(base.config(), cut).mlp_bias;
   const std::string config = ConfigText(ExpertConfigJson(
       base.config_json(), width, rows > 0 ? std::optional(rows) : std::nullopt, ffn_bias));
   RETURN_IF_ERROR(PutFile("config.json", config, *store, "").status());

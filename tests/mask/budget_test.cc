@@ -72,6 +72,49 @@ TEST(SizeAtWidth, CountsTheRowsOfATrimmedVocabulary) {
   }
 }
 
+// Biases that the base has not: counted like tensors, in shares of the base.
+TEST(SizeAtWidth, CountsBiasesThatTheBaseHasNot) {
+  ASSERT_FALSE(kSmolLm2.mlp_bias);
+  const auto base = static_cast<double>(CountParameters(kSmolLm2));
+  const auto blocks = static_cast<double>(CountBlockParameters(kSmolLm2));
+  for (const int64_t width : {64, 992, 1536}) {
+    ModelConfig expert = kSmolLm2;
+    expert.mlp_bias = true;
+    expert.intermediate_size = width;
+    const Size size = SizeAtWidth(kSmolLm2, width, 2, kWholeVocabulary, /*ffn_bias=*/true);
+    EXPECT_EQ(size.parameters, CountParameters(expert));
+    EXPECT_NEAR(size.parameter_reduction, 1 - static_cast<double>(size.parameters) / base, 1e-12);
+    EXPECT_NEAR(size.block_reduction,
+                1 - static_cast<double>(CountBlockParameters(expert)) / blocks, 1e-12);
+  }
+}
+
+TEST(SolveWidth, CountsBiasesInEveryBudget) {
+  const auto at = [](int64_t width) {
+    return SizeAtWidth(kSmolLm2, width, 2, kWholeVocabulary, /*ffn_bias=*/true);
+  };
+  const auto solve = [](Budget budget) {
+    return SolveWidth(kSmolLm2, budget, 32, 2, kWholeVocabulary, /*ffn_bias=*/true);
+  };
+  for (int64_t width = 256; width < 1536; width += 32) {
+    EXPECT_EQ(solve(MaxParameters{at(width).parameters})->width, width);
+    EXPECT_EQ(solve(MaxParameters{at(width).parameters - 1})->width, width - 32);
+    EXPECT_EQ(solve(MaxBytes{at(width).bytes})->width, width);
+    // Up to half a step away the nearest is this one.
+    const double step = at(width).parameter_reduction - at(width + 32).parameter_reduction;
+    for (const double off : {-0.49, 0.0, 0.49}) {
+      EXPECT_EQ(solve(ParameterReduction{at(width).parameter_reduction + off * step})->width,
+                width);
+    }
+    const double block_step = at(width).block_reduction - at(width + 32).block_reduction;
+    for (const double off : {-0.49, 0.49}) {
+      EXPECT_EQ(
+          solve(ParameterReduction{at(width).block_reduction + off * block_step, true})->width,
+          width);
+    }
+  }
+}
+
 // Gemma 3 270M: 64 thousand rows less are 47 % of it; FFN neurons alone never get to 40 %.
 TEST(SolveWidth, CountsTheRowsThatGoInBudgetsForTheWholeModel) {
   constexpr int64_t kRows = 65'536;

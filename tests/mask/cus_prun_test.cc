@@ -132,6 +132,22 @@ TEST(CusPrun, AQuantileAsksForSoManyDocuments) {
   }
 }
 
+TEST(CusPrun, TheLargestSigmaLeavesANeuronInEveryLayerAndNoLargerOneDoes) {
+  std::mt19937 random(32);
+  const Profile profile = ProfileOf(RandomDocuments(12, random));
+  for (const double quantile : {0.25, 0.75, 1.0}) {
+    const RelevanceView view = ViewOf(profile, {.quantile = quantile});
+    ASSERT_OK_AND_ASSIGN(const RemovalOrder order, Compose(Rule::kCusPrun, {{&view, 1}}));
+    const double largest = LargestSigma(order);
+    const auto most = [&](double sigma) {
+      const std::vector<int64_t> counts = IrrelevantCounts(order, sigma);
+      return *std::max_element(counts.begin(), counts.end());
+    };
+    EXPECT_LT(most(largest), static_cast<int64_t>(kNeurons));
+    EXPECT_EQ(most(std::nextafter(largest, 1.0)), static_cast<int64_t>(kNeurons));
+  }
+}
+
 TEST(CusPrun, StrictOverViewsIsStrictOverTheUnionOfTheirDocuments) {
   std::mt19937 random(2);
   std::vector<std::vector<Scores>> dimensions;

@@ -1,6 +1,7 @@
 // Cus-Prun as published, whole: the sets that profiles give against the paper's definition computed
 // slowly. A unit is in a layer's set when it is among the ceil(sigma n) least relevant of its kind
-// in every document of every dimension; what it is worth is the change when it is zeroed.
+// in every document of every dimension; what it is worth is the change when it is zeroed,
+// for pairs of queries and keys to second order (slow_attention.h).
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 
