@@ -145,12 +145,10 @@ bool RemovesNeurons(const SpecOptions& options) {
 }
 
 void AddUnits(const SpecOptions& options, v1::ExpertSpec& spec) {
-  if (options.attention) {
-    spec.add_units(v1::FFN_NEURON);
-    spec.add_units(v1::ATTENTION_CHANNEL);
-  }
+  if (!options.attention && !TrimsVocabulary(options)) return;  // the default
+  if (RemovesNeurons(options)) spec.add_units(v1::FFN_NEURON);
+  if (options.attention) spec.add_units(v1::ATTENTION_CHANNEL);
   if (!TrimsVocabulary(options)) return;
-  if (RemovesNeurons(options) && !options.attention) spec.add_units(v1::FFN_NEURON);
   spec.add_units(v1::VOCABULARY);
   spec.set_vocabulary_size(options.vocabulary_size);
 }

@@ -25,7 +25,7 @@ class BiasCompensator {
       : base_(base), measured_(measured), options_(options), context_(context) {}
 
   absl::StatusOr<Compensated> Run() {
-    RETURN_IF_ERROR(FindType());
+    ASSIGN_OR_RETURN(downs_, StoredDowns(base_));
     Compensated result;
     result.mask = *options_.plain;
     for (const Compensation compensation : {Compensation::kBias, Compensation::kNone}) {
@@ -48,29 +48,23 @@ class BiasCompensator {
   }
 
  private:
-  // The biases are stored as down_proj is.
-  absl::Status FindType() {
-    for (const TensorInfo& info : base_.folder().table()) {
-      if (info.role != TensorRole::kDown) continue;
-      ASSIGN_OR_RETURN(const TensorView view, base_.folder().tensors().Find(info.name));
-      type_ = view.dtype;
-      break;
-    }
-    return absl::OkStatus();
-  }
-
   at::Tensor Kept(int64_t layer) const {
     return IndexOf(options_.plain->kept[static_cast<size_t>(layer)],
                    base_.layer(layer).down.weight.device());
   }
 
-  // down_proj's bias from the text of `gram`, [hidden size], in the stored type.
-  at::Tensor BiasOf(int64_t layer, const at::Tensor& kept, const Gram& gram) const {
+  // The stored type of a bias: its own, or where the base has none that of down_proj.
+  DType TypeOf(const TensorInfo& bias) const {
+    const auto own = base_.folder().tensors().Find(bias.name);
+    return own.ok() ? own->dtype : downs_[static_cast<size_t>(bias.layer)].dtype;
+  }
+
+  // down_proj's bias, [hidden size], float64. `all`: from held-out text as well.
+  at::Tensor BiasOf(int64_t layer, const at::Tensor& kept, bool all) const {
     const LinearWeights& down = base_.layer(layer).down;
-    const at::Tensor mean = (gram.sum.to(at::kDouble) / gram.weight).index_fill(0, kept, 0.0);
-    at::Tensor bias = down.weight.to(at::kDouble).mv(mean);
-    if (down.bias.defined()) bias += down.bias.to(at::kDouble);
-    return bias.to(TorchType(type_));
+    const at::Tensor mean = measured_.MeanActivations(layer, all).index_fill(0, kept, 0.0);
+    const at::Tensor bias = down.weight.to(at::kDouble).mv(mean);
+    return down.bias.defined() ? bias + down.bias.to(at::kDouble) : bias;
   }
 
   absl::StatusOr<double> HeldOutNats(Compensation compensation) {
@@ -78,17 +72,17 @@ class BiasCompensator {
     ASSIGN_OR_RETURN(const auto sweep, LayerSweep::Create(base_, measured_.text().held_out));
     const int64_t layers = base_.config().num_layers;
     for (int64_t layer = 0; layer < layers; ++layer) {
-      ASSIGN_OR_RETURN(const LayerWeights cut, GuardTorch([&] {
-                         const LayerWeights& weights = base_.layer(layer);
-                         const at::Tensor kept = Kept(layer);
-                         LayerWeights out =
-                             CutLayer(weights, kept, weights.down.weight.index_select(1, kept));
-                         if (compensation == Compensation::kBias) {
-                           out.down.bias = BiasOf(layer, kept, measured_.Calibration(layer))
-                                               .to(weights.down.weight.scalar_type());
-                         }
-                         return out;
-                       }));
+      ASSIGN_OR_RETURN(
+          const LayerWeights cut, GuardTorch([&] {
+            const LayerWeights& weights = base_.layer(layer);
+            const at::Tensor kept = Kept(layer);
+            LayerWeights out = CutLayer(weights, kept, weights.down.weight.index_select(1, kept));
+            if (compensation == Compensation::kBias) {
+              out.down.bias =
+                  BiasOf(layer, kept, /*all=*/false).to(weights.down.weight.scalar_type());
+            }
+            return out;
+          }));
       RETURN_IF_ERROR(sweep->Advance(layer, cut, context_));
       context_.Report({"compensate", layer + 1, layers, "layers"});
     }
@@ -100,8 +94,7 @@ class BiasCompensator {
     ModelConfig config = base_.config();
     config.mlp_bias = true;
     for (const TensorInfo& info : TensorTable(config)) {
-      const bool input = info.role == TensorRole::kGateBias || info.role == TensorRole::kUpBias;
-      const bool missing = input && !base_.config().mlp_bias;
+      const bool missing = IsFfnBias(info.role) && !base_.config().mlp_bias;
       if (!missing && info.role != TensorRole::kDownBias) continue;
       RETURN_IF_ERROR(context_.CheckCancelled());
       RETURN_IF_ERROR(GuardTorch([&] { return AddBias(info, tensors); }));
@@ -111,17 +104,13 @@ class BiasCompensator {
 
   absl::Status AddBias(const TensorInfo& info, ScratchTensors& tensors) const {
     const at::Tensor kept = Kept(info.layer);
-    at::Tensor bias;
-    if (info.role == TensorRole::kDownBias) {
-      Gram gram = measured_.Calibration(info.layer);
-      if (measured_.has_held_out()) gram = Mixed(gram, measured_.HeldOut(info.layer), 1.0);
-      bias = BiasOf(info.layer, kept, gram);
-    } else {
-      const int64_t width = options_.shape == Shape::kMasked ? info.shape[0] : kept.size(0);
-      bias = at::zeros({width}, at::TensorOptions().dtype(TorchType(type_)));
-    }
-    const at::Tensor host = bias.cpu().contiguous();
-    return tensors.Add({info.name, type_, host.sizes().vec()},
+    const int64_t width = options_.shape == Shape::kMasked ? info.shape[0] : kept.size(0);
+    const at::Tensor bias = info.role == TensorRole::kDownBias
+                                ? BiasOf(info.layer, kept, /*all=*/true)
+                                : at::zeros({width}, at::kDouble);
+    const DType type = TypeOf(info);
+    const at::Tensor host = bias.to(TorchType(type)).cpu().contiguous();
+    return tensors.Add({info.name, type, host.sizes().vec()},
                        {static_cast<const char*>(host.const_data_ptr()), host.nbytes()});
   }
 
@@ -129,7 +118,7 @@ class BiasCompensator {
   const MeasuredText& measured_;
   const CompensationOptions& options_;
   RunContext& context_;
-  DType type_ = DType::kF32;
+  std::vector<TensorSpec> downs_;  // of the base
 };
 
 }  // namespace

@@ -30,6 +30,8 @@ constexpr double kUntunedRidge = 0.1;
 constexpr double kMostRemovedByLayer = 0.7;
 constexpr double kMostRemovedGuarded = 0.2;
 constexpr Guard kGuards[] = {{2, 2, 0}, {2, 2, 1}, {4, 2, 1}, {4, 2, 2}, {4, 2, 3}};
+// Beside them the curve and half-way to it.
+static_assert(kMaskedCandidates == kUniformCandidates + 2 + std::ssize(kGuards));
 
 // All channels but the first `removed` of `order`, ascending.
 std::vector<int32_t> KeptAfter(const std::vector<int32_t>& order, int64_t removed, int64_t width) {
@@ -62,7 +64,7 @@ class Compensator {
 
   absl::StatusOr<Compensated> Run() {
     RETURN_IF_ERROR(Check());
-    RETURN_IF_ERROR(FindTensors());
+    ASSIGN_OR_RETURN(downs_, StoredDowns(base_));
     RETURN_IF_ERROR(TuneRidges());
     std::vector<Candidate> candidates = MakeCandidates();
     RETURN_IF_ERROR(Judge(candidates));
@@ -100,16 +102,6 @@ class Compensator {
       return absl::InvalidArgumentError(StrCat("the removal order of layer ", layer, " ends at ",
                                                most, " of ", width(), " neurons; the mask removes ",
                                                uniform_removed()));
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status FindTensors() {
-    downs_.resize(layers_.size());
-    for (const TensorInfo& info : base_.folder().table()) {
-      if (info.role != TensorRole::kDown) continue;
-      ASSIGN_OR_RETURN(const TensorView view, base_.folder().tensors().Find(info.name));
-      downs_[static_cast<size_t>(info.layer)] = {info.name, view.dtype, {}};
     }
     return absl::OkStatus();
   }

@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/base/run_context.h"
+#include "server/compensate/compensation.h"
 #include "server/compensate/measured_text.h"
 #include "server/format/scratch_tensors.h"
 #include "server/mask/cut.h"
@@ -24,13 +25,9 @@
 
 namespace secateur {
 
-// How kept weights make up for what is removed.
-enum class Compensation {
-  kNone,
-  kBias,          // a constant on down_proj's output (bias.h)
-  kLeastSquares,  // on what reaches each layer in the base
-  kSequential,    // on what reaches it in the cut model (sequential.h)
-};
+// Candidates at most, without widths by layer and with them.
+inline constexpr int64_t kUniformCandidates = 2;
+inline constexpr int64_t kMaskedCandidates = 9;
 
 struct CompensationOptions {
   // The mask without compensation, the same count in every layer: what is compensated or, where
@@ -67,8 +64,9 @@ struct CandidateResult {
 
 struct LayerCompensation {
   int64_t width = 0;
-  std::optional<double> ridge;  // relative to the mean diagonal of the moments; absent where kept
-                                // weights stayed as they were, and with kBias
+  std::optional<double>
+      ridge;  // relative to the mean diagonal of the moments, before it grew
+              // (FactorWithRidge); absent where kept weights stayed as they were, and with kBias
   // On held-out text, as a share of the residual stream's mean square, at the uniform width: of the
   // plain mask, and of the chosen neurons with least squares. 0 without held-out text, and with
   // kBias.

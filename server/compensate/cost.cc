@@ -5,10 +5,6 @@
 namespace secateur {
 namespace {
 
-// Candidates that are judged side by side: one width, plain, and seven ways to differ by layer.
-constexpr int64_t kUniformCandidates = 2;
-constexpr int64_t kMaskedCandidates = 9;
-constexpr int64_t kHeldOutEvery = 5;
 // neurons^2 in float64 at the peak of a layer's removal order, and of its least squares: the
 // system, its factor, its inverse, and room for the products that update it.
 constexpr int64_t kSquareMatrices = 5;
@@ -20,17 +16,15 @@ constexpr int64_t kTexts = 2;
 }  // namespace
 
 CompensationCost CostOfCompensation(const ModelConfig& config, int64_t tokens,
-                                    const CompensationOptions& options) {
+                                    int64_t held_out_tokens, const CompensationOptions& options) {
   const int64_t neurons = config.intermediate_size;
   // Of one token, in float32; half of that where the compute type is bfloat16.
   const int64_t stream = config.hidden_size * static_cast<int64_t>(sizeof(float));
   const int64_t candidates =
       options.shape == Shape::kMasked ? kMaskedCandidates : kUniformCandidates;
-  const int64_t judged = candidates * (tokens / kHeldOutEvery + 1);
-  const int64_t streams =
-      stream * std::max(judged, options.compensation == Compensation::kSequential
-                                    ? 2 * (tokens + tokens / kHeldOutEvery)
-                                    : tokens);
+  const int64_t judged = candidates * held_out_tokens;
+  const int64_t learnt = options.compensation == Compensation::kSequential ? 2 * tokens : tokens;
+  const int64_t streams = stream * std::max(judged, learnt);
   CompensationCost cost;
   cost.memory_bytes = streams + static_cast<int64_t>(sizeof(double)) *
                                     (kSquareMatrices * neurons * neurons +

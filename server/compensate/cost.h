@@ -13,8 +13,8 @@ struct CompensationCost {
   int64_t disk_bytes = 0;    // of second moments, in temporary files
 };
 
-// For `tokens` tokens of text, a fifth of it held out; of `options` the mask does not matter.
+// For `tokens` of text, held-out ones included; of `options` the mask does not matter.
 CompensationCost CostOfCompensation(const ModelConfig& config, int64_t tokens,
-                                    const CompensationOptions& options);
+                                    int64_t held_out_tokens, const CompensationOptions& options);
 
 }  // namespace secateur

@@ -4,6 +4,9 @@
 
 #include <ATen/ATen.h>
 
+#include "server/base/status_macros.h"
+#include "server/model/tensor_table.h"
+
 namespace secateur {
 
 at::Tensor IndexOf(const std::vector<int32_t>& channels, const at::Device& device) {
@@ -20,6 +23,16 @@ LayerWeights CutLayer(const LayerWeights& weights, const at::Tensor& kept, const
   }
   cut.down.weight = down;
   return cut;
+}
+
+absl::StatusOr<std::vector<TensorSpec>> StoredDowns(const Transformer& base) {
+  std::vector<TensorSpec> downs(static_cast<size_t>(base.config().num_layers));
+  for (const TensorInfo& info : base.folder().table()) {
+    if (info.role != TensorRole::kDown) continue;
+    ASSIGN_OR_RETURN(const TensorView view, base.folder().tensors().Find(info.name));
+    downs[static_cast<size_t>(info.layer)] = {info.name, view.dtype, {}};
+  }
+  return downs;
 }
 
 }  // namespace secateur

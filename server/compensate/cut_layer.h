@@ -6,7 +6,9 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "server/model/weights.h"
+#include "absl/status/statusor.h"
+#include "server/format/tensor_writer.h"
+#include "server/model/transformer.h"
 
 namespace secateur {
 
@@ -15,5 +17,8 @@ at::Tensor IndexOf(const std::vector<int32_t>& channels, const at::Device& devic
 
 // `kept`: channels, [kept], int64; `down`: [hidden size, kept], comes in place of down_proj.
 LayerWeights CutLayer(const LayerWeights& weights, const at::Tensor& kept, const at::Tensor& down);
+
+// Name and stored type of each layer's down_proj, without its shape.
+absl::StatusOr<std::vector<TensorSpec>> StoredDowns(const Transformer& base);
 
 }  // namespace secateur

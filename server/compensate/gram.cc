@@ -96,8 +96,7 @@ Gram Mixed(const Gram& a, const Gram& b, double weight) {
   return {.moments = a.moments + weight * b.moments,
           .ordinary_diagonal = a.ordinary_diagonal + weight * b.ordinary_diagonal,
           .residual = a.residual + weight * b.residual,
-          .sum = a.sum + weight * b.sum,
-          .weight = a.weight + weight * b.weight};
+          .sum = {}};
 }
 
 at::Tensor GainedDown(const at::Tensor& down, const at::Tensor& gain) {

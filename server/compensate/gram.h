@@ -50,7 +50,7 @@ at::Tensor TokenWeights(const WeightedBatch& batch, const at::Device& device);
 // [tokens]; 0 for an output of zeros.
 at::Tensor PostNormWeights(const FfnActivation& activation);
 
-// a + weight b; `b` may be without moments.
+// a + weight b, as far as moments go; `b` may be without any.
 Gram Mixed(const Gram& a, const Gram& b, double weight);
 
 // down_proj as errors see it, [hidden size, neurons], float64: W, times the gain of the norm that

@@ -160,6 +160,17 @@ absl::StatusOr<std::shared_ptr<const MeasuredText>> MeasuredText::Measure(
   return measured;
 }
 
+at::Tensor MeasuredText::MeanActivations(int64_t layer, bool all) const {
+  const auto index = static_cast<size_t>(layer);
+  at::Tensor sum = calibration_.sums[index].sum.to(at::kDouble);
+  double weight = calibration_.sums[index].weight;
+  if (all && has_held_out()) {
+    sum = sum + held_out_.sums[index].sum.to(at::kDouble);
+    weight += held_out_.sums[index].weight;
+  }
+  return sum / weight;
+}
+
 Gram MeasuredText::Calibration(int64_t layer) const { return calibration_.Read(layer, device_); }
 Gram MeasuredText::HeldOut(int64_t layer) const { return held_out_.Read(layer, device_); }
 

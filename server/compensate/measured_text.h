@@ -59,6 +59,9 @@ class MeasuredText {
   // Read from the file, to the device that was measured on. Inside GuardTorch.
   Gram Calibration(int64_t layer) const;
   Gram HeldOut(int64_t layer) const;  // REQUIRES: has_held_out()
+  // Weighted mean of the activations on calibration text, and with `all` on held-out text, too:
+  // [neurons], float64. Reads no file.
+  at::Tensor MeanActivations(int64_t layer, bool all) const;
 
  private:
   // Of one part of the text.

@@ -131,17 +131,6 @@ class SolvedLayer {
   const at::Tensor columns_;
 };
 
-// The stored type of each layer's down_proj.
-absl::StatusOr<std::vector<at::ScalarType>> StoredTypes(const Transformer& base) {
-  std::vector<at::ScalarType> types(static_cast<size_t>(base.config().num_layers));
-  for (const TensorInfo& info : base.folder().table()) {
-    if (info.role != TensorRole::kDown) continue;
-    ASSIGN_OR_RETURN(const TensorView view, base.folder().tensors().Find(info.name));
-    types[static_cast<size_t>(info.layer)] = TorchType(view.dtype);
-  }
-  return types;
-}
-
 absl::Status CheckMask(const Transformer& base, const Mask& mask) {
   if (std::ssize(mask.kept) == base.config().num_layers) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -172,7 +161,7 @@ absl::StatusOr<SequentialTrial> TrySequential(const Transformer& base, const Mas
                                               const std::vector<double>& ridges,
                                               RunContext& context) {
   RETURN_IF_ERROR(CheckMask(base, mask));
-  ASSIGN_OR_RETURN(const std::vector<at::ScalarType> stored, StoredTypes(base));
+  ASSIGN_OR_RETURN(const std::vector<TensorSpec> downs, StoredDowns(base));
   ASSIGN_OR_RETURN(const auto learn, SideBySide::Create(base, calibration));
   ASSIGN_OR_RETURN(const auto judge, SideBySide::Create(base, held_out));
   SequentialTrial trial;
@@ -186,7 +175,8 @@ absl::StatusOr<SequentialTrial> TrySequential(const Transformer& base, const Mas
     RETURN_IF_ERROR(GuardTorch([&] {
       const at::Tensor change = BestChange(learnt, judged, PostFfnGain(base, layer), ridges, ridge);
       if (ridge) {
-        weights = solved->With(solved->Columns(change, stored[static_cast<size_t>(layer)]));
+        weights = solved->With(
+            solved->Columns(change, TorchType(downs[static_cast<size_t>(layer)].dtype)));
       }
       return absl::OkStatus();
     }));
@@ -202,7 +192,7 @@ absl::Status SolveSequential(const Transformer& base, const Mask& mask,
                              const std::vector<WeightedBatch>& text, const Ridges& ridges,
                              const ColumnsSink& sink, RunContext& context) {
   RETURN_IF_ERROR(CheckMask(base, mask));
-  ASSIGN_OR_RETURN(const std::vector<at::ScalarType> stored, StoredTypes(base));
+  ASSIGN_OR_RETURN(const std::vector<TensorSpec> downs, StoredDowns(base));
   ASSIGN_OR_RETURN(const auto streams, SideBySide::Create(base, text));
   for (int64_t layer = 0; layer < base.config().num_layers; ++layer) {
     std::optional<SolvedLayer> solved;
@@ -212,8 +202,9 @@ absl::Status SolveSequential(const Transformer& base, const Mask& mask,
     const auto index = static_cast<size_t>(layer);
     if (ridges[index]) {
       RETURN_IF_ERROR(GuardTorch([&] {
-        const at::Tensor columns = solved->Columns(
-            Solve(observed, PostFfnGain(base, layer), *ridges[index]), stored[index]);
+        const at::Tensor columns =
+            solved->Columns(Solve(observed, PostFfnGain(base, layer), *ridges[index]),
+                            TorchType(downs[index].dtype));
         weights = solved->With(columns);
         return sink(layer, columns);
       }));

@@ -116,8 +116,9 @@ v1::CompensationResult ToProto(const Compensated& cut, const MeasuredText& measu
 v1::CompensationCost CostOfCompensation(const ResidentModel& model, const ExpertRequest& request,
                                         const ComposedRequest& composed) {
   const int64_t tokens = EstimateCompensationTokens(request, composed.sources);
-  const CompensationCost cost = CostOfCompensation(
-      model.config(), tokens, {.shape = request.shape, .compensation = request.compensation});
+  const CompensationCost cost =
+      CostOfCompensation(model.config(), tokens, tokens / kHeldOutEvery,
+                         {.shape = request.shape, .compensation = request.compensation});
   v1::CompensationCost out;
   out.set_token_count(tokens);
   out.set_memory_bytes(cost.memory_bytes);

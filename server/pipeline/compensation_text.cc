@@ -13,7 +13,6 @@ namespace {
 
 constexpr int64_t kBytesPerToken = 3;  // roughly, over languages; only bounds what is read
 constexpr double kFirstTokenShare = 1.0 / 200;
-constexpr int64_t kHeldOutEvery = 5;
 
 // A corpus and the weight that all its tokens share.
 struct Part {

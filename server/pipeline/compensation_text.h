@@ -22,6 +22,7 @@ namespace secateur {
 
 inline constexpr int64_t kSelectionTokens = 32'768;
 inline constexpr int64_t kGeneralTokens = 8'192;
+inline constexpr int64_t kHeldOutEvery = 5;  // documents
 // Version of what is above and of the measuring behind it; part of a measured text's key.
 inline constexpr int kCompensationVersion = 1;
 

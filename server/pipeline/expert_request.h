@@ -7,7 +7,7 @@
 #include <variant>
 #include <vector>
 
-#include "server/compensate/compensate.h"
+#include "server/compensate/compensation.h"
 #include "server/mask/budget.h"
 #include "server/mask/compose.h"
 #include "server/mask/cut.h"

@@ -3,12 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-// The same code for each instruction set; the loader picks. Built with -O3: see CMakeLists.txt.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define SECATEUR_SIMD __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define SECATEUR_SIMD
-#endif
+#include "server/profile/simd.h"
 
 namespace secateur {
 namespace {

@@ -167,11 +167,11 @@ TEST_P(CompensateTest, SequentialWithoutHeldOutTextIsWhatWasAskedFor) {
 TEST_P(CompensateTest, CostsOnDiskWhatThePlanSays) {
   const auto measured = Measure(true);
   const CompensationCost cost =
-      CostOfCompensation(base_->config(), measured->text().tokens(), CompensationOptions{});
+      CostOfCompensation(base_->config(), measured->text().tokens(), 150, CompensationOptions{});
   EXPECT_EQ(cost.disk_bytes, measured->disk_bytes());
   // More text takes more memory, and so do more candidates.
   const auto memory = [&](int64_t tokens, const CompensationOptions& options) {
-    return CostOfCompensation(base_->config(), tokens, options).memory_bytes;
+    return CostOfCompensation(base_->config(), tokens, tokens / 5, options).memory_bytes;
   };
   EXPECT_GT(memory(2000, {}), memory(1000, {}));
   EXPECT_GT(memory(1000, {.shape = Shape::kMasked}), memory(1000, {}));

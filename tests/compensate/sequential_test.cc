@@ -92,16 +92,36 @@ class SequentialTest : public testing::TestWithParam<std::string> {
 
   // down_proj of each layer that was solved, float32.
   std::map<int64_t, at::Tensor> Solve(std::optional<double> ridge) {
+    return SolveWith(Ridges(static_cast<size_t>(layers()), ridge));
+  }
+  std::map<int64_t, at::Tensor> SolveWith(const Ridges& ridges) {
     std::map<int64_t, at::Tensor> solved;
     RunContext context;
     EXPECT_OK(SolveSequential(
-        *base_, mask_, text_, Ridges(static_cast<size_t>(layers()), ridge),
+        *base_, mask_, text_, ridges,
         [&](int64_t layer, const at::Tensor& columns) {
           solved[layer] = columns.to(at::kFloat);
           return absl::OkStatus();
         },
         context));
     return solved;
+  }
+
+  // Mean nats of `text` in the cut model with these columns, plain ones where there are none.
+  absl::StatusOr<double> NatsOf(const std::vector<WeightedBatch>& text,
+                                const std::map<int64_t, at::Tensor>& solved) {
+    RunContext context;
+    ASSIGN_OR_RETURN(const auto sweep, LayerSweep::Create(*base_, text));
+    for (int64_t layer = 0; layer < layers(); ++layer) {
+      ASSIGN_OR_RETURN(const LayerWeights cut, GuardTorch([&] {
+                         const auto columns = solved.find(layer);
+                         return CutLayer(
+                             base_->layer(layer), Kept(layer),
+                             columns == solved.end() ? PlainColumns(layer) : columns->second);
+                       }));
+      RETURN_IF_ERROR(sweep->Advance(layer, cut, context));
+    }
+    return sweep->MeanNats();
   }
 
   const TempDir folder_;
@@ -185,6 +205,14 @@ TEST_P(SequentialTest, ATrialIsNoWorseThanPlainPruningLayerByLayerAndJudgesWhatI
                        TrySequential(*base_, mask_, text_, held_out, {kRidge}, context));
   ASSERT_EQ(std::ssize(trial.ridges), layers());
   EXPECT_GT(trial.held_out_nats, 0);
+  // What the trial says is what the model does that its ridges make of the calibration text.
+  ASSERT_OK_AND_ASSIGN(const double made, NatsOf(held_out, SolveWith(trial.ridges)));
+  EXPECT_NEAR(trial.held_out_nats, made, 1e-9 * made);
+  // Of no ridge at all that is plain pruning.
+  ASSERT_OK_AND_ASSIGN(const SequentialTrial none,
+                       TrySequential(*base_, mask_, text_, held_out, {}, context));
+  ASSERT_OK_AND_ASSIGN(const double plain, NatsOf(held_out, {}));
+  EXPECT_NEAR(none.held_out_nats, plain, 1e-9 * plain);
   // The same text on both sides: a ridge can only help there.
   ASSERT_OK_AND_ASSIGN(const SequentialTrial own,
                        TrySequential(*base_, mask_, text_, text_, {kRidge}, context));

@@ -42,6 +42,21 @@ class Verify : public testing::TestWithParam<std::string> {
     config_ = ReadFile(expert_folder_.Join("config.json"));
   }
 
+  // An expert with `replaced` is right by the cut that brings it, and wrong without, at `name`.
+  void ExpectTakenFromTheCutAlone(Shape shape, const ScratchTensors& replaced,
+                                  const std::string& name) {
+    const Cut cut(mask_, shape, &replaced);
+    const TempDir folder;
+    ASSERT_OK(WriteExpertFolder(base_->folder(), cut, folder.path()));
+    ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(folder.path()));
+    RunContext context;
+    ASSERT_OK_AND_ASSIGN(const Verification found,
+                         VerifyExpert(*base_, cut, *expert, sample_, {}, context));
+    EXPECT_LE(found.max_logit_error, 1e-5);
+    EXPECT_THAT(VerifyExpert(*base_, {mask_, shape}, *expert, sample_, {}, context),
+                StatusIs(absl::StatusCode::kDataLoss, HasSubstr(name)));
+  }
+
   absl::StatusOr<Verification> Run(const Cut& mask, const VerifyOptions& options = {}) {
     RunContext context;
     const auto expert = ModelFolder::Open(expert_folder_.path());
@@ -191,16 +206,7 @@ TEST_P(Verify, AReplacedTensorIsPartOfTheReference) {
     ASSERT_OK(replaced->Add({down->name, base.dtype, half.sizes().vec()},
                             {static_cast<const char*>(half.const_data_ptr()), half.nbytes()}));
     ASSERT_OK(replaced->Seal());
-    const Cut cut(mask_, shape, replaced.get());
-    const TempDir folder;
-    ASSERT_OK(WriteExpertFolder(base_->folder(), cut, folder.path()));
-    ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(folder.path()));
-    RunContext context;
-    ASSERT_OK_AND_ASSIGN(const Verification found,
-                         VerifyExpert(*base_, cut, *expert, sample_, {}, context));
-    EXPECT_LE(found.max_logit_error, 1e-5);
-    EXPECT_THAT(VerifyExpert(*base_, {mask_, shape}, *expert, sample_, {}, context),
-                StatusIs(absl::StatusCode::kDataLoss, HasSubstr(down->name)));
+    ExpectTakenFromTheCutAlone(shape, *replaced, down->name);
   }
 }
 
@@ -209,17 +215,7 @@ class VerifyOfLlama : public Verify {};
 TEST_P(VerifyOfLlama, TakesOtherBiasesThanTheBases) {
   for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
     const auto biases = SomeFfnBiases(base_->folder(), mask_, shape);
-    const Cut cut(mask_, shape, biases.get());
-    const TempDir folder;
-    ASSERT_OK(WriteExpertFolder(base_->folder(), cut, folder.path()));
-    ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(folder.path()));
-    RunContext context;
-    ASSERT_OK_AND_ASSIGN(const Verification found,
-                         VerifyExpert(*base_, cut, *expert, sample_, {}, context));
-    EXPECT_LE(found.max_logit_error, 1e-5);
-    // Without them it is another expert.
-    EXPECT_THAT(VerifyExpert(*base_, {mask_, shape}, *expert, sample_, {}, context),
-                StatusIs(absl::StatusCode::kDataLoss));
+    ExpectTakenFromTheCutAlone(shape, *biases, "bias");  // of config.json, or a tensor
   }
 }
 

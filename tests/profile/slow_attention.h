@@ -1,5 +1,7 @@
 // Scores of attention from the paper's definitions, slowly: rows and columns are zeroed in the
-// weights and the sublayer runs again, maps of attention are held whole, in float64.
+// weights and the sublayer runs again, maps of attention are held whole, in float64. Pairs of
+// queries and keys score half the variance of their logits, whose order is compared with the
+// divergence itself.
 #pragma once
 
 #include <ATen/ATen.h>
