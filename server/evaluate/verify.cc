@@ -96,13 +96,14 @@ absl::Status CheckMask(const Cut& cut, const ModelConfig& base, const ModelConfi
   return absl::OkStatus();
 }
 
-nlohmann::ordered_json ConfigOf(const ModelFolder& base, const ModelFolder& expert) {
+nlohmann::ordered_json ConfigOf(const ModelFolder& base, const ModelFolder& expert,
+                                const Cut& cut) {
   nlohmann::ordered_json config = base.config_json();
   config["intermediate_size"] = expert.config().intermediate_size;
   if (expert.config().vocabulary_size != base.config().vocabulary_size) {
     config["vocab_size"] = expert.config().vocabulary_size;
   }
-  if (expert.config().mlp_bias != base.config().mlp_bias) config["mlp_bias"] = true;
+  if (WithAddedTensors(base.config(), cut).mlp_bias) config["mlp_bias"] = true;
   return config;
 }
 
@@ -271,7 +272,7 @@ absl::StatusOr<Verification> VerifyExpert(const Transformer& base, const Cut& cu
                                           const VerifyOptions& options, RunContext& context) {
   const int64_t layers = base.config().num_layers;
   RETURN_IF_ERROR(CompareConfigs(
-      options.config != nullptr ? *options.config : ConfigOf(base.folder(), expert), expert));
+      options.config != nullptr ? *options.config : ConfigOf(base.folder(), expert, cut), expert));
   RETURN_IF_ERROR(CheckMask(cut, base.config(), expert.config()));
   RETURN_IF_ERROR(CompareOuterTensors(base.folder(), expert, cut.mask.vocabulary));
   Verifier verifier(base, cut, expert, sample, options);
