@@ -11,6 +11,7 @@
 #include "server/pipeline/plan_convergence.h"
 #include "server/service/convert.h"
 #include "server/service/evaluation_corpora.h"
+#include "server/service/expert_spec.h"
 #include "server/service/find_expert.h"
 #include "server/service/find_model.h"
 #include "server/service/names.h"

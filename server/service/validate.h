@@ -9,7 +9,6 @@
 #include "absl/status/statusor.h"
 #include "secateur/v1/resources.pb.h"
 #include "server/corpus/corpus_store.h"
-#include "server/pipeline/expert_request.h"
 
 namespace secateur {
 
@@ -23,6 +22,9 @@ absl::Status CheckRequestId(std::string_view request_id);
 // INVALID_ARGUMENT unless `tokens` is 2 to the model's positions.
 absl::Status CheckDocumentTokens(int64_t tokens, int64_t max_positions, std::string_view path);
 
+// INVALID_ARGUMENT with the path of the field and what is wrong with it.
+absl::Status BadField(std::string_view path, std::string_view message);
+
 // UNIMPLEMENTED with the path of what is not honoured.
 absl::Status NotHonoured(std::string_view path, std::string_view what);
 
@@ -31,14 +33,5 @@ absl::StatusOr<CorpusInfo> CorpusFromProto(const v1::Corpus& corpus);
 
 // `labels.key = "value"` and `purpose = CALIBRATION|EVALUATION`, joined by AND; empty matches all.
 absl::StatusOr<CorpusFilter> ParseCorpusFilter(std::string_view filter, std::string_view field);
-
-// The budget of a spec, whichever it is. `path` is where it stands in the request.
-absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, const ExpertRequest& request,
-                                             std::string_view path);
-
-// A spec with its defaults made explicit. With `budget_required` false an absent budget is as if no
-// neurons were removed; VOCABULARY alone has none. `max_positions` bounds max_document_tokens.
-absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64_t max_positions,
-                                               bool budget_required);
 
 }  // namespace secateur

@@ -19,6 +19,7 @@ import cache  # noqa: E402
 import intervals  # noqa: E402
 import peers  # noqa: E402
 import protocol  # noqa: E402
+import report  # noqa: E402
 from corpora import Corpora  # noqa: E402
 from evaluate import Scorer  # noqa: E402
 
@@ -167,3 +168,24 @@ def test_there_is_no_ratio_to_a_peer_that_loses_nothing():
 def test_equal_answers_differ_by_nothing():
     right = [1, 0, 1, 1, 0, 1]
     assert intervals.accuracy_difference(right, right) == (0.0, (0.0, 0.0))
+
+
+def test_the_trade_off_is_drawn_where_a_cell_has_more_than_its_two_ends():
+    def row(bpb_target, bpb_general, weight):
+        return dict(bpb_target=bpb_target, bpb_general=bpb_general, spec=dict(general_weight=weight) if weight else {})
+    place = protocol.BASES["S"].cells[0]
+    rows = {protocol.Job("S", place, "dense"): row(1, 2, 0)}
+    weights = dict(zip(protocol.TRADE_OFF, (0, 0.03, 0.1, 0.3, 1)))
+    for method in ("per-layer", "per-layer-general"):
+        rows[protocol.Job("S", place, method, protocol.MAIN_RATIO)] = row(1.1, 2.5, weights[method])
+    assert not report.trade_off(report.Results(rows))
+    rows[protocol.Job("S", place, "general-0.3", protocol.MAIN_RATIO)] = row(1.25, 2.25, 0.3)
+    lines = report.trade_off(report.Results(rows)).splitlines()[2:]
+    assert [line.split("|")[2].strip() for line in lines] == ["0", "0.1", "0.3"]
+    assert "1.250 +0.250 | 2.250 +0.250" in lines[-1]
+
+
+def test_the_points_of_the_trade_off_are_recipes_of_growing_weight():
+    recipes = protocol.read_recipes(pathlib.Path(protocol.__file__).with_name("recipes.json"))
+    weights = [recipes[name].spec.get("general_weight", 0.1) for name in protocol.TRADE_OFF]  # left out: the default
+    assert weights == sorted(weights)

@@ -284,6 +284,12 @@ void UploadLawCorpora(LiveServer& live) {
   live.Upload({{"language", "de"}, {"domain", "law"}}, JsonLines(4, "german law"));
 }
 
+std::map<std::string, std::string> DigestsOf(const v1::Expert& expert) {
+  std::map<std::string, std::string> digests;
+  for (const v1::ExpertFile& file : expert.files()) digests[file.name()] = file.sha256();
+  return digests;
+}
+
 std::map<std::string, std::string> FilesOf(const std::string& folder) {
   std::map<std::string, std::string> files;
   std::error_code error;

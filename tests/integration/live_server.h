@@ -147,6 +147,9 @@ v1::CreateExpertRequest LawRequest(double neuron_ratio = 0.25);
 // The corpora it needs: language=en twice, domain=law twice, the cell among them.
 void UploadLawCorpora(LiveServer& live);
 
+// SHA-256 of each file by its name, as the expert says.
+std::map<std::string, std::string> DigestsOf(const v1::Expert& expert);
+
 // Every file below `folder` by its path within, except those that vanish meanwhile.
 std::map<std::string, std::string> FilesOf(const std::string& folder);
 

@@ -9,6 +9,7 @@
 #include "secateur/v1/resources.pb.h"
 #include "server/base/errors.h"
 #include "server/base/strings.h"
+#include "server/service/expert_spec.h"
 #include "server/service/validate.h"
 #include "tests/support/status_matchers.h"
 

@@ -1,4 +1,5 @@
 #include "server/service/validate.h"
+#include "server/service/expert_spec.h"
 
 #include <functional>
 #include <limits>
