@@ -38,10 +38,6 @@ void ForEachBlock(size_t size, Block block) {
 }
 
 absl::Status CheckShapes(const std::vector<WeightedView>& views) {
-  if (views.empty()) return absl::InvalidArgumentError("composing needs at least one view");
-  for (const WeightedView& weighted : views) {
-    if (weighted.view == nullptr) return absl::InvalidArgumentError("a view to compose is null");
-  }
   const RelevanceView& first = *views.front().view;
   const size_t width = first.layers.empty() ? 0 : first.layers[0].relevance.size();
   if (width == 0 || width > kMostNeurons) {
@@ -51,10 +47,6 @@ absl::Status CheckShapes(const std::vector<WeightedView>& views) {
   }
   for (size_t i = 0; i < views.size(); ++i) {
     const RelevanceView& view = *views[i].view;
-    if (view.layers.size() != first.layers.size()) {
-      return absl::InvalidArgumentError(StrCat("view ", i, " has ", view.layers.size(),
-                                               " layers, view 0 has ", first.layers.size()));
-    }
     for (size_t l = 0; l < view.layers.size(); ++l) {
       const RelevanceView::Layer& layer = view.layers[l];
       if (layer.relevance.size() != width || layer.max_rank.size() != width) {
@@ -72,50 +64,6 @@ absl::Status CheckShapes(const std::vector<WeightedView>& views) {
   return absl::OkStatus();
 }
 
-absl::Status CheckWeights(const std::vector<WeightedView>& views) {
-  double sum = 0;
-  for (size_t i = 0; i < views.size(); ++i) {
-    if (!(views[i].weight > 0) || !std::isfinite(views[i].weight)) {
-      return absl::InvalidArgumentError(StrCat("the weight of view ", i, " is ", views[i].weight,
-                                               "; weights are positive and finite"));
-    }
-    sum += views[i].weight;
-  }
-  if (!std::isfinite(sum)) {
-    return absl::InvalidArgumentError("the sum of the weights is not finite: scale them down");
-  }
-  return absl::OkStatus();
-}
-
-// By content, so that equal sets of views are summed in the same order, however they were given:
-// floating sums depend on it.
-bool ComesBefore(const WeightedView& a, const WeightedView& b) {
-  if (a.weight != b.weight) return a.weight < b.weight;
-  if (a.view == b.view) return false;
-  for (size_t l = 0; l < a.view->layers.size(); ++l) {
-    const std::vector<float>& x = a.view->layers[l].relevance;
-    const std::vector<float>& y = b.view->layers[l].relevance;
-    const int order = std::memcmp(x.data(), y.data(), x.size() * sizeof(float));
-    if (order != 0) return order < 0;
-  }
-  return false;
-}
-
-struct Term {
-  const RelevanceView* view;
-  double weight;  // of all: sum 1
-};
-
-std::vector<Term> NormalisedTerms(std::vector<WeightedView> views) {
-  std::sort(views.begin(), views.end(), ComesBefore);
-  double sum = 0;
-  for (const WeightedView& weighted : views) sum += weighted.weight;
-  std::vector<Term> terms;
-  for (const WeightedView& weighted : views)
-    terms.push_back({weighted.view, weighted.weight / sum});
-  return terms;
-}
-
 // sums[k] += weight * relevance[k]. The highest bit of what is returned is set when a score is
 // negative (its sign) or not finite (an exponent of all ones carries into the sign).
 template <class Count>
@@ -130,11 +78,11 @@ uint32_t AddWeighted(double weight, const float* relevance, Count count, double*
 }
 
 // Of one layer. False when a relevance is negative or not finite.
-bool MeanKeys(const std::vector<Term>& terms, size_t layer, uint32_t* keys) {
+bool MeanKeys(const std::vector<WeightedView>& terms, size_t layer, uint32_t* keys) {
   uint32_t seen = 0;
   ForEachBlock(terms[0].view->layers[layer].relevance.size(), [&](size_t begin, auto count) {
     double sums[kBlock] = {};
-    for (const Term& term : terms) {
+    for (const WeightedView& term : terms) {
       const float* relevance = term.view->layers[layer].relevance.data() + begin;
       seen |= AddWeighted(term.weight, relevance, count, sums);
     }
@@ -204,9 +152,9 @@ absl::Status BadValue(Rule rule, const std::vector<WeightedView>& views, size_t 
 
 absl::StatusOr<RemovalOrder> Compose(Rule rule, const std::vector<WeightedView>& views,
                                      int threads) {
+  RETURN_IF_ERROR(CheckViews(views));
   RETURN_IF_ERROR(CheckShapes(views));
-  RETURN_IF_ERROR(CheckWeights(views));
-  const std::vector<Term> terms = NormalisedTerms(views);
+  const std::vector<WeightedView> terms = Normalised(views);
   const RelevanceView& first = *views.front().view;
   RemovalOrder order;
   order.rule = rule;

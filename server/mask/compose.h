@@ -17,16 +17,11 @@
 
 #include "absl/status/statusor.h"
 #include "server/mask/mask.h"
-#include "server/profile/dimension.h"
+#include "server/mask/weighted_views.h"
 
 namespace secateur {
 
 enum class Rule { kMean, kCusPrun };
-
-struct WeightedView {
-  const RelevanceView* view = nullptr;
-  double weight = 1.0;  // > 0, finite
-};
 
 // Per layer, per neuron: a key that says when it is removed, smallest first. 4 bytes a neuron.
 //   Mean:     the bits of the relevance as a float, whose order is that of the non-negative numbers
@@ -40,9 +35,8 @@ struct RemovalOrder {
   std::vector<std::vector<uint16_t>> protected_channels;
 };
 
-// INVALID_ARGUMENT for no views, unequal or impossible shapes, a weight that is not positive and
-// finite, a relevance that is negative or not finite, or a rank or a protected channel that no
-// neuron can have.
+// INVALID_ARGUMENT for what CheckViews() refuses, unequal or impossible shapes, a relevance that is
+// negative or not finite, or a rank or a protected channel that no neuron can have.
 absl::StatusOr<RemovalOrder> Compose(Rule rule, const std::vector<WeightedView>& views,
                                      int threads = 2);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <numeric>
 #include <string_view>
 #include <utility>
 
@@ -16,7 +17,7 @@ using Layers = std::vector<RelevanceView::Layer>;
 bool SameShape(const Layers& a, const Layers& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
     return x.relevance.size() == y.relevance.size() && x.max_rank.size() == y.max_rank.size() &&
-           x.half.size() == y.half.size();
+           x.half.size() == y.half.size() && x.group_score.size() == y.group_score.size();
   });
 }
 
@@ -74,10 +75,9 @@ RelevanceView::Layer MergeLayer(const std::vector<const RelevanceView*>& corpora
                                 size_t layer) {
   const size_t width = corpora[0]->layers[layer].relevance.size();
   std::vector<double> relevance(width), half(corpora[0]->layers[layer].half.size());
-  RelevanceView::Layer merged{.relevance = {},
-                              .max_rank = std::vector<uint16_t>(width),
-                              .protected_channels = {},
-                              .half = {}};
+  std::vector<double> groups(corpora[0]->layers[layer].group_score.size());
+  RelevanceView::Layer merged;
+  merged.max_rank.resize(width);
   for (const RelevanceView* corpus : corpora) {
     const RelevanceView::Layer& from = corpus->layers[layer];
     const double weight = Weight(*corpus) / total;
@@ -86,10 +86,13 @@ RelevanceView::Layer MergeLayer(const std::vector<const RelevanceView*>& corpora
       merged.max_rank[k] = std::max(merged.max_rank[k], from.max_rank[k]);
     }
     for (size_t k = 0; k < half.size(); ++k) half[k] += weight * from.half[k];
+    for (size_t g = 0; g < groups.size(); ++g) groups[g] += weight * from.group_score[g];
+    merged.score_total += weight * from.score_total;
     merged.protected_channels = UnionOf(merged.protected_channels, from.protected_channels);
   }
   merged.relevance = Narrow(relevance);
   merged.half = Narrow(half);
+  merged.group_score = Narrow(groups);
   return merged;
 }
 
@@ -131,9 +134,9 @@ int64_t RelevanceView::bytes() const {
         (layer.output.size() + layer.value.size() + layer.query_key.size()) * sizeof(uint16_t));
   }
   for (const Layer& layer : layers) {
-    total += static_cast<int64_t>((layer.relevance.size() + layer.half.size()) * sizeof(float) +
-                                  (layer.max_rank.size() + layer.protected_channels.size()) *
-                                      sizeof(uint16_t));
+    total += static_cast<int64_t>(
+        (layer.relevance.size() + layer.half.size() + layer.group_score.size()) * sizeof(float) +
+        (layer.max_rank.size() + layer.protected_channels.size()) * sizeof(uint16_t));
   }
   return total;
 }
@@ -165,10 +168,14 @@ RelevanceView ViewOf(const Profile& profile, const ViewOptions& options) {
   const size_t above = RanksAbove(options.quantile, profile.documents);
   for (const LayerStatistics& statistics : profile.layers) {
     const size_t width = statistics.normalized.size();
-    RelevanceView::Layer layer{.relevance = Relevance(statistics, options.statistic, documents),
-                               .max_rank = std::vector<uint16_t>(width),
-                               .protected_channels = {},
-                               .half = {}};
+    RelevanceView::Layer layer{
+        .relevance = Relevance(statistics, options.statistic, documents),
+        .max_rank = std::vector<uint16_t>(width),
+        .protected_channels = {},
+        .half = {},
+        .group_score = {},
+        .score_total = std::accumulate(statistics.score.begin(), statistics.score.end(), 0.0) *
+                       kScoreUnit / documents};
     for (size_t k = 0; k < width; ++k) {
       layer.max_rank[k] = statistics.top_ranks[k * kTopRanks + above];
       if (statistics.IsProtected(k)) layer.protected_channels.push_back(static_cast<uint16_t>(k));

@@ -32,7 +32,7 @@ struct ViewOptions {
 };
 
 // A view of one or more corpora: for each layer a mean relevance and the largest rank. 6 bytes a
-// neuron, 4 for the half, 2 a unit of attention. Immutable after it is made.
+// neuron, 4 for the half, 4 a KV head group, 2 a unit of attention. Immutable after it is made.
 struct RelevanceView {
   struct Layer {
     std::vector<float> relevance;  // by ViewOptions::statistic
@@ -43,6 +43,10 @@ struct RelevanceView {
     std::vector<uint16_t> protected_channels;
     // The part of `relevance` that comes from documents of one half; empty but for kRelative.
     std::vector<float> half;
+    // Whatever the statistic, in one unit that makes groups and neurons comparable, the relative
+    // squared change of the residual stream (ALGORITHM 2.4), as means over documents:
+    std::vector<float> group_score;  // s_g^2, by KV head group; all 0 where there is but one
+    double score_total = 0;          // sum over all neurons of s_k^2
   };
   int64_t documents = 0;
   int64_t tokens = 0;
