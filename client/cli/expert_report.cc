@@ -174,13 +174,20 @@ std::string FormatRule(const v1::Expert& expert) {
   return absl::StrCat(FormatEnum(*v1::Rule_descriptor(), expert.spec().rule()), ", from ", source);
 }
 
-// "128 rows of q_proj, 32 of k_proj, ...", of all layers together.
-std::string FormatAttention(const v1::AttentionResult& result) {
+// "128 rows of q_proj, 32 of k_proj, ...", of all layers together; "2 of 3 KV head groups stay: " in
+// front where they go.
+std::string FormatAttention(const v1::AttentionResult& result, const v1::Size& size,
+                            const v1::Size& base) {
   const auto sum = [](const auto& counts) {
     return std::accumulate(counts.begin(), counts.end(), int64_t{0});
   };
-  return absl::StrFormat("%d rows of q_proj, %d of k_proj, %d of v_proj, %d columns of o_proj",
-                         sum(result.query_row_counts()), sum(result.key_row_counts()),
+  const std::string groups =
+      size.kv_head_groups() == base.kv_head_groups()
+          ? ""
+          : absl::StrCat(size.kv_head_groups(), " of ", base.kv_head_groups(),
+                         " KV head groups stay: less ");
+  return absl::StrFormat("%s%d rows of q_proj, %d of k_proj, %d of v_proj, %d columns of o_proj",
+                         groups, sum(result.query_row_counts()), sum(result.key_row_counts()),
                          sum(result.value_row_counts()), sum(result.output_column_counts()));
 }
 
@@ -194,7 +201,7 @@ Table SummaryTable(const v1::Expert& expert) {
   AddField(table, "size", FormatSize(expert.size()));
   AddField(table, "removed", FormatRemoved(expert.size()));
   if (expert.has_attention()) {
-    AddField(table, "of attention", FormatAttention(expert.attention()));
+    AddField(table, "of attention", FormatAttention(expert.attention(), expert.size(), expert.base_size()));
   }
   if (expert.has_vocabulary()) {
     AddField(table, "vocabulary",
@@ -313,7 +320,8 @@ void PrintPlans(const v1::PlanExpertResponse& response, std::ostream& out) {
   table.Print(out);
   for (const v1::Plan& plan : response.plans()) {
     if (!plan.has_attention()) continue;
-    out << FormatBudget(plan.budget()) << " takes " << FormatAttention(plan.attention()) << "\n";
+    out << FormatBudget(plan.budget()) << " takes "
+        << FormatAttention(plan.attention(), plan.size(), plan.base_size()) << "\n";
   }
   for (const v1::Plan& plan : response.plans()) PrintRefusals(plan, out);
 }

@@ -25,6 +25,9 @@ void AddSizeOptions(CLI::App& command, SpecOptions& options) {
   command.add_flag(
       "--attention", options.attention,
       "Cus-Prun alone, with --sigma and --shape masked: channels of attention as well");
+  command.add_option("--kv-head-groups", options.kv_head_groups,
+                     "KV head groups as well: how many each layer keeps, or auto: whatever number "
+                     "removes least relevance within a size in parameters or bytes");
   command.add_flag("--trim-vocabulary", options.trim_vocabulary,
                    "Remove tokens that the text does not need; without a size above, they alone");
   command.add_option("--vocabulary-size", options.vocabulary_size,
@@ -144,13 +147,29 @@ bool RemovesNeurons(const SpecOptions& options) {
          !options.sigmas.empty();
 }
 
-void AddUnits(const SpecOptions& options, v1::ExpertSpec& spec) {
-  if (!options.attention && !TrimsVocabulary(options)) return;  // the default
+absl::Status AddKvHeadGroups(const SpecOptions& options, v1::ExpertSpec& spec) {
+  if (options.kv_head_groups.empty()) return absl::OkStatus();
+  spec.add_units(v1::KV_HEAD_GROUP);
+  if (options.kv_head_groups == "auto") return absl::OkStatus();
+  int64_t groups = 0;
+  if (!absl::SimpleAtoi(options.kv_head_groups, &groups) || groups < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("--kv-head-groups: \"", options.kv_head_groups,
+                                                   "\" is neither a number above 0 nor auto"));
+  }
+  spec.set_kv_head_groups(groups);
+  return absl::OkStatus();
+}
+
+absl::Status AddUnits(const SpecOptions& options, v1::ExpertSpec& spec) {
+  const bool attention = options.attention || !options.kv_head_groups.empty();
+  if (!attention && !TrimsVocabulary(options)) return absl::OkStatus();  // the default
   if (RemovesNeurons(options)) spec.add_units(v1::FFN_NEURON);
   if (options.attention) spec.add_units(v1::ATTENTION_CHANNEL);
-  if (!TrimsVocabulary(options)) return;
-  spec.add_units(v1::VOCABULARY);
-  spec.set_vocabulary_size(options.vocabulary_size);
+  if (TrimsVocabulary(options)) {
+    spec.add_units(v1::VOCABULARY);
+    spec.set_vocabulary_size(options.vocabulary_size);
+  }
+  return AddKvHeadGroups(options, spec);
 }
 
 // Parses every text and makes a budget of each.
@@ -237,7 +256,8 @@ absl::StatusOr<v1::ExpertSpec> MakeSpec(const SpecOptions& options) {
   if (absl::Status status = AddSelection(options, spec); !status.ok()) return status;
   if (absl::Status status = AddWeights(options, spec); !status.ok()) return status;
   if (absl::Status status = AddChoices(options, spec); !status.ok()) return status;
-  AddUnits(options, spec);
+  const absl::Status units = AddUnits(options, spec);
+  if (!units.ok()) return units;
   spec.set_max_document_tokens(options.max_document_tokens);
   for (const std::string& corpus : options.evaluation_corpora) {
     spec.add_evaluation_corpora(FullName("corpora", corpus));

@@ -19,7 +19,8 @@ struct SpecOptions {
   std::vector<std::string> remove, remove_parameters, max_parameters, max_bytes, sigmas;
   std::vector<int64_t> widths;
   std::string of;          // what --remove-parameters is a share of
-  bool attention = false;  // channels of attention go, too
+  bool attention = false;      // channels of attention go, too
+  std::string kv_head_groups;  // KV head groups go, too: how many stay, or "auto"
   bool trim_vocabulary = false;
   int64_t vocabulary_size = 0;  // implies trim_vocabulary
   // How. Empty or 0: the server's default.

@@ -174,12 +174,17 @@ absl::StatusOr<std::unique_ptr<TensorSource>> MakeSlicedSource(const ModelConfig
   return std::make_unique<SlicedSource>(std::move(plan), base);
 }
 
-nlohmann::ordered_json ExpertConfigJson(const nlohmann::ordered_json& base, int64_t width,
-                                        std::optional<int64_t> vocabulary, bool ffn_bias) {
+nlohmann::ordered_json ExpertConfigJson(const nlohmann::ordered_json& base,
+                                        const ExpertShape& shape) {
   nlohmann::ordered_json config = base;
-  config["intermediate_size"] = width;
-  if (vocabulary) config["vocab_size"] = *vocabulary;
-  if (ffn_bias) config["mlp_bias"] = true;
+  config["intermediate_size"] = shape.width;
+  if (shape.vocabulary) config["vocab_size"] = *shape.vocabulary;
+  if (shape.heads) {
+    config["num_attention_heads"] = shape.heads->heads;
+    config["num_key_value_heads"] = shape.heads->kv_heads;
+    config["head_dim"] = shape.heads->head_dim;
+  }
+  if (shape.ffn_bias) config["mlp_bias"] = true;
   return config;
 }
 

@@ -18,6 +18,7 @@
 #include "server/base/digest.h"
 #include "server/base/run_context.h"
 #include "server/model/config.h"
+#include "server/profile/attention_sets.h"
 #include "server/storage/blob_store.h"
 
 namespace secateur {
@@ -38,11 +39,18 @@ absl::StatusOr<std::unique_ptr<TensorSource>> MakeSlicedSource(const ModelConfig
                                                                const SafetensorsFolder& base,
                                                                const Cut& cut);
 
-// The base's config.json with `intermediate_size` = width and, where rows of the vocabulary go,
-// `vocab_size` = vocabulary, where biases of the FFN come `mlp_bias`; nothing else changes.
-nlohmann::ordered_json ExpertConfigJson(const nlohmann::ordered_json& base, int64_t width,
-                                        std::optional<int64_t> vocabulary = std::nullopt,
-                                        bool ffn_bias = false);
+// What of an expert's shape its config.json says.
+struct ExpertShape {
+  int64_t width = 0;                          // FFN neurons of every layer
+  std::optional<int64_t> vocabulary = {};     // rows, where some go
+  std::optional<AttentionHeads> heads = {};   // of every layer, where some go
+  bool ffn_bias = false;                      // biases of the FFN come
+};
+// The base's config.json with `intermediate_size` and, where `shape` says more, `vocab_size`,
+// `num_attention_heads`, `num_key_value_heads` and `head_dim` (without which a reader would divide
+// the hidden size by the heads), `mlp_bias`; nothing else changes.
+nlohmann::ordered_json ExpertConfigJson(const nlohmann::ordered_json& base,
+                                        const ExpertShape& shape);
 // The bytes of config.json: two spaces of indent and a newline, as Transformers writes it.
 std::string ConfigText(const nlohmann::ordered_json& config);
 

@@ -109,18 +109,32 @@ std::string FrontMatter(const ModelCard& card) {
 }
 
 bool IsTrimmed(const ModelCard& card) { return card.expert_vocabulary < card.base_vocabulary; }
+bool LosesGroups(const ModelCard& card) {
+  return card.expert_kv_head_groups < card.base_kv_head_groups;
+}
+
+// "FFN neurons, KV head groups and tokens of the vocabulary".
+std::string Removed(const ModelCard& card) {
+  std::vector<std::string> kinds;
+  if (!card.rule.empty()) kinds.emplace_back("FFN neurons");
+  if (card.attention) kinds.emplace_back("channels of attention");
+  if (LosesGroups(card)) kinds.emplace_back("KV head groups");
+  if (IsTrimmed(card)) kinds.emplace_back("tokens of the vocabulary");
+  const std::string last = kinds.back();
+  kinds.pop_back();
+  return kinds.empty() ? last : StrCat(absl::StrJoin(kinds, ", "), " and ", last);
+}
 
 std::string Summary(const ModelCard& card) {
   const std::string title = card.title.empty() ? StrCat("Expert of ", card.base_model) : card.title;
-  const std::string_view removed = card.rule.empty() ? "tokens of the vocabulary"
-                                   : IsTrimmed(card) ? "FFN neurons and tokens of the vocabulary"
-                                   : card.attention  ? "FFN neurons and channels of attention"
-                                                     : "FFN neurons";
   return StrCat(
-      "# ", Plain(title), "\n\n", "This model was modified: ", removed, " were removed from **",
-      Plain(card.base_model),
-      card.compensated ? "**, and `down_proj` was solved anew by least squares so that those which "
-                         "stay make up for them; all other weights are the base model's own. "
+      "# ", Plain(title), "\n\n", "This model was modified: ", Removed(card),
+      " were removed from **", Plain(card.base_model),
+      card.compensated ? StrCat("**, and ",
+                                LosesGroups(card) ? "`o_proj` and " : "",
+                                "`down_proj` solved anew by least squares so that those which "
+                                "stay make up for them; all other weights are the base model's "
+                                "own. ")
       : card.biased    ? "**, and what they wrote on average is a bias of `down_proj`; all other "
                          "weights are the base model's own. "
                        : "**; all other weights are the base model's own. ",
@@ -148,12 +162,15 @@ std::string Sizes(const ModelCard& card) {
       StrCat(row("FFN neurons of each layer", card.base_width, card.expert_width),
              row("FFN neurons of all layers", card.base_width * card.layers,
                  card.expert_width * card.layers));
+  const std::string groups = row("KV head groups of each layer", card.base_kv_head_groups,
+                                 card.expert_kv_head_groups);
   const std::string tokens =
       row("rows of the vocabulary", card.base_vocabulary, card.expert_vocabulary);
   return StrCat(
       card.rule.empty() ? "" : StrCat("- Rule that chose the neurons: ", Plain(card.rule), "\n"),
       "\n## Size\n\n", "| | base | expert | less |\n|---|---:|---:|---:|\n",
-      card.rule.empty() ? "" : neurons, IsTrimmed(card) ? tokens : "",
+      card.rule.empty() ? "" : neurons, LosesGroups(card) ? groups : "",
+      IsTrimmed(card) ? tokens : "",
       row("parameters", card.base_parameters, card.expert_parameters), "\n");
 }
 

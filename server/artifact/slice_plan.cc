@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_join.h"
 #include "server/base/status_macros.h"
+#include "server/mask/group_mask.h"
 #include "server/mask/kept_units.h"
 
 namespace secateur {
@@ -63,18 +64,9 @@ absl::Status CheckVocabulary(const std::vector<int32_t>& rows, int64_t vocabular
   return CheckAscending(rows, vocabulary_size, "mask of the vocabulary", "row");
 }
 
-absl::Status CheckAttention(const ModelConfig& config, const Mask& mask, Shape shape) {
-  if (mask.attention.empty()) return absl::OkStatus();
-  if (shape != Shape::kMasked) {
-    return absl::InvalidArgumentError(
-        "the mask removes channels of attention, which only a masked shape can do without");
-  }
-  if (static_cast<int64_t>(mask.attention.size()) != config.num_layers) {
-    return absl::InvalidArgumentError(StrCat("mask has attention of ", mask.attention.size(),
-                                             " layers; the base model has ", config.num_layers));
-  }
-  const int64_t query = config.num_heads * config.head_dim;
-  const int64_t kv = config.num_kv_heads * config.head_dim;
+absl::Status CheckRows(const AttentionHeads& heads, const Mask& mask) {
+  const int64_t query = heads.heads * heads.head_dim;
+  const int64_t kv = heads.kv_heads * heads.head_dim;
   for (size_t layer = 0; layer < mask.attention.size(); ++layer) {
     const KeptAttention& kept = mask.attention[layer];
     const std::string where = StrCat("mask of the attention of layer ", layer);
@@ -87,6 +79,29 @@ absl::Status CheckAttention(const ModelConfig& config, const Mask& mask, Shape s
     }
   }
   return absl::OkStatus();
+}
+
+// What a config can say: the same number of whole groups in every layer.
+absl::Status CheckUniformGroups(const AttentionHeads& heads, const Mask& mask) {
+  ASSIGN_OR_RETURN(const auto groups, WholeGroups(heads, mask.attention));
+  for (size_t layer = 1; layer < groups.size(); ++layer) {
+    if (groups[layer].size() == groups[0].size()) continue;
+    return absl::InvalidArgumentError(StrCat("mask of the attention of layer ", layer, " keeps ",
+                                             groups[layer].size(),
+                                             " KV head groups and layer 0 keeps ", groups[0].size(),
+                                             "; every layer must keep the same count"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckAttention(const ModelConfig& config, const Mask& mask, Shape shape) {
+  if (mask.attention.empty()) return absl::OkStatus();
+  if (static_cast<int64_t>(mask.attention.size()) != config.num_layers) {
+    return absl::InvalidArgumentError(StrCat("mask has attention of ", mask.attention.size(),
+                                             " layers; the base model has ", config.num_layers));
+  }
+  RETURN_IF_ERROR(CheckRows(HeadsOf(config), mask));
+  return shape == Shape::kMasked ? absl::OkStatus() : CheckUniformGroups(HeadsOf(config), mask);
 }
 
 absl::Status CheckMask(const ModelConfig& config, const Mask& mask, Shape shape) {

@@ -25,7 +25,7 @@ class BiasCompensator {
       : base_(base), measured_(measured), options_(options), context_(context) {}
 
   absl::StatusOr<Compensated> Run() {
-    ASSIGN_OR_RETURN(downs_, StoredDowns(base_));
+    ASSIGN_OR_RETURN(downs_, StoredTensors(base_, TensorRole::kDown));
     Compensated result;
     result.mask = *options_.plain;
     for (const Compensation compensation : {Compensation::kBias, Compensation::kNone}) {

@@ -1,7 +1,6 @@
 #include "server/compensate/compensate.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <iterator>
 #include <map>
@@ -12,6 +11,7 @@
 
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/compensate/attention_cut.h"
 #include "server/compensate/bias.h"
 #include "server/compensate/cut_layer.h"
 #include "server/compensate/layer_sweep.h"
@@ -23,9 +23,6 @@
 namespace secateur {
 namespace {
 
-// Relative to the mean diagonal of the moments without first tokens.
-constexpr std::array kRidges = {0.03, 0.1, 0.3, 1.0};
-constexpr double kUntunedRidge = 0.1;
 // What widths by layer may take from a layer, and from the first and last ones if guarded.
 constexpr double kMostRemovedByLayer = 0.7;
 constexpr double kMostRemovedGuarded = 0.2;
@@ -64,7 +61,9 @@ class Compensator {
 
   absl::StatusOr<Compensated> Run() {
     RETURN_IF_ERROR(Check());
-    ASSIGN_OR_RETURN(downs_, StoredDowns(base_));
+    ASSIGN_OR_RETURN(downs_, StoredTensors(base_, TensorRole::kDown));
+    ASSIGN_OR_RETURN(auto attention, AttentionCut::Create(base_, measured_, *options_.plain));
+    attention_.emplace(std::move(attention));
     RETURN_IF_ERROR(TuneRidges());
     std::vector<Candidate> candidates = MakeCandidates();
     RETURN_IF_ERROR(Judge(candidates));
@@ -75,6 +74,7 @@ class Compensator {
     for (const Candidate& candidate : candidates) result_.candidates.push_back(candidate.result);
     result_.chosen = best->result;
     result_.mask = std::move(best->mask);
+    result_.mask.attention = options_.plain->attention;
     RETURN_IF_ERROR(SolveWinner());
     return std::move(result_);
   }
@@ -108,6 +108,15 @@ class Compensator {
 
   using Candidates = std::vector<Candidate>;
 
+  // What candidates take a layer from: the base's with what stays of its attention, and what was
+  // solved of its FFN by width, since candidates of equal ones keep the same neurons.
+  struct JudgedLayer {
+    LayerWeights plain;
+    LayerWeights compensated;
+    Gram gram;
+    std::map<size_t, at::Tensor> solved;
+  };
+
   static Candidates::iterator Best(Candidates& candidates) {
     return std::min_element(candidates.begin(), candidates.end(),
                             [](const Candidate& a, const Candidate& b) {
@@ -129,30 +138,21 @@ class Compensator {
         tuned.ridge = kUntunedRidge;
         continue;
       }
-      RETURN_IF_ERROR(GuardTorch([&] { return TuneRidge(layer, tuned); }));
+      RETURN_IF_ERROR(GuardTorch([&]() -> absl::Status {
+        ASSIGN_OR_RETURN(const RidgeChoice choice,
+                         ChooseRidge(GainedDown(base_, layer), measured_.Calibration(layer),
+                                     measured_.HeldOut(layer), IndexOf(Plain(layer), device()),
+                                     IndexOf(UniformKept(layer), device()), context_));
+        tuned.ridge = choice.ridge;
+        tuned.plain_error = choice.plain_error;
+        tuned.error = choice.error;
+        return absl::OkStatus();
+      }));
     }
-    return absl::OkStatus();
-  }
-
-  absl::Status TuneRidge(int64_t layer, LayerCompensation& tuned) const {
-    const Gram gram = measured_.Calibration(layer);
-    const Gram judge = measured_.HeldOut(layer);
-    const at::Tensor down = GainedDown(base_, layer);
-    const auto error_of = [&](const at::Tensor& columns, const at::Tensor& kept) {
-      return LayerError(down, columns, kept, judge.moments) / judge.residual;
-    };
-    const at::Tensor plain = IndexOf(Plain(layer), device());
-    tuned.plain_error = error_of(down.index_select(1, plain), plain);
-    const at::Tensor kept = IndexOf(UniformKept(layer), device());
-    tuned.error = error_of(down.index_select(1, kept), kept);
-    for (const double ridge : kRidges) {
-      RETURN_IF_ERROR(context_.CheckCancelled());
-      const at::Tensor solved =
-          SolveLeastSquares(down, gram.moments, kept, ridge * gram.ordinary_diagonal);
-      const double error = error_of(solved, kept);
-      if (!(error < tuned.error)) continue;
-      tuned.error = error;
-      tuned.ridge = ridge;
+    if (!attention_->any()) return absl::OkStatus();
+    RETURN_IF_ERROR(attention_->Tune(context_));
+    for (size_t layer = 0; layer < layers_.size(); ++layer) {
+      layers_[layer].attention = attention_->choices()[layer];
     }
     return absl::OkStatus();
   }
@@ -246,12 +246,16 @@ class Compensator {
       ASSIGN_OR_RETURN(sweeps.emplace_back(), LayerSweep::Create(base_, measured_.text().held_out));
     }
     for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-      ASSIGN_OR_RETURN(const Gram gram, GuardTorch([&] { return measured_.Calibration(layer); }));
-      std::map<size_t, at::Tensor> solved;  // by width: candidates with equal ones keep the same
+      ASSIGN_OR_RETURN(JudgedLayer judged_layer, GuardTorch([&] {
+                         return JudgedLayer{.plain = attention_->Plain(layer),
+                                            .compensated = attention_->Compensated(layer, false),
+                                            .gram = measured_.Calibration(layer),
+                                            .solved = {}};
+                       }));
       for (size_t i = 0; i < candidates.size(); ++i) {
         RETURN_IF_ERROR(context_.CheckCancelled());
         ASSIGN_OR_RETURN(const LayerWeights cut, GuardTorch([&] {
-                           return CandidateLayer(layer, candidates[i], gram, solved);
+                           return CandidateLayer(layer, candidates[i], judged_layer);
                          }));
         RETURN_IF_ERROR(sweeps[i]->Advance(layer, cut, context_));
       }
@@ -263,19 +267,18 @@ class Compensator {
     return absl::OkStatus();
   }
 
-  LayerWeights CandidateLayer(int64_t layer, const Candidate& candidate, const Gram& gram,
-                              std::map<size_t, at::Tensor>& solved) const {
-    const LayerWeights& weights = base_.layer(layer);
+  LayerWeights CandidateLayer(int64_t layer, const Candidate& candidate, JudgedLayer& judged) const {
     const std::vector<int32_t>& channels = candidate.mask.kept[static_cast<size_t>(layer)];
     const at::Tensor kept = IndexOf(channels, device());
     if (candidate.result.compensation == Compensation::kNone) {
-      return CutLayer(weights, kept, weights.down.weight.index_select(1, kept));
+      return CutLayer(judged.plain, kept, judged.plain.down.weight.index_select(1, kept));
     }
-    at::Tensor& columns = solved[channels.size()];
+    at::Tensor& columns = judged.solved[channels.size()];
     if (!columns.defined()) {
-      columns = Columns(layer, kept, gram).to(weights.down.weight.scalar_type());
+      columns =
+          Columns(layer, kept, judged.gram).to(judged.compensated.down.weight.scalar_type());
     }
-    return CutLayer(weights, kept, columns);
+    return CutLayer(judged.compensated, kept, columns);
   }
 
   // The best of what least squares made, solved on the cut prefix instead.
@@ -294,7 +297,10 @@ class Compensator {
     const CompensationText& text = measured_.text();
     ASSIGN_OR_RETURN(const SequentialTrial trial,
                      TrySequential(base_, sequential.mask, text.calibration, text.held_out,
-                                   {kRidges.begin(), kRidges.end()}, context_));
+                                   {kRidges.begin(), kRidges.end()}, context_,
+                                   [this](int64_t layer) {
+                                     return attention_->Compensated(layer, /*all=*/false);
+                                   }));
     sequential.result.held_out_nats = trial.held_out_nats;
     sequential_ridges_ = trial.ridges;
     candidates.push_back(std::move(sequential));
@@ -311,11 +317,14 @@ class Compensator {
       if (compensation != Compensation::kNone) continue;
       tuned.ridge.reset();
       tuned.error = tuned.plain_error;
+      tuned.attention.ridge.reset();
+      tuned.attention.error = tuned.attention.plain_error;
     }
     if (compensation != Compensation::kNone) {
       ASSIGN_OR_RETURN(result_.replaced, ScratchTensors::Create());
       RETURN_IF_ERROR(compensation == Compensation::kSequential ? SolveOnCutPrefix()
                                                                 : SolveOnBase());
+      RETURN_IF_ERROR(SolveAttention());
       RETURN_IF_ERROR(result_.replaced->Seal());
     }
     result_.layers = std::move(layers_);
@@ -328,8 +337,9 @@ class Compensator {
     all.insert(all.end(), held_out.begin(), held_out.end());
     return SolveSequential(
         base_, result_.mask, all, sequential_ridges_,
-        [this](int64_t layer, const at::Tensor& columns) { return Replace(layer, columns); },
-        context_);
+        [this](int64_t layer, const at::Tensor& columns) { return ReplaceDown(layer, columns); },
+        context_,
+        [this](int64_t layer) { return attention_->Compensated(layer, /*all=*/true); });
   }
 
   absl::Status SolveOnBase() {
@@ -340,21 +350,38 @@ class Compensator {
         Gram gram = measured_.Calibration(layer);
         if (judged()) gram = Mixed(gram, measured_.HeldOut(layer), 1.0);
         const at::Tensor kept = IndexOf(result_.mask.kept[static_cast<size_t>(layer)], device());
-        return Replace(layer, Columns(layer, kept, gram));
+        return ReplaceDown(layer, Columns(layer, kept, gram));
       }));
     }
     return absl::OkStatus();
   }
 
-  // `columns`: [hidden size, kept], in the stored type.
-  absl::Status Replace(int64_t layer, at::Tensor columns) {
+  absl::Status SolveAttention() {
+    for (size_t layer = 0; layer < layers_.size(); ++layer) {
+      RETURN_IF_ERROR(context_.CheckCancelled());
+      if (!layers_[layer].attention.ridge) continue;
+      const auto index = static_cast<int64_t>(layer);
+      RETURN_IF_ERROR(GuardTorch([&] {
+        return Replace(attention_->spec(index), base_.layer(index).output.weight.size(1),
+                       attention_->kept(index), attention_->Columns(index, /*all=*/true));
+      }));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReplaceDown(int64_t layer, const at::Tensor& columns) {
+    const auto index = static_cast<size_t>(layer);
+    return Replace(downs_[index], width(), result_.mask.kept[index], columns);
+  }
+
+  // `columns`: [hidden size, kept], in the stored type; `all`: columns of the base.
+  absl::Status Replace(TensorSpec spec, int64_t all, const std::vector<int32_t>& kept,
+                       at::Tensor columns) {
     if (options_.shape == Shape::kMasked) {
-      const at::Tensor kept = IndexOf(result_.mask.kept[static_cast<size_t>(layer)], device());
-      columns =
-          at::zeros({columns.size(0), width()}, columns.options()).index_copy(1, kept, columns);
+      columns = at::zeros({columns.size(0), all}, columns.options())
+                    .index_copy(1, IndexOf(kept, device()), columns);
     }
     const at::Tensor host = columns.cpu().contiguous();
-    TensorSpec spec = downs_[static_cast<size_t>(layer)];
     spec.shape = host.sizes().vec();
     return result_.replaced->Add(spec,
                                  {static_cast<const char*>(host.const_data_ptr()), host.nbytes()});
@@ -366,6 +393,7 @@ class Compensator {
   const CompensationOptions& options_;
   RunContext& context_;
   std::vector<TensorSpec> downs_;  // of the base's down_proj tensors, without their shapes
+  std::optional<AttentionCut> attention_;
   std::vector<LayerCompensation> layers_;
   std::vector<std::optional<double>> sequential_ridges_;  // by layer, where that was tried
   Compensated result_;

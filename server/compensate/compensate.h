@@ -1,5 +1,6 @@
-// From a base model and measured text to the neurons that stay and the down_proj that makes up for
-// the rest (ALGORITHM 5.2 and the recipe at the end of 0.1).
+// From a base model and measured text to the neurons that stay and the down_proj (and o_proj, where
+// channels of attention go) that makes up for the rest (ALGORITHM 5.2 and the recipe at the end of
+// 0.1).
 //
 // For each layer the ridge of its least squares is the one that does best on held-out text; none
 // does best where compensation does harm. Then the held-out text runs through every candidate, cut
@@ -19,6 +20,7 @@
 #include "server/base/run_context.h"
 #include "server/compensate/compensation.h"
 #include "server/compensate/measured_text.h"
+#include "server/compensate/ridge.h"
 #include "server/format/scratch_tensors.h"
 #include "server/mask/cut.h"
 #include "server/model/transformer.h"
@@ -31,7 +33,8 @@ inline constexpr int64_t kMaskedCandidates = 9;
 
 struct CompensationOptions {
   // The mask without compensation, the same count in every layer: what is compensated or, where
-  // the measured text has removal orders, the candidate to beat.
+  // the measured text has removal orders, the candidate to beat. Of attention all candidates keep
+  // what it keeps.
   const Mask* plain = nullptr;
   Shape shape = Shape::kUniform;  // kMasked lets widths differ between layers
   // kSequential tries that as well, on the best of what least squares makes, and takes it where it
@@ -72,6 +75,7 @@ struct LayerCompensation {
   // kBias.
   double plain_error = 0;
   double error = 0;
+  RidgeChoice attention;  // of o_proj; all 0 where no channels of attention go
 };
 
 struct Compensated {

@@ -16,7 +16,7 @@ constexpr int64_t kTexts = 2;
 }  // namespace
 
 CompensationCost CostOfCompensation(const ModelConfig& config, int64_t tokens,
-                                    int64_t held_out_tokens, const CompensationOptions& options) {
+                                    int64_t held_out_tokens, const CostOptions& options) {
   const int64_t neurons = config.intermediate_size;
   // Of one token, in float32; half of that where the compute type is bfloat16.
   const int64_t stream = config.hidden_size * static_cast<int64_t>(sizeof(float));
@@ -29,8 +29,9 @@ CompensationCost CostOfCompensation(const ModelConfig& config, int64_t tokens,
   cost.memory_bytes = streams + static_cast<int64_t>(sizeof(double)) *
                                     (kSquareMatrices * neurons * neurons +
                                      kFlatMatrices * config.hidden_size * neurons);
-  cost.disk_bytes =
-      kTexts * config.num_layers * neurons * neurons * static_cast<int64_t>(sizeof(float));
+  const int64_t heads = options.attention ? config.num_heads * config.head_dim : 0;
+  cost.disk_bytes = kTexts * config.num_layers * (neurons * neurons + heads * heads) *
+                    static_cast<int64_t>(sizeof(float));
   return cost;
 }
 

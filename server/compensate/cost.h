@@ -13,8 +13,13 @@ struct CompensationCost {
   int64_t disk_bytes = 0;    // of second moments, in temporary files
 };
 
-// For `tokens` of text, held-out ones included; of `options` the mask does not matter.
+struct CostOptions {
+  Shape shape = Shape::kUniform;
+  Compensation compensation = Compensation::kLeastSquares;
+  bool attention = false;  // whether channels of attention go as well
+};
+// For `tokens` of text, held-out ones included.
 CompensationCost CostOfCompensation(const ModelConfig& config, int64_t tokens,
-                                    int64_t held_out_tokens, const CompensationOptions& options);
+                                    int64_t held_out_tokens, const CostOptions& options);
 
 }  // namespace secateur

@@ -5,7 +5,6 @@
 #include <ATen/ATen.h>
 
 #include "server/base/status_macros.h"
-#include "server/model/tensor_table.h"
 
 namespace secateur {
 
@@ -25,14 +24,14 @@ LayerWeights CutLayer(const LayerWeights& weights, const at::Tensor& kept, const
   return cut;
 }
 
-absl::StatusOr<std::vector<TensorSpec>> StoredDowns(const Transformer& base) {
-  std::vector<TensorSpec> downs(static_cast<size_t>(base.config().num_layers));
+absl::StatusOr<std::vector<TensorSpec>> StoredTensors(const Transformer& base, TensorRole role) {
+  std::vector<TensorSpec> specs(static_cast<size_t>(base.config().num_layers));
   for (const TensorInfo& info : base.folder().table()) {
-    if (info.role != TensorRole::kDown) continue;
+    if (info.role != role) continue;
     ASSIGN_OR_RETURN(const TensorView view, base.folder().tensors().Find(info.name));
-    downs[static_cast<size_t>(info.layer)] = {info.name, view.dtype, {}};
+    specs[static_cast<size_t>(info.layer)] = {info.name, view.dtype, {}};
   }
-  return downs;
+  return specs;
 }
 
 }  // namespace secateur

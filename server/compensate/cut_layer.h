@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/format/tensor_writer.h"
+#include "server/model/tensor_table.h"
 #include "server/model/transformer.h"
 
 namespace secateur {
@@ -18,7 +19,7 @@ at::Tensor IndexOf(const std::vector<int32_t>& channels, const at::Device& devic
 // `kept`: channels, [kept], int64; `down`: [hidden size, kept], comes in place of down_proj.
 LayerWeights CutLayer(const LayerWeights& weights, const at::Tensor& kept, const at::Tensor& down);
 
-// Name and stored type of each layer's down_proj, without its shape.
-absl::StatusOr<std::vector<TensorSpec>> StoredDowns(const Transformer& base);
+// Name and stored type of each layer's tensor of that role, without its shape.
+absl::StatusOr<std::vector<TensorSpec>> StoredTensors(const Transformer& base, TensorRole role);
 
 }  // namespace secateur

@@ -38,28 +38,39 @@ double Number(const at::Tensor& scalar) { return scalar.to(at::kDouble).item<dou
 }  // namespace
 
 absl::Status GramSum::Add(const WeightedBatch& batch, const FfnActivation& activation) {
+  return AddRows(batch, activation.layer, activation.neurons, activation.output,
+                 activation.residual);
+}
+
+absl::Status GramSum::Add(const WeightedBatch& batch, const AttentionActivation& activation) {
+  return AddRows(batch, activation.layer, activation.heads, activation.output,
+                 activation.residual);
+}
+
+absl::Status GramSum::AddRows(const WeightedBatch& batch, int64_t layer, const at::Tensor& inputs,
+                              const at::Tensor& output, const at::Tensor& residual_stream) {
   return GuardTorch([&]() -> absl::Status {
-    const at::Device device = activation.neurons.device();
+    const at::Device device = inputs.device();
     const at::Tensor tokens = TokenWeights(batch, device);
-    const at::Tensor weights = post_norm_ ? tokens * PostNormWeights(activation) : tokens;
+    const at::Tensor weights = post_norm_ ? tokens * PostNormWeights(output) : tokens;
     const at::Tensor ordinary = OrdinaryTokens(batch.batch).to(device);
     // sqrt(q omega) a: the moments are the product with itself.
-    const at::Tensor neurons = activation.neurons.to(at::kFloat);
-    const at::Tensor rows = neurons * weights.sqrt().unsqueeze(1);
+    const at::Tensor channels = inputs.to(at::kFloat);
+    const at::Tensor rows = channels * weights.sqrt().unsqueeze(1);
     const double diagonal =
         Number((rows.square().sum(1) * ordinary).sum()) / static_cast<double>(rows.size(1));
     const double residual =
-        Number((activation.residual.to(at::kFloat).square().sum(1) * tokens * ordinary).sum());
+        Number((residual_stream.to(at::kFloat).square().sum(1) * tokens * ordinary).sum());
     if (!std::isfinite(diagonal) || !std::isfinite(residual)) {
       return absl::DataLossError(
-          StrCat("layer ", activation.layer, ": the activations are not finite"));
+          StrCat("layer ", layer, ": the activations are not finite"));
     }
     if (!sum_.moments.defined()) {
       sum_.moments = at::zeros({rows.size(1), rows.size(1)}, rows.options());
       sum_.sum = at::zeros({rows.size(1)}, rows.options());
     }
     AddUpperProduct(rows, sum_.moments);
-    sum_.sum.addmv_(neurons.t(), tokens);
+    sum_.sum.addmv_(channels.t(), tokens);
     sum_.weight += Number(tokens.sum());
     sum_.ordinary_diagonal += diagonal;
     sum_.residual += residual;
@@ -85,9 +96,9 @@ at::Tensor TokenWeights(const WeightedBatch& batch, const at::Device& device) {
       .to(device);
 }
 
-at::Tensor PostNormWeights(const FfnActivation& activation) {
-  const at::Tensor squared = activation.output.to(at::kFloat).square().sum(1);
-  const double d = static_cast<double>(activation.output.size(1));
+at::Tensor PostNormWeights(const at::Tensor& output) {
+  const at::Tensor squared = output.to(at::kFloat).square().sum(1);
+  const double d = static_cast<double>(output.size(1));
   return at::where(squared > 0, d / squared, 0.0);
 }
 
@@ -99,8 +110,8 @@ Gram Mixed(const Gram& a, const Gram& b, double weight) {
           .sum = {}};
 }
 
-at::Tensor GainedDown(const at::Tensor& down, const at::Tensor& gain) {
-  const at::Tensor wide = down.to(at::kDouble);
+at::Tensor Gained(const at::Tensor& projection, const at::Tensor& gain) {
+  const at::Tensor wide = projection.to(at::kDouble);
   return gain.defined() ? wide * gain.to(at::kDouble).unsqueeze(1) : wide;
 }
 

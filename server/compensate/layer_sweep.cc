@@ -11,16 +11,21 @@ namespace {
 
 class ObserverTap final : public ActivationTap {
  public:
-  ObserverTap(const WeightedBatch& batch, const LayerSweep::Observer& observer)
-      : batch_(batch), observer_(observer) {}
+  ObserverTap(const WeightedBatch& batch, const LayerSweep::Observer& observer,
+              const LayerSweep::AttentionObserver& attention)
+      : batch_(batch), observer_(observer), attention_(attention) {}
 
+  absl::Status OnAttention(const PackedBatch&, const AttentionActivation& activation) override {
+    return attention_ ? attention_(batch_, activation) : absl::OkStatus();
+  }
   absl::Status OnFfn(const PackedBatch&, const FfnActivation& activation) override {
-    return observer_(batch_, activation);
+    return observer_ ? observer_(batch_, activation) : absl::OkStatus();
   }
 
  private:
   const WeightedBatch& batch_;
   const LayerSweep::Observer& observer_;
+  const LayerSweep::AttentionObserver& attention_;
 };
 
 }  // namespace
@@ -40,21 +45,22 @@ absl::StatusOr<std::unique_ptr<LayerSweep>> LayerSweep::Create(
 }
 
 absl::Status LayerSweep::Advance(int64_t layer, const LayerWeights& weights, RunContext& context,
-                                 const Observer& observer) {
+                                 const Observer& observer, const AttentionObserver& attention) {
   for (Pass& pass : passes_) {
     RETURN_IF_ERROR(context.CheckCancelled());
-    ObserverTap tap(*pass.batch, observer);
-    ASSIGN_OR_RETURN(pass.hidden,
-                     pass.runner.Forward(layer, weights, pass.hidden, observer ? &tap : nullptr));
+    ObserverTap tap(*pass.batch, observer, attention);
+    ASSIGN_OR_RETURN(pass.hidden, pass.runner.Forward(layer, weights, pass.hidden,
+                                                      observer || attention ? &tap : nullptr));
   }
   return absl::OkStatus();
 }
 
 absl::Status LayerSweep::Observe(int64_t layer, const LayerWeights& weights, RunContext& context,
                                  const Observer& observer) const {
+  const AttentionObserver none;
   for (const Pass& pass : passes_) {
     RETURN_IF_ERROR(context.CheckCancelled());
-    ObserverTap tap(*pass.batch, observer);
+    ObserverTap tap(*pass.batch, observer, none);
     RETURN_IF_ERROR(pass.runner.Forward(layer, weights, pass.hidden, &tap).status());
   }
   return absl::OkStatus();

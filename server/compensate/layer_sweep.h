@@ -22,15 +22,18 @@ namespace secateur {
 class LayerSweep {
  public:
   using Observer = std::function<absl::Status(const WeightedBatch&, const FfnActivation&)>;
+  using AttentionObserver =
+      std::function<absl::Status(const WeightedBatch&, const AttentionActivation&)>;
 
   // `base` lends its embedding, final norm and head; it and `batches` must outlive the sweep.
   static absl::StatusOr<std::unique_ptr<LayerSweep>> Create(
       const Transformer& base, const std::vector<WeightedBatch>& batches);
 
   // All batches through layer `layer`, whose weights may be cut and compensated: layers in order,
-  // each once. `observer` sees every batch. Checks for cancellation before each batch.
+  // each once. Observers, if any, see every batch. Checks for cancellation before each batch.
   absl::Status Advance(int64_t layer, const LayerWeights& weights, RunContext& context,
-                       const Observer& observer = nullptr);
+                       const Observer& observer = nullptr,
+                       const AttentionObserver& attention = nullptr);
   // What Advance() would show to `observer`; the streams stay where they are.
   absl::Status Observe(int64_t layer, const LayerWeights& weights, RunContext& context,
                        const Observer& observer) const;

@@ -1,10 +1,12 @@
-// Least squares on down_proj (ALGORITHM 5.2): the kept neurons take over what the removed ones did.
+// Least squares on a projection that writes into the residual stream (ALGORITHM 5.2): its kept
+// channels take over what the removed ones did. Said of down_proj and neurons; o_proj and the
+// channels of heads are the same.
 //
 //   minimise over D:  sum_t q_t omega_t ||W_R a_R(t) - D a_P(t)||^2 + lambda ||D||^2
 //   D = W_R G_RP (G_PP + lambda I)^-1,  W_P becomes W_P + D
 //
 // Prior-centred: a large ridge lambda leaves the kept weights as they are, which is plain pruning.
-// Rows of W are independent, so a gain on rows (GainedDown) changes the error, not the solution.
+// Rows of W are independent, so a gain on rows (Gained) changes the error, not the solution.
 // float64; libtorch's exceptions pass through. Pure functions.
 #pragma once
 

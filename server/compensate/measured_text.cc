@@ -28,16 +28,37 @@ int64_t CountTokens(const std::vector<WeightedBatch>& batches) {
   return tokens;
 }
 
-absl::StatusOr<Gram> Advance(LayerSweep& sweep, const Transformer& base, int64_t layer,
-                             RunContext& context) {
-  GramSum sum(base.config().post_norms);
-  RETURN_IF_ERROR(sweep.Advance(layer, base.layer(layer), context,
-                                [&](const WeightedBatch& batch, const FfnActivation& activation) {
-                                  return sum.Add(batch, activation);
-                                }));
-  Gram gram;
-  RETURN_IF_ERROR(sum.Finish(gram));
-  return gram;
+// What a layer shows on one part of the text.
+struct LayerMoments {
+  Gram ffn;
+  Gram attention;  // if asked for
+};
+
+absl::StatusOr<LayerMoments> Advance(LayerSweep& sweep, const Transformer& base, int64_t layer,
+                                     bool attention, RunContext& context) {
+  GramSum ffn(base.config().post_norms);
+  GramSum heads(base.config().post_norms);
+  LayerSweep::AttentionObserver see_attention;
+  if (attention) {
+    see_attention = [&](const WeightedBatch& batch, const AttentionActivation& activation) {
+      return heads.Add(batch, activation);
+    };
+  }
+  RETURN_IF_ERROR(sweep.Advance(
+      layer, base.layer(layer), context,
+      [&](const WeightedBatch& batch, const FfnActivation& activation) {
+        return ffn.Add(batch, activation);
+      },
+      see_attention));
+  LayerMoments moments;
+  RETURN_IF_ERROR(ffn.Finish(moments.ffn));
+  if (attention) RETURN_IF_ERROR(heads.Finish(moments.attention));
+  return moments;
+}
+
+at::Tensor Gain(const Transformer& base, const at::Tensor& post_norm) {
+  if (!base.config().post_norms) return {};
+  return post_norm.to(at::kDouble) + base.config().norm_offset;
 }
 
 }  // namespace
@@ -48,9 +69,12 @@ int64_t CompensationText::tokens() const {
 
 at::Tensor GainedDown(const Transformer& base, int64_t layer) {
   const LayerWeights& weights = base.layer(layer);
-  if (!base.config().post_norms) return GainedDown(weights.down.weight, at::Tensor());
-  return GainedDown(weights.down.weight,
-                    weights.post_ffn_norm.to(at::kDouble) + base.config().norm_offset);
+  return Gained(weights.down.weight, Gain(base, weights.post_ffn_norm));
+}
+
+at::Tensor GainedOutput(const Transformer& base, int64_t layer) {
+  const LayerWeights& weights = base.layer(layer);
+  return Gained(weights.output.weight, Gain(base, weights.post_attention_norm));
 }
 
 absl::Status MeasuredText::Moments::Add(Gram gram) {
@@ -77,26 +101,24 @@ Gram MeasuredText::Moments::Read(int64_t layer, const at::Device& device) const 
 // The sweep over the layers.
 class MeasuredText::Measurer {
  public:
-  Measurer(const Transformer& base, bool orders, const ProtectedChannels& protected_channels,
-           RunContext& context, MeasuredText& measured)
-      : base_(base),
-        orders_(orders),
-        protected_(protected_channels),
-        context_(context),
-        measured_(measured) {}
+  Measurer(const Transformer& base, const MeasureOptions& options, RunContext& context,
+           MeasuredText& measured)
+      : base_(base), options_(options), context_(context), measured_(measured) {}
 
   absl::Status Run() {
     const CompensationText& text = measured_.text_;
     if (text.calibration.empty()) {
       return absl::InvalidArgumentError("compensation needs calibration text");
     }
-    if (!protected_.empty() && std::ssize(protected_) != base_.config().num_layers) {
-      return absl::InvalidArgumentError(StrCat("neurons of ", protected_.size(),
+    const ProtectedChannels& channels = options_.protected_channels;
+    if (!channels.empty() && std::ssize(channels) != base_.config().num_layers) {
+      return absl::InvalidArgumentError(StrCat("neurons of ", channels.size(),
                                                " layers are protected; the base has ",
                                                base_.config().num_layers));
     }
-    ASSIGN_OR_RETURN(measured_.calibration_.tensors, ScratchTensors::Create());
-    ASSIGN_OR_RETURN(measured_.held_out_.tensors, ScratchTensors::Create());
+    for (Moments* moments : AllMoments()) {
+      ASSIGN_OR_RETURN(moments->tensors, ScratchTensors::Create());
+    }
     ASSIGN_OR_RETURN(const auto calibration, LayerSweep::Create(base_, text.calibration));
     ASSIGN_OR_RETURN(const auto held_out, LayerSweep::Create(base_, text.held_out));
     const int64_t layers = base_.config().num_layers;
@@ -107,24 +129,34 @@ class MeasuredText::Measurer {
     if (measured_.has_held_out()) {
       ASSIGN_OR_RETURN(measured_.base_held_out_nats_, held_out->MeanNats());
     }
-    RETURN_IF_ERROR(measured_.calibration_.tensors->Seal());
-    return measured_.held_out_.tensors->Seal();
+    for (Moments* moments : AllMoments()) RETURN_IF_ERROR(moments->tensors->Seal());
+    return absl::OkStatus();
   }
 
  private:
-  absl::Status Layer(int64_t layer, LayerSweep& calibration, LayerSweep& held_out) {
-    ASSIGN_OR_RETURN(Gram gram, Advance(calibration, base_, layer, context_));
-    Gram judge;
-    if (measured_.has_held_out()) {
-      ASSIGN_OR_RETURN(judge, Advance(held_out, base_, layer, context_));
+  std::vector<Moments*> AllMoments() const {
+    std::vector<Moments*> all = {&measured_.calibration_, &measured_.held_out_};
+    if (options_.attention) {
+      all.insert(all.end(), {&measured_.calibration_attention_, &measured_.held_out_attention_});
     }
-    if (orders_) RETURN_IF_ERROR(Order(layer, gram));
-    RETURN_IF_ERROR(Keep(std::move(gram), measured_.calibration_));
-    return measured_.has_held_out() ? Keep(std::move(judge), measured_.held_out_)
-                                    : absl::OkStatus();
+    return all;
+  }
+
+  absl::Status Layer(int64_t layer, LayerSweep& calibration, LayerSweep& held_out) {
+    ASSIGN_OR_RETURN(LayerMoments learnt,
+                     Advance(calibration, base_, layer, options_.attention, context_));
+    if (options_.orders) RETURN_IF_ERROR(Order(layer, learnt.ffn));
+    RETURN_IF_ERROR(Keep(std::move(learnt.ffn), measured_.calibration_));
+    RETURN_IF_ERROR(Keep(std::move(learnt.attention), measured_.calibration_attention_));
+    if (!measured_.has_held_out()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(LayerMoments judge,
+                     Advance(held_out, base_, layer, options_.attention, context_));
+    RETURN_IF_ERROR(Keep(std::move(judge.ffn), measured_.held_out_));
+    return Keep(std::move(judge.attention), measured_.held_out_attention_);
   }
 
   absl::Status Keep(Gram gram, Moments& moments) {
+    if (!gram.moments.defined()) return absl::OkStatus();
     measured_.disk_bytes_ += static_cast<int64_t>(gram.moments.nbytes());
     return moments.Add(std::move(gram));
   }
@@ -137,7 +169,9 @@ class MeasuredText::Measurer {
         RemovalCurve curve,
         OrderBySecondOrder(
             down, gram.moments, kSelectionRidge * gram.ordinary_diagonal, most, kRemovalStep,
-            protected_.empty() ? std::vector<uint16_t>() : protected_[static_cast<size_t>(layer)],
+            options_.protected_channels.empty()
+                ? std::vector<uint16_t>()
+                : options_.protected_channels[static_cast<size_t>(layer)],
             context_));
     for (double& error : curve.error) error /= std::max(gram.residual, kLeastResidual);
     measured_.curves_.push_back(std::move(curve));
@@ -145,18 +179,17 @@ class MeasuredText::Measurer {
   }
 
   const Transformer& base_;
-  const bool orders_;
-  const ProtectedChannels& protected_;
+  const MeasureOptions& options_;
   RunContext& context_;
   MeasuredText& measured_;
 };
 
 absl::StatusOr<std::shared_ptr<const MeasuredText>> MeasuredText::Measure(
-    const Transformer& base, CompensationText text, bool orders, RunContext& context,
-    const ProtectedChannels& protected_channels) {
+    const Transformer& base, CompensationText text, const MeasureOptions& options,
+    RunContext& context) {
   std::shared_ptr<MeasuredText> measured(
       new MeasuredText(std::move(text), base.layer(0).down.weight.device()));
-  RETURN_IF_ERROR(Measurer(base, orders, protected_channels, context, *measured).Run());
+  RETURN_IF_ERROR(Measurer(base, options, context, *measured).Run());
   return measured;
 }
 
@@ -173,5 +206,11 @@ at::Tensor MeasuredText::MeanActivations(int64_t layer, bool all) const {
 
 Gram MeasuredText::Calibration(int64_t layer) const { return calibration_.Read(layer, device_); }
 Gram MeasuredText::HeldOut(int64_t layer) const { return held_out_.Read(layer, device_); }
+Gram MeasuredText::AttentionCalibration(int64_t layer) const {
+  return calibration_attention_.Read(layer, device_);
+}
+Gram MeasuredText::AttentionHeldOut(int64_t layer) const {
+  return held_out_attention_.Read(layer, device_);
+}
 
 }  // namespace secateur

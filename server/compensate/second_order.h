@@ -19,7 +19,7 @@
 
 namespace secateur {
 
-// down: [hidden size, neurons], gained (GainedDown); moments: [neurons, neurons]. Removes
+// down: [hidden size, neurons], gained (Gained); moments: [neurons, neurons]. Removes
 // `most_removed` neurons, `step` at a time but never a protected one (fewer, if too few others are
 // left), and records the order and the error after each step:
 // tr((W' - W) G (W' - W)'), without the ridge's own terms, which would lean towards layers of small

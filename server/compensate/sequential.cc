@@ -97,7 +97,7 @@ class SideBySide {
     const at::Tensor neurons = activation.neurons.to(at::kFloat);
     const at::Tensor tokens = TokenWeights(batch, neurons.device());
     const at::Tensor scales =
-        base_.config().post_norms ? tokens * PostNormWeights(activation).sqrt() : tokens;
+        base_.config().post_norms ? tokens * PostNormWeights(activation.output).sqrt() : tokens;
     const at::Tensor missing = target.to(at::kFloat) - activation.residual.to(at::kFloat);
     const at::Tensor product = (missing * scales.unsqueeze(1)).t().matmul(neurons);
     observed.cross = observed.cross.defined() ? observed.cross.add_(product) : product;
@@ -112,8 +112,8 @@ class SideBySide {
 // A layer that is being solved: its weights without compensation, and with it.
 class SolvedLayer {
  public:
-  SolvedLayer(const Transformer& base, const Mask& mask, int64_t layer)
-      : weights_(base.layer(layer)),
+  SolvedLayer(const Transformer& base, const Mask& mask, int64_t layer, const LayerMaker& layer_of)
+      : weights_(layer_of ? layer_of(layer) : base.layer(layer)),
         kept_(IndexOf(mask.kept[static_cast<size_t>(layer)], weights_.down.weight.device())),
         columns_(weights_.down.weight.index_select(1, kept_)) {}
 
@@ -126,7 +126,7 @@ class SolvedLayer {
   }
 
  private:
-  const LayerWeights& weights_;
+  const LayerWeights weights_;
   const at::Tensor kept_;
   const at::Tensor columns_;
 };
@@ -159,16 +159,16 @@ absl::StatusOr<SequentialTrial> TrySequential(const Transformer& base, const Mas
                                               const std::vector<WeightedBatch>& calibration,
                                               const std::vector<WeightedBatch>& held_out,
                                               const std::vector<double>& ridges,
-                                              RunContext& context) {
+                                              RunContext& context, const LayerMaker& layer_of) {
   RETURN_IF_ERROR(CheckMask(base, mask));
-  ASSIGN_OR_RETURN(const std::vector<TensorSpec> downs, StoredDowns(base));
+  ASSIGN_OR_RETURN(const std::vector<TensorSpec> downs, StoredTensors(base, TensorRole::kDown));
   ASSIGN_OR_RETURN(const auto learn, SideBySide::Create(base, calibration));
   ASSIGN_OR_RETURN(const auto judge, SideBySide::Create(base, held_out));
   SequentialTrial trial;
   for (int64_t layer = 0; layer < base.config().num_layers; ++layer) {
     std::optional<SolvedLayer> solved;
     ASSIGN_OR_RETURN(LayerWeights weights,
-                     GuardTorch([&] { return solved.emplace(base, mask, layer).Plain(); }));
+                     GuardTorch([&] { return solved.emplace(base, mask, layer, layer_of).Plain(); }));
     ASSIGN_OR_RETURN(const Observed learnt, learn->Observe(layer, weights, context));
     ASSIGN_OR_RETURN(const Observed judged, judge->Observe(layer, weights, context));
     std::optional<double>& ridge = trial.ridges.emplace_back();
@@ -190,14 +190,15 @@ absl::StatusOr<SequentialTrial> TrySequential(const Transformer& base, const Mas
 
 absl::Status SolveSequential(const Transformer& base, const Mask& mask,
                              const std::vector<WeightedBatch>& text, const Ridges& ridges,
-                             const ColumnsSink& sink, RunContext& context) {
+                             const ColumnsSink& sink, RunContext& context,
+                             const LayerMaker& layer_of) {
   RETURN_IF_ERROR(CheckMask(base, mask));
-  ASSIGN_OR_RETURN(const std::vector<TensorSpec> downs, StoredDowns(base));
+  ASSIGN_OR_RETURN(const std::vector<TensorSpec> downs, StoredTensors(base, TensorRole::kDown));
   ASSIGN_OR_RETURN(const auto streams, SideBySide::Create(base, text));
   for (int64_t layer = 0; layer < base.config().num_layers; ++layer) {
     std::optional<SolvedLayer> solved;
     ASSIGN_OR_RETURN(LayerWeights weights,
-                     GuardTorch([&] { return solved.emplace(base, mask, layer).Plain(); }));
+                     GuardTorch([&] { return solved.emplace(base, mask, layer, layer_of).Plain(); }));
     ASSIGN_OR_RETURN(const Observed observed, streams->Observe(layer, weights, context));
     const auto index = static_cast<size_t>(layer);
     if (ridges[index]) {

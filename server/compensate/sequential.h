@@ -37,12 +37,16 @@ struct SequentialTrial {
   double held_out_nats = 0;  // mean per token, of the model they make
 };
 
+// A layer before its FFN is cut, called inside GuardTorch; null stands for the base's own.
+using LayerMaker = std::function<LayerWeights(int64_t layer)>;
+
 // Learns from `calibration` and judges by `held_out`, both not empty.
 absl::StatusOr<SequentialTrial> TrySequential(const Transformer& base, const Mask& mask,
                                               const std::vector<WeightedBatch>& calibration,
                                               const std::vector<WeightedBatch>& held_out,
                                               const std::vector<double>& ridges,
-                                              RunContext& context);
+                                              RunContext& context,
+                                              const LayerMaker& layer_of = nullptr);
 
 // Receives a layer's [hidden size, kept] in the stored type of its down_proj. Inside GuardTorch.
 using ColumnsSink = std::function<absl::Status(int64_t layer, const at::Tensor& columns)>;
@@ -50,6 +54,7 @@ using ColumnsSink = std::function<absl::Status(int64_t layer, const at::Tensor& 
 // One ridge for each layer; layers without one are not given to `sink`.
 absl::Status SolveSequential(const Transformer& base, const Mask& mask,
                              const std::vector<WeightedBatch>& text, const Ridges& ridges,
-                             const ColumnsSink& sink, RunContext& context);
+                             const ColumnsSink& sink, RunContext& context,
+                             const LayerMaker& layer_of = nullptr);
 
 }  // namespace secateur

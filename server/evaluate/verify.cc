@@ -75,6 +75,13 @@ absl::Status CheckMask(const Cut& cut, const ModelConfig& base, const ModelConfi
     return absl::InvalidArgumentError(StrCat("the mask has attention of ", mask.attention.size(),
                                              " layers; the base model has ", base.num_layers));
   }
+  const AttentionHeads heads = HeadsOf(base, cut);
+  if (HeadsOf(expert) != heads) {
+    return absl::DataLossError(StrCat("the expert has ", expert.num_heads, " heads and ",
+                                      expert.num_kv_heads, " KV heads of ", expert.head_dim,
+                                      " channels; its mask makes ", heads.heads, " and ",
+                                      heads.kv_heads, " of ", heads.head_dim));
+  }
   for (size_t layer = 0; layer < mask.kept.size(); ++layer) {
     const std::vector<int32_t>& kept = mask.kept[layer];
     const int64_t width =
@@ -102,6 +109,12 @@ nlohmann::ordered_json ConfigOf(const ModelFolder& base, const ModelFolder& expe
   config["intermediate_size"] = expert.config().intermediate_size;
   if (expert.config().vocabulary_size != base.config().vocabulary_size) {
     config["vocab_size"] = expert.config().vocabulary_size;
+  }
+  const AttentionHeads heads = HeadsOf(base.config(), cut);
+  if (heads != HeadsOf(base.config())) {
+    config["num_attention_heads"] = heads.heads;
+    config["num_key_value_heads"] = heads.kv_heads;
+    config["head_dim"] = heads.head_dim;
   }
   if (WithAddedTensors(base.config(), cut).mlp_bias) config["mlp_bias"] = true;
   return config;
@@ -146,7 +159,7 @@ class Verifier {
       const absl::Status compared =
           CompareLayerWeights(table_, layer, found, reference, cut_, replaced);
       ZeroAttention(base_.folder().table(), layer, cut_.mask, reference);
-      Take(replaced, kept, reference);
+      Take(replaced, kept, layer, reference);
       return compared;
     });
     RETURN_IF_ERROR(equal);
@@ -212,19 +225,30 @@ class Verifier {
     return tensors;
   }
 
-  // down_proj and its bias; those of gate and up come as zeros, which change nothing.
-  void Take(const ReplacedTensors& replaced, const KeptChannels& kept,
+  // o_proj, down_proj and its bias; those of gate and up come as zeros, which change nothing.
+  void Take(const ReplacedTensors& replaced, const KeptChannels& kept, int64_t layer,
             LayerWeights& reference) const {
+    const auto output = replaced.find(TensorRole::kOutput);
+    if (output != replaced.end()) {
+      const int64_t columns = reference.output.weight.size(1);
+      const auto& attention = cut_.mask.attention;
+      reference.output.weight =
+          attention.empty() ? output->second
+                            : InBaseShape(output->second,
+                                          MakeKeptChannels(
+                                              attention[static_cast<size_t>(layer)].output,
+                                              columns, reference.output.weight));
+    }
     const auto down = replaced.find(TensorRole::kDown);
     if (down != replaced.end()) reference.down.weight = InBaseShape(down->second, kept);
     const auto bias = replaced.find(TensorRole::kDownBias);
     if (bias != replaced.end()) reference.down.bias = bias->second;
   }
 
-  at::Tensor InBaseShape(const at::Tensor& down, const KeptChannels& kept) const {
-    if (cut_.shape == Shape::kMasked) return down;
-    const at::Tensor full = at::zeros({down.size(0), kept.factors.size(0)}, down.options());
-    return full.index_copy(1, kept.index, down);
+  at::Tensor InBaseShape(const at::Tensor& columns, const KeptChannels& kept) const {
+    if (cut_.shape == Shape::kMasked) return columns;
+    const at::Tensor full = at::zeros({columns.size(0), kept.factors.size(0)}, columns.options());
+    return full.index_copy(1, kept.index, columns);
   }
 
   absl::Status CompareLogits() {

@@ -24,19 +24,23 @@ bool Has(const TensorInfo& tensor, Axis axis) {
 struct Counts {
   int64_t own = 0;  // width
   int64_t layers = 0;
-  int64_t vocabulary = 0;    // rows that stay
-  int64_t parameters = 0;    // of all tensors of the base
-  int64_t blocks = 0;        // of the layers' tensors
-  int64_t neuron = 0;        // of one neuron, in all layers together
-  int64_t removed_rows = 0;  // parameters of the rows that go
-  int64_t added = 0;         // parameters that the base has not, at its width
+  int64_t vocabulary = 0;      // rows that stay
+  int64_t groups = 0;          // KV head groups of a layer that stay
+  int64_t parameters = 0;      // of all tensors of the base
+  int64_t blocks = 0;          // of the layers' tensors
+  int64_t neuron = 0;          // of one neuron, in all layers together
+  int64_t removed_rows = 0;    // parameters of the rows that go
+  int64_t removed_groups = 0;  // parameters of the groups that go
+  int64_t added = 0;           // parameters that the base has not, at its width
 
-  Counts(const ModelConfig& config, int64_t rows, bool ffn_bias)
+  Counts(const ModelConfig& config, const OtherChanges& others)
       : own(config.intermediate_size),
         layers(config.num_layers),
-        vocabulary(rows == kWholeVocabulary ? config.vocabulary_size : rows) {
+        vocabulary(others.vocabulary == kWholeVocabulary ? config.vocabulary_size
+                                                         : others.vocabulary),
+        groups(others.kv_head_groups == kAllGroups ? config.num_kv_heads : others.kv_head_groups) {
     ModelConfig expert = config;
-    expert.mlp_bias |= ffn_bias;
+    expert.mlp_bias |= others.ffn_bias;
     for (const TensorInfo& tensor : TensorTable(expert)) {
       int64_t elements = 1;
       for (const int64_t size : tensor.shape) elements *= size;
@@ -47,6 +51,9 @@ struct Counts {
       if (Has(tensor, Axis::kVocabulary)) {
         removed_rows += elements / config.vocabulary_size * (config.vocabulary_size - vocabulary);
       }
+      if (Has(tensor, Axis::kQueryChannel) || Has(tensor, Axis::kKvChannel)) {
+        removed_groups += elements / config.num_kv_heads * (config.num_kv_heads - groups);
+      }
     }
   }
 
@@ -56,10 +63,11 @@ struct Counts {
 
   // `neurons` go, of all layers together, and as many parameters of `attention`.
   Size AtRemoved(int64_t neurons, int64_t item_size, int64_t attention = 0) const {
-    const int64_t removed = neurons * (neuron / layers) + attention - added;
+    const int64_t removed = neurons * (neuron / layers) + removed_groups + attention - added;
     Size size;
     size.width = own - (neurons + layers - 1) / layers;
     size.vocabulary = vocabulary;
+    size.kv_head_groups = groups;
     size.parameters = parameters - removed - removed_rows;
     size.bytes = size.parameters * item_size;
     size.neuron_ratio = Share(neurons, own * layers);
@@ -142,7 +150,8 @@ class Solver {
   absl::StatusOr<int64_t> operator()(const ParameterReduction& budget) const {
     RETURN_IF_ERROR(CheckShare("parameter_reduction", budget.value));
     const int64_t whole = budget.of_blocks ? counts_.blocks : counts_.parameters;
-    const int64_t others = counts_.added - (budget.of_blocks ? 0 : counts_.removed_rows);
+    const int64_t others =
+        counts_.added - counts_.removed_groups - (budget.of_blocks ? 0 : counts_.removed_rows);
     const int64_t width =
         widths_.Nearest(budget.value + Share(others, whole), counts_.neuron, whole);
     if (width >= widths_.smallest_expert()) return width;
@@ -206,22 +215,21 @@ class Solver {
 
 }  // namespace
 
-Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size, int64_t vocabulary,
-                 bool ffn_bias) {
-  return Counts(config, vocabulary, ffn_bias).At(width, item_size);
+Size SizeAtWidth(const ModelConfig& config, int64_t width, int64_t item_size,
+                 const OtherChanges& others) {
+  return Counts(config, others).At(width, item_size);
 }
 
 Size SizeAtRemoved(const ModelConfig& config, int64_t removed, int64_t item_size,
                    int64_t attention) {
-  return Counts(config, kWholeVocabulary, /*ffn_bias=*/false)
-      .AtRemoved(removed, item_size, attention);
+  return Counts(config, {}).AtRemoved(removed, item_size, attention);
 }
 
 absl::StatusOr<Size> SolveWidth(const ModelConfig& config, const Budget& budget, int64_t alignment,
-                                int64_t item_size, int64_t vocabulary, bool ffn_bias) {
+                                int64_t item_size, const OtherChanges& others) {
   RETURN_IF_ERROR(CheckLimit("the alignment of widths", alignment));
   RETURN_IF_ERROR(CheckLimit("the size of an element", item_size));
-  const Counts counts(config, vocabulary, ffn_bias);
+  const Counts counts(config, others);
   ASSIGN_OR_RETURN(const int64_t width, std::visit(Solver(counts, alignment, item_size), budget));
   return counts.At(width, item_size);
 }

@@ -5,12 +5,14 @@
 #include "server/format/scratch_tensors.h"
 #include "server/mask/mask.h"
 #include "server/model/config.h"
+#include "server/profile/attention_sets.h"
 
 namespace secateur {
 
 // How a mask becomes tensors (DESIGN 3, `shape`).
 enum class Shape {
-  kUniform,  // removed rows and columns are cut out; every layer keeps the same count
+  kUniform,  // removed rows and columns are cut out; every layer keeps the same count, and of
+             // attention whole KV head groups
   kMasked,   // the base's shape, with zeros in their place; counts may differ between layers
 };
 
@@ -32,5 +34,9 @@ struct Cut {
 // The base's config, with biases of the FFN where the cut brings them: its tensor table names all
 // tensors of the expert, in the base's shape.
 ModelConfig WithAddedTensors(const ModelConfig& base, const Cut& cut);
+
+AttentionHeads HeadsOf(const ModelConfig& config);
+// Of every layer of the expert: fewer than the base's where a uniform cut takes KV head groups.
+AttentionHeads HeadsOf(const ModelConfig& base, const Cut& cut);
 
 }  // namespace secateur

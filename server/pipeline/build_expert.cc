@@ -74,7 +74,7 @@ class ExpertBuilder {
     if (request_.compensation == Compensation::kBias && compensated_->cut.replaced == nullptr) {
       // The biases that were planned do not come.
       size_ = SizeAtWidth(model_.config(), size_.width, StoredItemSize(model_.folder()),
-                          size_.vocabulary);
+                          {.vocabulary = size_.vocabulary});
     }
     return absl::OkStatus();
   }
@@ -102,12 +102,14 @@ class ExpertBuilder {
   // What the expert's config.json is to say.
   absl::StatusOr<nlohmann::ordered_json> MakeConfig() const {
     const ModelFolder& base = model_.folder();
-    const int64_t width =
-        request_.shape == Shape::kMasked ? base.config().intermediate_size : size_.width;
-    const bool ffn_bias = WithAddedTensors(base.config(), cut()).mlp_bias;
-    if (!trimmed_) return ExpertConfigJson(base.config_json(), width, std::nullopt, ffn_bias);
-    nlohmann::ordered_json config =
-        ExpertConfigJson(base.config_json(), width, planned_.kept->rows, ffn_bias);
+    ExpertShape shape = {
+        .width = request_.shape == Shape::kMasked ? base.config().intermediate_size : size_.width,
+        .ffn_bias = WithAddedTensors(base.config(), cut()).mlp_bias};
+    const AttentionHeads heads = HeadsOf(base.config(), cut());
+    if (heads != HeadsOf(base.config())) shape.heads = heads;
+    if (!trimmed_) return ExpertConfigJson(base.config_json(), shape);
+    shape.vocabulary = planned_.kept->rows;
+    nlohmann::ordered_json config = ExpertConfigJson(base.config_json(), shape);
     RETURN_IF_ERROR(trimmer_->Renumber(config, *planned_.kept));
     return config;
   }
@@ -232,6 +234,8 @@ class ExpertBuilder {
                                   Chosen() == Compensation::kSequential,
                    .biased = Chosen() == Compensation::kBias,
                    .attention = request_.attention,
+                   .base_kv_head_groups = base.kv_head_groups,
+                   .expert_kv_head_groups = size_.kv_head_groups,
                    .masked = request_.shape == Shape::kMasked,
                    .layers = model_.config().num_layers,
                    .base_width = base.width,
@@ -269,7 +273,7 @@ class ExpertBuilder {
     *manifest_.mutable_base_size() = ToProto(BaseSize(model_), model_.folder());
     manifest_.set_sigma(planned_.sigma);
     manifest_.set_mask_digest(mask_.digest().Hex());
-    if (request_.attention) {
+    if (!mask_.attention.empty()) {
       *manifest_.mutable_attention() = RemovedAttention(mask_, model_.config());
     }
     for (const ProfileInfo& profile : composed_.profiles) {

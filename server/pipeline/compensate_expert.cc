@@ -16,11 +16,11 @@ namespace {
 
 // Everything that a measured text depends on.
 absl::StatusOr<std::string> KeyOf(const ResidentModel& model, const ExpertRequest& request,
-                                  const ComposedRequest& composed) {
+                                  const ComposedRequest& composed, bool attention) {
   const ResolvedSources& sources = composed.sources;
   ASSIGN_OR_RETURN(const Digest base, model.WaitForDigest());
   Sha256 hash;
-  hash.UpdateField(StrCat(kCompensationVersion, "/", request.second_order, "/",
+  hash.UpdateField(StrCat(kCompensationVersion, "/", request.second_order, "/", attention, "/",
                           request.max_document_tokens, "/", sources.general));
   hash.UpdateField(base.Hex());
   for (const ResolvedView& view : sources.views) {
@@ -36,8 +36,9 @@ absl::StatusOr<std::string> KeyOf(const ResidentModel& model, const ExpertReques
 absl::StatusOr<std::shared_ptr<const MeasuredText>> Measured(ResidentModel& model,
                                                              const ExpertRequest& request,
                                                              const ComposedRequest& composed,
-                                                             Stores stores, RunContext& context) {
-  ASSIGN_OR_RETURN(const std::string key, KeyOf(model, request, composed));
+                                                             bool attention, Stores stores,
+                                                             RunContext& context) {
+  ASSIGN_OR_RETURN(const std::string key, KeyOf(model, request, composed, attention));
   ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(key, context));
   if (auto known = stores.measured.Find(key)) return known;
   ASSIGN_OR_RETURN(CompensationText text,
@@ -46,8 +47,12 @@ absl::StatusOr<std::shared_ptr<const MeasuredText>> Measured(ResidentModel& mode
   std::shared_ptr<const MeasuredText> measured;
   RETURN_IF_ERROR(model.lane().Run(context, [&]() -> absl::Status {
     ASSIGN_OR_RETURN(
-        measured, MeasuredText::Measure(model.transformer(), std::move(text), request.second_order,
-                                        context, composed.order.protected_channels));
+        measured,
+        MeasuredText::Measure(model.transformer(), std::move(text),
+                              {.orders = request.second_order,
+                               .attention = attention,
+                               .protected_channels = composed.order.protected_channels},
+                              context));
     return absl::OkStatus();
   }));
   Log(LogLevel::kInfo, "text measured",
@@ -107,6 +112,9 @@ v1::CompensationResult ToProto(const Compensated& cut, const MeasuredText& measu
     to.set_ridge(layer.ridge.value_or(0));
     to.set_plain_error(layer.plain_error);
     to.set_error(layer.error);
+    to.set_attention_ridge(layer.attention.ridge.value_or(0));
+    to.set_plain_attention_error(layer.attention.plain_error);
+    to.set_attention_error(layer.attention.error);
   }
   return out;
 }
@@ -118,7 +126,9 @@ v1::CompensationCost CostOfCompensation(const ResidentModel& model, const Expert
   const int64_t tokens = EstimateCompensationTokens(request, composed.sources);
   const CompensationCost cost =
       CostOfCompensation(model.config(), tokens, tokens / kHeldOutEvery,
-                         {.shape = request.shape, .compensation = request.compensation});
+                         {.shape = request.shape,
+                          .compensation = request.compensation,
+                          .attention = request.kv_head_groups});
   v1::CompensationCost out;
   out.set_token_count(tokens);
   out.set_memory_bytes(cost.memory_bytes);
@@ -131,7 +141,9 @@ absl::StatusOr<CompensatedExpert> CompensateExpert(ResidentModel& model,
                                                    const ComposedRequest& composed,
                                                    const PlannedExpert& planned, Stores stores,
                                                    RunContext& context) {
-  ASSIGN_OR_RETURN(const auto measured, Measured(model, request, composed, stores, context));
+  const bool attention = !planned.mask.attention.empty();
+  ASSIGN_OR_RETURN(const auto measured,
+                   Measured(model, request, composed, attention, stores, context));
   const CompensationOptions options{
       .plain = &planned.mask, .shape = request.shape, .compensation = request.compensation};
   CompensatedExpert expert;

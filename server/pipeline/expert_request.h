@@ -11,6 +11,7 @@
 #include "server/mask/budget.h"
 #include "server/mask/compose.h"
 #include "server/mask/cut.h"
+#include "server/mask/mixed_budget.h"
 
 namespace secateur {
 
@@ -42,6 +43,10 @@ struct ExpertRequest {
   std::vector<Selection> select;  // sorted by key
   bool neurons = true;      // FFN neurons go; else the vocabulary alone, and nothing ranks them
   bool attention = false;   // channels of attention go, with neurons: CUS_PRUN, masked, by sigma
+  bool kv_head_groups = false;  // KV head groups go, with neurons
+  // Groups that every layer keeps, with kMasked on average; 0: as many as remove least relevance
+  // within the budget.
+  int64_t kept_kv_head_groups = 0;
   bool vocabulary = false;  // rows of the vocabulary go
   int64_t vocabulary_size = 0;  // rows that stay at least; 0: as held-out text asks for
   // How masks are composed from profiles; with `second_order`, of the plain mask that is to be
@@ -54,7 +59,8 @@ struct ExpertRequest {
   double general_weight = 0;  // of general text, beside 1 for the selection
   RelevanceSource source = RelevanceSource::kAuto;
   ExpertBudget budget;
-  int64_t alignment = 32;  // of widths, from the target
+  int64_t alignment = 32;    // of widths, from the target
+  GroupTarget group_target;  // of KV head groups, from the target and the shape
   int64_t max_document_tokens = 512;
   std::vector<std::string> evaluation_corpora;  // ids, sorted, distinct
 };

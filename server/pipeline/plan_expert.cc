@@ -13,6 +13,7 @@
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/mask/kept_units.h"
+#include "server/mask/mixed_budget.h"
 #include "server/pipeline/build_profile.h"
 #include "server/pipeline/dimension_view.h"
 #include "server/pipeline/resolved_request.h"
@@ -21,6 +22,11 @@ namespace secateur {
 namespace {
 
 constexpr int kComposeThreads = 2;
+
+absl::StatusOr<Size> NotReachable(absl::StatusOr<Size> size) {
+  if (size.ok() || !absl::IsOutOfRange(size.status())) return size;
+  return WithReason(WithField(size.status(), "spec.budget"), "BUDGET_NOT_REACHABLE");
+}
 
 // Adds the view of general text: every calibration corpus with a profile.
 absl::Status AddGeneralText(const ResidentModel& model, const ExpertRequest& request, Stores stores,
@@ -73,7 +79,8 @@ absl::StatusOr<Size> SizeForSigma(const ResidentModel& model, const RemovalOrder
   const int64_t width =
       std::max((m - removable + alignment - 1) / alignment, int64_t{1}) * alignment;
   if (width >= m) return SigmaTooSmall(order, sigma, alignment);
-  return SizeAtWidth(model.config(), width, StoredItemSize(model.folder()), vocabulary);
+  return SizeAtWidth(model.config(), width, StoredItemSize(model.folder()),
+                     {.vocabulary = vocabulary});
 }
 
 // The published form: exactly the strict sets go, as zeros.
@@ -125,15 +132,30 @@ absl::Status CheckProtected(const RemovalOrder& order, int64_t width, int64_t al
       "BUDGET_NOT_REACHABLE");
 }
 
+// Neurons and KV head groups weighed against one another, where the request leaves that open.
+absl::StatusOr<Size> SizeWithGroups(const ResidentModel& model, const ExpertRequest& request,
+                                    const ComposedRequest& composed, const Budget& budget,
+                                    OtherChanges others) {
+  others.kv_head_groups = request.kept_kv_head_groups;
+  if (!request.kv_head_groups || request.kept_kv_head_groups != kAllGroups) {
+    return SizeForBudget(model, request, budget, others);
+  }
+  return NotReachable(SolveMixed(model.config(), budget, request.alignment,
+                                 StoredItemSize(model.folder()), others, request.group_target,
+                                 composed.order, composed.groups));
+}
+
 absl::Status PlanUniform(const ResidentModel& model, const ExpertRequest& request,
-                         const RemovalOrder& order, const ExpertBudget& budget, int64_t vocabulary,
-                         PlannedExpert& planned) {
+                         const ComposedRequest& composed, const ExpertBudget& budget,
+                         int64_t vocabulary, PlannedExpert& planned) {
+  const RemovalOrder& order = composed.order;
   if (const auto* sigma = std::get_if<Sigma>(&budget)) {
     ASSIGN_OR_RETURN(planned.size,
                      SizeForSigma(model, order, sigma->value, request.alignment, vocabulary));
   } else {
     ASSIGN_OR_RETURN(planned.size,
-                     SizeForBudget(model, request, std::get<Budget>(budget), vocabulary));
+                     SizeWithGroups(model, request, composed, std::get<Budget>(budget),
+                                    {.vocabulary = vocabulary, .ffn_bias = request.compensation == Compensation::kBias}));
   }
   if (request.rule == Rule::kMean) {
     RETURN_IF_ERROR(CheckProtected(order, planned.size.width, request.alignment, planned));
@@ -142,6 +164,11 @@ absl::Status PlanUniform(const ResidentModel& model, const ExpertRequest& reques
     planned.irrelevant_counts = IrrelevantCounts(order, planned.sigma);
   }
   planned.mask = SelectUniform(order, planned.size.width, kComposeThreads);
+  if (planned.size.kv_head_groups < model.config().num_kv_heads) {
+    planned.mask.attention = KeptAttentionOf(
+        HeadsOf(model.config()),
+        SelectGroups(composed.groups, planned.size.kv_head_groups, request.shape));
+  }
   return absl::OkStatus();
 }
 
@@ -152,7 +179,8 @@ void PlanNoNeurons(const ResidentModel& model, int64_t vocabulary, PlannedExpert
   std::iota(all.begin(), all.end(), 0);
   planned.mask.kept.assign(static_cast<size_t>(config.num_layers), all);
   planned.size =
-      SizeAtWidth(config, config.intermediate_size, StoredItemSize(model.folder()), vocabulary);
+      SizeAtWidth(config, config.intermediate_size, StoredItemSize(model.folder()),
+                  {.vocabulary = vocabulary});
 }
 
 // How many rows of the vocabulary stay.
@@ -208,6 +236,9 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
   if (request.attention) {
     ASSIGN_OR_RETURN(composed.attention, ComposeAttention(weighted));
   }
+  if (request.kv_head_groups) {
+    ASSIGN_OR_RETURN(composed.groups, ComposeGroups(weighted));
+  }
   stores.metrics.compose_duration.Observe(absl::ToDoubleSeconds(absl::Now() - start));
   return composed;
 }
@@ -225,11 +256,9 @@ absl::Status AddVocabulary(const ResidentModel& model, const ExpertRequest& requ
 }
 
 absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const ExpertRequest& request,
-                                   const Budget& budget, int64_t vocabulary) {
-  auto size = SolveWidth(model.config(), budget, request.alignment, StoredItemSize(model.folder()),
-                         vocabulary, request.compensation == Compensation::kBias);
-  if (size.ok() || !absl::IsOutOfRange(size.status())) return size;
-  return WithReason(WithField(size.status(), "spec.budget"), "BUDGET_NOT_REACHABLE");
+                                   const Budget& budget, const OtherChanges& others) {
+  return NotReachable(SolveWidth(model.config(), budget, request.alignment,
+                                 StoredItemSize(model.folder()), others));
 }
 
 absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertRequest& request,
@@ -247,7 +276,7 @@ absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertR
   } else if (strict_sets) {
     RETURN_IF_ERROR(PlanStrictSets(model, composed, sigma->value, planned));
   } else {
-    RETURN_IF_ERROR(PlanUniform(model, request, composed.order, budget, rows, planned));
+    RETURN_IF_ERROR(PlanUniform(model, request, composed, budget, rows, planned));
   }
   if (planned.kept) {
     planned.mask.vocabulary.assign(planned.kept->ids.begin(), planned.kept->ids.begin() + rows);
@@ -256,7 +285,7 @@ absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertR
   planned.resolved = ResolveRequest(
       request, composed.sources,
       strict_sets ? ResolvedBudget(*sigma) : ResolvedBudget(Width{planned.size.width}),
-      planned.size.vocabulary, base);
+      planned.size, model.config().num_kv_heads, base);
   planned.expert_id = ExpertIdOf(planned.resolved);
   return planned;
 }

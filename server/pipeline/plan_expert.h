@@ -10,6 +10,7 @@
 #include "secateur/v1/manifest.pb.h"
 #include "server/mask/attention_mask.h"
 #include "server/mask/compose.h"
+#include "server/mask/group_mask.h"
 #include "server/pipeline/build_profile.h"
 #include "server/pipeline/expert_request.h"
 #include "server/pipeline/resident_models.h"
@@ -26,6 +27,7 @@ struct ComposedRequest {
   std::vector<std::shared_ptr<const RelevanceView>> views;  // of `sources.views`, in their order
   RemovalOrder order;                                       // empty where no neurons go
   AttentionOrder attention;                                 // empty where no channels of it go
+  GroupOrder groups;                                        // empty where no KV head groups go
   std::shared_ptr<const VocabularyPlan> vocabulary;         // null where no rows go
 };
 
@@ -54,10 +56,10 @@ struct PlannedExpert {
   std::string expert_id;
 };
 
-// SolveWidth for this model and request; OUT_OF_RANGE comes with the field and the reason of the
-// API.
+// SolveWidth for this model and request, and `kv_head_groups` that stay; OUT_OF_RANGE comes with the
+// field and the reason of the API.
 absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const ExpertRequest& request,
-                                   const Budget& budget, int64_t vocabulary = kWholeVocabulary);
+                                   const Budget& budget, const OtherChanges& others);
 
 // `budget` replaces the request's. OUT_OF_RANGE as SizeForBudget; for sigma also when the strict
 // sets are too small to remove one aligned step, naming the smallest sigma that would do; for a

@@ -66,8 +66,8 @@ v1::Compensation CompensationToProto(Compensation compensation) {
 }
 
 v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedSources& sources,
-                                   const ResolvedBudget& budget, int64_t vocabulary,
-                                   const Digest& base) {
+                                   const ResolvedBudget& budget, const Size& size,
+                                   int64_t base_groups, const Digest& base) {
   const bool weighted = request.neurons && request.rule == Rule::kMean &&
                         (sources.source != RelevanceSource::kCell || sources.general);
   v1::ResolvedRequest resolved;
@@ -88,9 +88,13 @@ v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedS
   spec.set_shape(request.shape == Shape::kMasked ? v1::MASKED : v1::UNIFORM);
   spec.add_formats(v1::HUGGING_FACE);
   if (request.neurons) AddNeurons(request, budget, spec);
+  if (size.kv_head_groups < base_groups) {
+    spec.add_units(v1::KV_HEAD_GROUP);
+    spec.set_kv_head_groups(size.kv_head_groups);
+  }
   if (request.vocabulary) {
     spec.add_units(v1::VOCABULARY);
-    spec.set_vocabulary_size(vocabulary);
+    spec.set_vocabulary_size(size.vocabulary);
   }
   for (const std::string& id : request.evaluation_corpora) {
     spec.add_evaluation_corpora("corpora/" + id);

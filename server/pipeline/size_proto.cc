@@ -12,7 +12,8 @@ v1::Size ToProto(const Size& size, const ModelFolder& folder) {
   out.set_neuron_ratio(size.neuron_ratio);
   out.set_parameter_reduction(size.parameter_reduction);
   out.set_block_parameter_reduction(size.block_reduction);
-  out.set_kv_cache_bytes_per_token(2 * config.num_layers * config.num_kv_heads * config.head_dim *
+  out.set_kv_head_groups(size.kv_head_groups);
+  out.set_kv_cache_bytes_per_token(2 * config.num_layers * size.kv_head_groups * config.head_dim *
                                    StoredItemSize(folder));
   return out;
 }

@@ -1,10 +1,14 @@
 // Experts: PlanExpert, CreateExpert, GetExpert, ListExperts, DeleteExpert.
+#include <algorithm>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/str_join.h"
 #include "server/base/errors.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/compensate/bias.h"
+#include "server/mask/mixed_budget.h"
 #include "server/pipeline/build_expert.h"
 #include "server/pipeline/build_profile.h"
 #include "server/pipeline/compensate_expert.h"
@@ -22,6 +26,28 @@
 namespace secateur {
 namespace {
 
+// Whether the base's attention can go as asked.
+absl::Status CheckKvHeadGroups(const ModelConfig& config, const ExpertRequest& request) {
+  if (!request.kv_head_groups) return absl::OkStatus();
+  if (config.num_kv_heads == 1) {
+    return NotHonoured("spec.units",
+                       "KV_HEAD_GROUP: the model has one KV head, which all its query heads read");
+  }
+  const std::vector<int64_t> possible = PossibleGroups(config, request.group_target);
+  const int64_t kept = request.kept_kv_head_groups;
+  if (kept == 0 || std::find(possible.begin(), possible.end(), kept) != possible.end()) {
+    return absl::OkStatus();
+  }
+  return WithReason(
+      WithField(absl::OutOfRangeError(StrCat(
+                    "kv_head_groups ", kept, " cannot be had: of ", config.num_kv_heads,
+                    " groups the target can have ", absl::StrJoin(possible, ", "),
+                    ": the hidden size must be a multiple of the query heads, and these of the "
+                    "devices")),
+                "spec.kv_head_groups"),
+      "BUDGET_NOT_REACHABLE");
+}
+
 absl::StatusOr<ExpertRequest> CheckedRequest(const JobParts& parts, const ResidentModel& model,
                                              const v1::ExpertSpec& spec, bool budget_required) {
   ASSIGN_OR_RETURN(ExpertRequest request,
@@ -31,6 +57,7 @@ absl::StatusOr<ExpertRequest> CheckedRequest(const JobParts& parts, const Reside
                        StrCat("BIAS: a config.json of ", model.config().model_type,
                               " holds no bias of down_proj; LEAST_SQUARES needs none"));
   }
+  RETURN_IF_ERROR(CheckKvHeadGroups(model.config(), request));
   RETURN_IF_ERROR(CheckEvaluationCorpora(parts.stores.corpora, request.evaluation_corpora,
                                          "spec.evaluation_corpora"));
   return request;
@@ -135,8 +162,12 @@ absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
 absl::Status CheckReachable(const ResidentModel& model, const ExpertRequest& expert) {
   if (expert.vocabulary) return model.vocabulary().Trimmer().status();
   const auto* budget = std::get_if<Budget>(&expert.budget);
-  if (budget == nullptr) return absl::OkStatus();
-  return SizeForBudget(model, expert, *budget).status();
+  const bool groups_open = expert.kv_head_groups && expert.kept_kv_head_groups == 0;
+  if (budget == nullptr || groups_open) return absl::OkStatus();
+  return SizeForBudget(model, expert, *budget,
+                       {.kv_head_groups = expert.kept_kv_head_groups,
+                        .ffn_bias = expert.compensation == Compensation::kBias})
+      .status();
 }
 
 absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& request,

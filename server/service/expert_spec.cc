@@ -130,10 +130,41 @@ absl::Status CheckAttention(const v1::ExpertSpec& spec) {
                      "other channels in every layer");
 }
 
+// What KV head groups go with.
+absl::Status CheckKvHeadGroups(const v1::ExpertSpec& spec) {
+  if (!Removes(spec, v1::KV_HEAD_GROUP)) {
+    if (spec.kv_head_groups() == 0) return absl::OkStatus();
+    return NotHonoured("spec.kv_head_groups", "it goes with KV_HEAD_GROUP in units");
+  }
+  if (spec.kv_head_groups() < 0) {
+    return BadField("spec.kv_head_groups", StrCat(spec.kv_head_groups(), " is below 0"));
+  }
+  if (!Removes(spec, v1::FFN_NEURON)) {
+    return NotHonoured("spec.units",
+                       "KV_HEAD_GROUP goes with FFN_NEURON; a budget of the base's own width keeps "
+                       "all neurons");
+  }
+  if (spec.rule() == v1::CUS_PRUN) {
+    return NotHonoured("spec.rule", "CUS_PRUN takes ATTENTION_CHANNEL, not KV_HEAD_GROUP");
+  }
+  if (spec.compensation() == v1::BIAS) {
+    return NotHonoured("spec.compensation", "BIAS makes up for neurons alone, not KV_HEAD_GROUP");
+  }
+  const bool comparable = spec.rule() == v1::RULE_UNSPECIFIED || spec.rule() == v1::SECOND_ORDER ||
+                          spec.rule() == v1::RELATIVE_MEAN;
+  if (spec.kv_head_groups() == 0 && !comparable) {
+    return NotHonoured("spec.kv_head_groups",
+                       StrCat("it must say how many stay: by ", v1::Rule_Name(spec.rule()),
+                              " neurons do not compare with groups"));
+  }
+  return absl::OkStatus();
+}
+
 // What goes with what.
 absl::Status CheckCombination(const v1::ExpertSpec& spec) {
   RETURN_IF_ERROR(CheckVocabulary(spec));
   RETURN_IF_ERROR(CheckAttention(spec));
+  RETURN_IF_ERROR(CheckKvHeadGroups(spec));
   RETURN_IF_ERROR(CheckNoNeurons(spec));
   const bool published = spec.rule() == v1::CUS_PRUN;
   if (published && spec.source() == v1::BLEND) {
@@ -174,9 +205,6 @@ absl::Status CheckHonoured(const v1::ExpertSpec& spec) {
   for (int i = 0; i < spec.units_size(); ++i) {
     const std::string path = StrCat("spec.units[", i, "]");
     if (spec.units(i) == v1::UNIT_KIND_UNSPECIFIED) return BadField(path, "is not set");
-    if (spec.units(i) == v1::KV_HEAD_GROUP) {
-      return NotHonoured(path, v1::UnitKind_Name(spec.units(i)));
-    }
   }
   for (int i = 0; i < spec.formats_size(); ++i) {
     const std::string path = StrCat("spec.formats[", i, "]");
@@ -272,6 +300,13 @@ absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, const Exp
       budget.size_case() != v1::Budget::SIZE_NOT_SET) {
     return NotHonoured(path, "with ATTENTION_CHANNEL in units the budget is a sigma");
   }
+  const bool counts_neurons = budget.size_case() == v1::Budget::kNeuronRatio ||
+                              budget.size_case() == v1::Budget::kWidth;
+  if (request.kv_head_groups && request.kept_kv_head_groups == 0 && counts_neurons) {
+    return BadField(path,
+                    "counts neurons, which says nothing of KV head groups: set "
+                    "spec.kv_head_groups, or a budget of parameters or bytes");
+  }
   switch (budget.size_case()) {
     case v1::Budget::kNeuronRatio:
       RETURN_IF_ERROR(CheckShare(budget.neuron_ratio(), at("neuron_ratio")));
@@ -314,6 +349,8 @@ absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64
   ASSIGN_OR_RETURN(request.select, SelectFromProto(spec));
   request.neurons = Removes(spec, v1::FFN_NEURON);
   request.attention = Removes(spec, v1::ATTENTION_CHANNEL);
+  request.kv_head_groups = Removes(spec, v1::KV_HEAD_GROUP);
+  request.kept_kv_head_groups = spec.kv_head_groups();
   request.vocabulary = Removes(spec, v1::VOCABULARY);
   request.vocabulary_size = spec.vocabulary_size();
   request.rule = spec.rule() == v1::CUS_PRUN ? Rule::kCusPrun : Rule::kMean;
@@ -329,6 +366,9 @@ absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64
     ASSIGN_OR_RETURN(request.budget, BudgetFromProto(spec.budget(), request, "spec.budget"));
   }
   ASSIGN_OR_RETURN(request.alignment, AlignmentOf(spec.target()));
+  request.group_target = {
+      .shape = request.shape,
+      .tensor_parallel_degree = std::max(spec.target().tensor_parallel_degree(), 1)};
   request.max_document_tokens = spec.max_document_tokens() == 0
                                     ? std::min<int64_t>(512, max_positions)
                                     : spec.max_document_tokens();

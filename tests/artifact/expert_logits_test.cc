@@ -114,6 +114,17 @@ class ExpertInTransformers : public testing::Test {
     batch_.offsets = {0, kPeerTokens};
   }
 
+  // Without all KV head groups but one.
+  void AddExpertOfOneGroup(const std::string& base_folder) {
+    const auto base = ModelFolder::Open(base_folder);
+    ASSERT_OK(base);
+    const std::string name = StrCat("expert", made_++);
+    cases_.push_back({temp_.Join(name), temp_.Join(name + ".logits")});
+    Mask mask = RandomMask((*base)->config(), 64);
+    RemoveGroups((*base)->config(), 1, mask);
+    ASSERT_OK(WriteExpertFolder(**base, mask, cases_.back().folder));
+  }
+
   // With biases that its base has not.
   void AddBiasedExpert(const std::string& base_folder, Shape shape) {
     const auto base = ModelFolder::Open(base_folder);
@@ -169,6 +180,17 @@ TEST_F(ExpertInTransformers, LoadsWithoutWarningsAndGivesTheSameLogitsForEveryFa
   for (size_t i = 0; i < cases_.size(); ++i) {
     EXPECT_LE(Compare(cases_[i]), 1e-4) << TinyModelNames()[i / 2] << ", expert " << i % 2;
   }
+}
+
+TEST_F(ExpertInTransformers, LoadsFewerHeadsAndGivesTheSameLogitsForEveryFamily) {
+  for (const std::string& name : TinyModelNames()) {
+    const TempDir base;
+    ASSERT_OK(WriteTinyModel(FindTinyModel(name), base.path()));
+    if (cases_.empty()) ASSERT_NO_FATAL_FAILURE(AddExpert(base.path(), 64));  // the text
+    ASSERT_NO_FATAL_FAILURE(AddExpertOfOneGroup(base.path()));
+  }
+  ASSERT_NO_FATAL_FAILURE(RunPython());
+  for (const PeerCase& one : cases_) EXPECT_LE(Compare(one), 1e-4) << one.folder;
 }
 
 TEST_F(ExpertInTransformers, LoadsBiasesThatTheBaseHasNot) {

@@ -83,10 +83,12 @@ inline absl::Status WriteExpertFolder(const ModelFolder& base, const Cut& cut,
   RETURN_IF_ERROR(WriteWeights(*source, *store, "", options, context).status());
   const auto width = cut.shape == Shape::kMasked ? base.config().intermediate_size
                                                  : static_cast<int64_t>(cut.mask.kept[0].size());
-  const auto rows = static_cast<int64_t>(cut.mask.vocabulary.size());
-  const bool ffn_bias = WithAddedTensors(base.config(), cut).mlp_bias;
-  const std::string config = ConfigText(ExpertConfigJson(
-      base.config_json(), width, rows > 0 ? std::optional(rows) : std::nullopt, ffn_bias));
+  ExpertShape shape = {.width = width,
+                       .ffn_bias = WithAddedTensors(base.config(), cut).mlp_bias};
+  if (!cut.mask.vocabulary.empty()) shape.vocabulary = std::ssize(cut.mask.vocabulary);
+  const AttentionHeads heads = HeadsOf(base.config(), cut);
+  if (heads != HeadsOf(base.config())) shape.heads = heads;
+  const std::string config = ConfigText(ExpertConfigJson(base.config_json(), shape));
   RETURN_IF_ERROR(PutFile("config.json", config, *store, "").status());
   ASSIGN_OR_RETURN(const std::vector<std::string> carried, CarriedFiles(base.path()));
   for (const std::string& name : carried) {

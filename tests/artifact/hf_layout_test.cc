@@ -260,9 +260,19 @@ TEST(ExpertConfig, ChangesTheWidthAndKeepsEverythingElseInItsOrder) {
   const auto base = nlohmann::ordered_json::parse(
       R"({"zeta":{"b":1,"a":[1,2.5,null]},"intermediate_size":1536,"alpha":"Grüße","eps":1e-05})");
   EXPECT_EQ(
-      ConfigText(ExpertConfigJson(base, 992)),
+      ConfigText(ExpertConfigJson(base, {.width = 992})),
       "{\n  \"zeta\": {\n    \"b\": 1,\n    \"a\": [\n      1,\n      2.5,\n      null\n    ]\n"
       "  },\n  \"intermediate_size\": 992,\n  \"alpha\": \"Grüße\",\n  \"eps\": 1e-05\n}\n");
+}
+
+TEST(ExpertConfig, NamesHeadsAndTheirSizeWhereSomeGo) {
+  const auto base = nlohmann::ordered_json::parse(
+      R"({"hidden_size":64,"num_attention_heads":4,"intermediate_size":128})");
+  const auto config = ExpertConfigJson(
+      base, {.width = 96, .heads = AttentionHeads{.heads = 2, .kv_heads = 1, .head_dim = 16}});
+  EXPECT_EQ(config, nlohmann::ordered_json::parse(
+                        R"({"hidden_size":64,"num_attention_heads":2,"intermediate_size":96,
+                            "num_key_value_heads":1,"head_dim":16})"));
 }
 
 TEST(CarriedFiles, AreThoseOfTheTokenizerTheGenerationAndTheLicence) {

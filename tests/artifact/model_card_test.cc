@@ -64,6 +64,20 @@ TEST(ModelCard, TellsOfZerosInAttention) {
   EXPECT_THAT(text, HasSubstr("What was removed is zeros: the tensors keep the base's shape."));
 }
 
+TEST(ModelCard, TellsOfKvHeadGroups) {
+  ModelCard card = SomeCard();
+  card.base_kv_head_groups = card.expert_kv_head_groups = 3;
+  EXPECT_THAT(ModelCardText(card), Not(HasSubstr("KV head")));
+  card.expert_kv_head_groups = 2;
+  card.compensated = true;
+  const std::string text = ModelCardText(card);
+  for (const char* part : {"FFN neurons and KV head groups were removed from",
+                           "`o_proj` and `down_proj` were solved anew by least squares",
+                           "| KV head groups of each layer | 3 | 2 | 33.3 % |"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+}
+
 TEST(ModelCard, TellsOfATrimmedVocabularyAndWhatItCosts) {
   ModelCard card = SomeCard();
   card.base_vocabulary = 49'152;

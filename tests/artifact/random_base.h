@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "server/format/safetensors_writer.h"
-#include "server/mask/mask.h"
+#include "server/mask/cut.h"
+#include "server/mask/group_mask.h"
 #include "server/model/tensor_table.h"
 
 namespace secateur {
@@ -81,6 +82,19 @@ inline void RemoveAttention(const ModelConfig& config, Mask& mask, unsigned seed
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     mask.attention.push_back({some(query), some(kv), some(kv), some(query)});
   }
+}
+
+// `kept` KV head groups of each layer, others in every layer.
+inline void RemoveGroups(const ModelConfig& config, int64_t kept, Mask& mask) {
+  std::vector<std::vector<int32_t>> groups;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    std::vector<int32_t>& stay = groups.emplace_back();
+    for (int64_t i = 0; i < kept; ++i) {
+      stay.push_back(static_cast<int32_t>((layer + i) % config.num_kv_heads));
+    }
+    std::sort(stay.begin(), stay.end());
+  }
+  mask.attention = KeptAttentionOf(HeadsOf(config), groups);
 }
 
 }  // namespace secateur

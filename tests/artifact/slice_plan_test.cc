@@ -153,6 +153,56 @@ TEST(SlicePlan, ShapesAndParametersAreThoseOfAModelOfThatWidth) {
   EXPECT_EQ(bytes, 2 * CountParameters(narrow));
 }
 
+TEST(SlicePlan, ShapesAndParametersAreThoseOfAModelOfThatManyHeads) {
+  ModelConfig config = SmallConfig();
+  config.attention_bias = true;
+  const TempDir folder;
+  const SafetensorsFolder base = OpenBase(folder, config, DType::kBF16);
+  Mask mask = RandomMask(config, 13);
+  RemoveGroups(config, 1, mask);
+  ModelConfig narrow = config;
+  narrow.intermediate_size = 13;
+  narrow.num_heads = 2;
+  narrow.num_kv_heads = 1;
+  ASSERT_OK_AND_ASSIGN(const auto plan, MakeSlicePlan(config, base, mask));
+  const std::vector<TensorInfo> table = TensorTable(narrow);
+  ASSERT_EQ(plan.size(), table.size());
+  int64_t bytes = 0;
+  for (size_t i = 0; i < plan.size(); ++i) {
+    EXPECT_EQ(plan[i].spec.name, table[i].name);
+    EXPECT_EQ(plan[i].spec.shape, table[i].shape) << table[i].name;
+    bytes += ByteSize(plan[i].spec);
+    if (plan[i].axis < 0) continue;
+    ASSERT_OK_AND_ASSIGN(const TensorView view, base.Find(table[i].name));
+    ASSERT_OK_AND_ASSIGN(const std::string sliced, Sliced(plan[i], view));
+    EXPECT_EQ(sliced, NaiveSlice(view, plan[i].axis, *plan[i].kept));
+  }
+  EXPECT_EQ(bytes, 2 * CountParameters(narrow));
+  EXPECT_EQ(HeadsOf(config, mask), HeadsOf(narrow));
+  EXPECT_EQ(HeadsOf(config, {mask, Shape::kMasked}), HeadsOf(config));
+}
+
+TEST(SlicePlan, CutsTheSameNumberOfWholeGroupsAlone) {
+  const ModelConfig config = SmallConfig();
+  const TempDir folder;
+  const SafetensorsFolder base = OpenBase(folder, config, DType::kBF16);
+  Mask good = RandomMask(config, 13);
+  RemoveGroups(config, 1, good);
+  ASSERT_OK(MakeSlicePlan(config, base, good));
+  Mask mask = good;
+  mask.attention[1].key.pop_back();
+  EXPECT_THAT(MakeSlicePlan(config, base, mask),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("layer 1")));
+  mask = good;
+  Mask all = good;
+  RemoveGroups(config, 2, all);
+  mask.attention[2] = all.attention[2];
+  EXPECT_THAT(MakeSlicePlan(config, base, mask),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("keeps 2 KV head groups and layer 0 keeps 1")));
+  EXPECT_OK(MakeSlicePlan(config, base, {mask, Shape::kMasked}));
+}
+
 // Everything that goes is zeros of its own place; counts differ between layers.
 TEST(SlicePlan, AMaskedShapeHasZerosWhereUnitsGo) {
   ModelConfig config = SmallConfig();
@@ -204,7 +254,7 @@ TEST(SlicePlan, RefusesAttentionThatDoesNotFit) {
   Mask good = RandomMask(config, 13);
   RemoveAttention(config, good);
   EXPECT_THAT(MakeSlicePlan(config, base, good),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("masked shape")));
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("group")));
   const std::pair<std::function<void(Mask&)>, std::string> cases[] = {
       {[](Mask& m) { m.attention.pop_back(); }, "attention of 2 layers; the base model has 3"},
       {[](Mask& m) { m.attention[1].key.clear(); }, "layer 1 keeps no key row"},

@@ -101,6 +101,12 @@ TEST_F(ExpertCliTest, MakesTheSpecThatTheOptionsDescribe) {
       {{"--task", "qa", "--rule", "cus-prun", "--sigma", "0.9", "--shape", "masked", "--attention"},
        R"(select { key: "task" values: "qa" } rule: CUS_PRUN shape: MASKED budget { sigma: 0.9 }
           units: FFN_NEURON units: ATTENTION_CHANNEL)"},
+      {{"--task", "qa", "--remove", "20%", "--kv-head-groups", "2"},
+       R"(select { key: "task" values: "qa" } budget { neuron_ratio: 0.2 } units: FFN_NEURON
+          units: KV_HEAD_GROUP kv_head_groups: 2)"},
+      {{"--task", "qa", "--max-parameters", "100M", "--kv-head-groups", "auto"},
+       R"(select { key: "task" values: "qa" } budget { max_parameters: 100000000 }
+          units: FFN_NEURON units: KV_HEAD_GROUP)"},
       {{"--task", "qa", "--trim-vocabulary"},
        R"(select { key: "task" values: "qa" } units: VOCABULARY)"},
       {{"--task", "qa", "--remove", "35%", "--trim-vocabulary"},

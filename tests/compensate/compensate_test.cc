@@ -10,6 +10,7 @@
 
 #include "server/compensate/cost.h"
 #include "server/compensate/least_squares.h"
+#include "server/evaluate/verify.h"
 #include "server/model/torch_guard.h"
 #include "tests/artifact/expert_models.h"
 #include "tests/compensate/random_text.h"
@@ -34,7 +35,7 @@ class CompensateTest : public testing::TestWithParam<std::string> {
     RunContext context;
     CompensationText text{RandomText(base_->config(), 6, 1), {}};
     if (held_out) text.held_out = RandomText(base_->config(), 2, 2);
-    auto measured = MeasuredText::Measure(*base_, std::move(text), orders, context);
+    auto measured = MeasuredText::Measure(*base_, std::move(text), {.orders = orders}, context);
     EXPECT_OK(measured);
     return *std::move(measured);
   }
@@ -122,7 +123,7 @@ TEST_P(CompensateTest, MomentsAreThoseOfTheWholeText) {
   CompensationText text{measured->text().calibration, {}};
   std::reverse(text.calibration.begin(), text.calibration.end());
   ASSERT_OK_AND_ASSIGN(const auto other,
-                       MeasuredText::Measure(*base_, std::move(text), false, context));
+                       MeasuredText::Measure(*base_, std::move(text), {}, context));
   ASSERT_OK(GuardTorch([&] {
     for (int64_t layer = 0; layer < base_->config().num_layers; ++layer) {
       const Gram a = measured->Calibration(layer);
@@ -164,13 +165,56 @@ TEST_P(CompensateTest, SequentialWithoutHeldOutTextIsWhatWasAskedFor) {
   ASSERT_NE(result.replaced, nullptr);
 }
 
+// KV head groups go with neurons: o_proj is solved as down_proj is, for all candidates alike.
+TEST_P(CompensateTest, MakesUpForKvHeadGroupsToo) {
+  if (base_->config().num_kv_heads == 1) GTEST_SKIP() << "one group, which stays";
+  RemoveGroups(base_->config(), 1, plain_);
+  RunContext context;
+  ASSERT_OK_AND_ASSIGN(
+      const auto measured,
+      MeasuredText::Measure(
+          *base_, {RandomText(base_->config(), 6, 1), RandomText(base_->config(), 2, 2)},
+          {.orders = true, .attention = true}, context));
+  EXPECT_EQ(CostOfCompensation(base_->config(), 1, 1, {.attention = true}).disk_bytes,
+            measured->disk_bytes());
+  for (const Compensation compensation : {Compensation::kLeastSquares, Compensation::kSequential}) {
+    for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
+      ASSERT_OK_AND_ASSIGN(
+          const Compensated result,
+          Compensate(*base_, *measured,
+                     {.plain = &plain_, .shape = shape, .compensation = compensation}, context));
+      EXPECT_EQ(result.mask.attention, plain_.attention);
+      for (const CandidateResult& candidate : result.candidates) {
+        EXPECT_LE(result.chosen.held_out_nats, candidate.held_out_nats);
+      }
+      for (const LayerCompensation& layer : result.layers) {
+        EXPECT_GT(layer.attention.plain_error, 0);
+        EXPECT_LE(layer.attention.error, layer.attention.plain_error);
+      }
+      if (result.chosen.compensation == Compensation::kNone) continue;
+      const TempDir folder;
+      const Cut cut(result.mask, shape, result.replaced.get());
+      ASSERT_OK(WriteExpertFolder(base_->folder(), cut, folder.path()));
+      ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(folder.path()));
+      EXPECT_OK(VerifyExpert(*base_, cut, *expert, SomeTokens(base_->config()), {}, context));
+      for (const TensorInfo& info : base_->folder().table()) {
+        if (info.role != TensorRole::kOutput) continue;
+        EXPECT_EQ(result.replaced->Find(info.name) != nullptr,
+                  result.layers[static_cast<size_t>(info.layer)].attention.ridge.has_value());
+      }
+    }
+  }
+  EXPECT_THAT(Run(*Measure(true)), StatusIs(absl::StatusCode::kInvalidArgument,
+                                            testing::HasSubstr("measured without")));
+}
+
 TEST_P(CompensateTest, CostsOnDiskWhatThePlanSays) {
   const auto measured = Measure(true);
   const CompensationCost cost =
-      CostOfCompensation(base_->config(), measured->text().tokens(), 150, CompensationOptions{});
+      CostOfCompensation(base_->config(), measured->text().tokens(), 150, CostOptions{});
   EXPECT_EQ(cost.disk_bytes, measured->disk_bytes());
   // More text takes more memory, and so do more candidates.
-  const auto memory = [&](int64_t tokens, const CompensationOptions& options) {
+  const auto memory = [&](int64_t tokens, const CostOptions& options) {
     return CostOfCompensation(base_->config(), tokens, tokens / 5, options).memory_bytes;
   };
   EXPECT_GT(memory(2000, {}), memory(1000, {}));
@@ -192,7 +236,7 @@ TEST_P(CompensateTest, StopsWhenItIsCancelled) {
   context.Cancel();
   EXPECT_THAT(Compensate(*base_, *measured, {.plain = &plain_}, context),
               StatusIs(absl::StatusCode::kCancelled));
-  EXPECT_THAT(MeasuredText::Measure(*base_, measured->text(), true, context),
+  EXPECT_THAT(MeasuredText::Measure(*base_, measured->text(), {.orders = true}, context),
               StatusIs(absl::StatusCode::kCancelled));
 }
 

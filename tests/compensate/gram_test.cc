@@ -59,6 +59,24 @@ TEST(GramSum, IsTheWeightedSumOfOuterProductsOverBatches) {
   }
 }
 
+// What o_proj reads is summed as what down_proj reads.
+TEST(GramSum, OfAttentionIsThatOfTheSameRows) {
+  for (const bool post_norm : {false, true}) {
+    const Text text(3);
+    AttentionActivation attention;
+    attention.heads = text.activation.neurons;
+    attention.output = text.activation.output;
+    attention.residual = text.activation.residual;
+    GramSum sum(post_norm);
+    ASSERT_OK(sum.Add(text.batch, attention));
+    Gram gram;
+    ASSERT_OK(sum.Finish(gram));
+    const Gram wanted = Sum(post_norm, {text});
+    EXPECT_TRUE(at::equal(gram.moments, wanted.moments));
+    EXPECT_EQ(gram.residual, wanted.residual);
+  }
+}
+
 TEST(GramSum, RefusesNumbersThatAreNotFinite) {
   Text text(3);
   text.activation.neurons[2][3] = std::numeric_limits<float>::infinity();
@@ -80,16 +98,16 @@ TEST(Mixed, AddsAllThatAGramHolds) {
   EXPECT_DOUBLE_EQ(mixed.residual, a.residual + 0.25 * b.residual);
 }
 
-TEST(GainedDown, ScalesRowsByTheGainOfTheNormThatFollows) {
+TEST(Gained, ScalesRowsByTheGainOfTheNormThatFollows) {
   at::manual_seed(5);
   const at::Tensor down = at::randn({3, 4});
   const at::Tensor gain = at::tensor({1.0F, 2.0F, -0.5F});
-  const at::Tensor gained = GainedDown(down, gain);
+  const at::Tensor gained = Gained(down, gain);
   EXPECT_EQ(gained.scalar_type(), at::kDouble);
   for (int64_t row = 0; row < 3; ++row) {
     EXPECT_TRUE(at::allclose(gained[row], down[row].to(at::kDouble) * gain[row].item<double>()));
   }
-  EXPECT_TRUE(at::equal(GainedDown(down, {}), down.to(at::kDouble)));
+  EXPECT_TRUE(at::equal(Gained(down, {}), down.to(at::kDouble)));
 }
 
 }  // namespace

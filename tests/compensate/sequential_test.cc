@@ -72,7 +72,7 @@ class SequentialTest : public testing::TestWithParam<std::string> {
       return GuardTorch([&] {
         at::Tensor scaled = activation.neurons.to(at::kDouble);
         if (base_->config().post_norms) {
-          scaled = scaled * PostNormWeights(activation).sqrt().unsqueeze(1);
+          scaled = scaled * PostNormWeights(activation.output).sqrt().unsqueeze(1);
         }
         const at::Tensor& target = of_base->hidden(neurons.size());
         neurons.push_back(scaled);

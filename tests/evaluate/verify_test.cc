@@ -138,6 +138,34 @@ TEST_P(Verify, AMaskedExpertIsItsReferenceWithPartOfItsAttention) {
   EXPECT_THAT(run(other), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("attention of")));
 }
 
+// Sliced and masked, with the heads of both.
+TEST_P(Verify, AnExpertIsItsReferenceWithoutSomeKvHeadGroups) {
+  const int64_t groups = base_->config().num_kv_heads;
+  for (int64_t kept = 1; kept < groups; ++kept) {
+    RemoveGroups(base_->config(), kept, mask_);
+    for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
+      const TempDir folder;
+      ASSERT_OK(WriteExpertFolder(base_->folder(), {mask_, shape}, folder.path()));
+      ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(folder.path()));
+      EXPECT_EQ(expert->config().num_kv_heads, shape == Shape::kUniform ? kept : groups);
+      EXPECT_EQ(expert->config().attention_scale, base_->config().attention_scale);
+      RunContext context;
+      ASSERT_OK_AND_ASSIGN(const Verification found, VerifyExpert(*base_, {mask_, shape}, *expert,
+                                                                  sample_, {}, context));
+      EXPECT_LE(found.max_layer_error, 1e-5);
+      EXPECT_LE(found.max_logit_error, 1e-5);
+      Mask other = mask_;
+      RemoveGroups(base_->config(), kept, other);
+      std::rotate(other.attention.begin(), other.attention.begin() + 1, other.attention.end());
+      EXPECT_THAT(VerifyExpert(*base_, {other, shape}, *expert, sample_, {}, context),
+                  StatusIs(absl::StatusCode::kDataLoss, HasSubstr("self_attn")));
+      other.attention.clear();
+      EXPECT_THAT(VerifyExpert(*base_, {other, shape}, *expert, sample_, {}, context),
+                  StatusIs(absl::StatusCode::kDataLoss));
+    }
+  }
+}
+
 // Every third row stays, so that the special tokens (270, 271) and most others get another number.
 TEST_P(Verify, AnExpertWithATrimmedVocabularyIsItsReferenceOnTheRowsItKeeps) {
   const auto rows = static_cast<int32_t>(base_->config().vocabulary_size);

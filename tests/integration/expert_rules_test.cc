@@ -182,6 +182,82 @@ TEST(CreateExpert, WritesTheStrictSetsOfAttentionAsZerosToo) {
   EXPECT_THAT(status.error_message(), HasSubstr("query_key"));  // 8 pairs a KV head, 16 a layer
 }
 
+// Neurons and groups of one layer count are cut, compensated, verified and load with fewer heads.
+TEST(CreateExpert, RemovesKvHeadGroupsWithNeurons) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  for (const v1::Shape shape : {v1::UNIFORM, v1::MASKED}) {
+    v1::CreateExpertRequest request = LawRequest();
+    request.mutable_spec()->set_rule(v1::SECOND_ORDER);
+    request.mutable_spec()->set_shape(shape);
+    request.mutable_spec()->add_units(v1::FFN_NEURON);
+    request.mutable_spec()->add_units(v1::KV_HEAD_GROUP);
+    request.mutable_spec()->set_kv_head_groups(1);
+    const v1::Expert expert = live.Make(request);
+    EXPECT_EQ(expert.size().kv_head_groups(), 1);
+    EXPECT_EQ(expert.base_size().kv_head_groups(), 2);
+    EXPECT_EQ(expert.size().kv_cache_bytes_per_token() * 2,
+              expert.base_size().kv_cache_bytes_per_token());
+    EXPECT_EQ(Sum(expert.attention().key_row_counts()), 3 * 16);
+    EXPECT_EQ(Sum(expert.attention().query_row_counts()), 3 * 32);
+    ASSERT_OK_AND_ASSIGN(const auto folder, ModelFolder::Open(expert.uri().substr(5)));
+    if (shape == v1::UNIFORM) {
+      EXPECT_EQ(folder->config().num_kv_heads, 1);
+      EXPECT_EQ(folder->config().num_heads, 2);
+      EXPECT_EQ(folder->config().head_dim, 16);
+      EXPECT_EQ(CountParameters(folder->config()), expert.size().parameter_count());
+    } else {
+      EXPECT_EQ(folder->config().num_kv_heads, 2);
+    }
+    for (const v1::LayerCompensation& layer : expert.compensation().layers()) {
+      EXPECT_GT(layer.plain_attention_error(), 0);
+      EXPECT_LE(layer.attention_error(), layer.plain_attention_error());
+    }
+    // The canonical spec is a request for the same expert.
+    *request.mutable_spec() = expert.spec();
+    request.set_cache_policy(v1::ONLY_IF_CACHED);
+    EXPECT_EQ(live.Make(request).name(), expert.name());
+  }
+}
+
+// A size of the whole leaves it to relevance how many groups go; if none do, it is the expert that
+// neurons alone make.
+TEST(CreateExpert, WeighsNeuronsAgainstKvHeadGroupsWhereTheBudgetCountsParameters) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  v1::CreateExpertRequest request = LawRequest();
+  v1::Budget& budget = *request.mutable_spec()->mutable_budget();
+  budget.mutable_parameter_reduction()->set_value(0.1);
+  const v1::Expert neurons = live.Make(request);
+  request.mutable_spec()->add_units(v1::FFN_NEURON);
+  request.mutable_spec()->add_units(v1::KV_HEAD_GROUP);
+  const v1::Expert mixed = live.Make(request);
+  EXPECT_EQ(mixed.name() == neurons.name(), mixed.size().kv_head_groups() == 2);
+  // What neurons alone cannot reach.
+  budget.set_max_parameters(neurons.base_size().parameter_count() -
+                            3 * 3 * 64 * (neurons.base_size().width() - 16) - 1);
+  lro::Operation operation;
+  request.mutable_spec()->clear_units();
+  EXPECT_THAT(live.Create(request, &operation),
+              IsError(grpc::OUT_OF_RANGE, "BUDGET_NOT_REACHABLE"));
+  request.mutable_spec()->add_units(v1::FFN_NEURON);
+  request.mutable_spec()->add_units(v1::KV_HEAD_GROUP);
+  EXPECT_EQ(live.Make(request).size().kv_head_groups(), 1);
+}
+
+TEST(CreateExpert, RefusesNumbersOfKvHeadGroupsThatCannotBeHad) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  v1::CreateExpertRequest request = LawRequest();
+  request.mutable_spec()->add_units(v1::FFN_NEURON);
+  request.mutable_spec()->add_units(v1::KV_HEAD_GROUP);
+  request.mutable_spec()->set_kv_head_groups(3);
+  lro::Operation operation;
+  const grpc::Status status = live.Create(request, &operation);
+  EXPECT_THAT(status, IsError(grpc::OUT_OF_RANGE, "BUDGET_NOT_REACHABLE"));
+  EXPECT_THAT(status.error_message(), HasSubstr("1, 2"));
+}
+
 TEST(CreateExpert, ReportsTheSigmaThatCusPrunNeeds) {
   LiveServer live;
   UploadLawCorpora(live);

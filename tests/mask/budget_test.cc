@@ -60,7 +60,7 @@ TEST(SizeAtWidth, CountsTheRowsOfATrimmedVocabulary) {
     ModelConfig trimmed = c.config;
     trimmed.vocabulary_size = 64;
     trimmed.intermediate_size = 32;
-    const Size size = SizeAtWidth(c.config, 32, 2, 64);
+    const Size size = SizeAtWidth(c.config, 32, 2, {.vocabulary = 64});
     EXPECT_EQ(size.vocabulary, 64);
     EXPECT_EQ(size.parameters, CountParameters(trimmed)) << c.name;
     EXPECT_EQ(size.bytes, 2 * CountParameters(trimmed));
@@ -69,6 +69,45 @@ TEST(SizeAtWidth, CountsTheRowsOfATrimmedVocabulary) {
     const auto all = static_cast<double>(CountParameters(c.config));
     EXPECT_DOUBLE_EQ(size.parameter_reduction, 1 - static_cast<double>(size.parameters) / all);
     EXPECT_EQ(SizeAtWidth(c.config, 32, 2).vocabulary, c.config.vocabulary_size);
+  }
+}
+
+// A group is its tensors: the counts are those of a model with fewer heads.
+TEST(SizeAtWidth, CountsKvHeadGroupsThatGo) {
+  for (const Case& c : Cases()) {
+    const int64_t group = c.config.num_heads / c.config.num_kv_heads;
+    const auto all = static_cast<double>(CountParameters(c.config));
+    const auto blocks = static_cast<double>(CountBlockParameters(c.config));
+    for (int64_t kept = 1; kept <= c.config.num_kv_heads; ++kept) {
+      ModelConfig expert = c.config;
+      expert.num_kv_heads = kept;
+      expert.num_heads = kept * group;
+      expert.intermediate_size = 32;
+      const Size size = SizeAtWidth(c.config, 32, 2, {.kv_head_groups = kept});
+      EXPECT_EQ(size.kv_head_groups, kept);
+      EXPECT_EQ(size.parameters, CountParameters(expert)) << c.name << " " << kept;
+      EXPECT_EQ(size.neuron_ratio, SizeAtWidth(c.config, 32, 2).neuron_ratio);
+      EXPECT_NEAR(size.parameter_reduction, 1 - static_cast<double>(size.parameters) / all, 1e-12);
+      EXPECT_NEAR(size.block_reduction,
+                  1 - static_cast<double>(CountBlockParameters(expert)) / blocks, 1e-12);
+    }
+    EXPECT_EQ(SizeAtWidth(c.config, 32, 2).kv_head_groups, c.config.num_kv_heads);
+  }
+}
+
+TEST(SolveWidth, CountsKvHeadGroupsInEveryBudget) {
+  const OtherChanges groups = {.kv_head_groups = 6};
+  for (int64_t width = 1472; width < 14'336; width += 64) {
+    const Size at = SizeAtWidth(kLlama8B, width, 2, groups);
+    const auto solve = [&](Budget budget) {
+      return SolveWidth(kLlama8B, budget, 64, 2, groups)->width;
+    };
+    EXPECT_EQ(solve(MaxParameters{at.parameters}), width);
+    EXPECT_EQ(solve(MaxParameters{at.parameters - 1}), width - 64);
+    EXPECT_EQ(solve(MaxBytes{at.bytes}), width);
+    EXPECT_EQ(solve(ParameterReduction{at.parameter_reduction}), width);
+    EXPECT_EQ(solve(ParameterReduction{at.block_reduction, true}), width);
+    EXPECT_EQ(solve(NeuronRatio{at.neuron_ratio}), width);
   }
 }
 
@@ -81,7 +120,7 @@ TEST(SizeAtWidth, CountsBiasesThatTheBaseHasNot) {
     ModelConfig expert = kSmolLm2;
     expert.mlp_bias = true;
     expert.intermediate_size = width;
-    const Size size = SizeAtWidth(kSmolLm2, width, 2, kWholeVocabulary, /*ffn_bias=*/true);
+    const Size size = SizeAtWidth(kSmolLm2, width, 2, {.ffn_bias = true});
     EXPECT_EQ(size.parameters, CountParameters(expert));
     EXPECT_NEAR(size.parameter_reduction, 1 - static_cast<double>(size.parameters) / base, 1e-12);
     EXPECT_NEAR(size.block_reduction,
@@ -91,10 +130,10 @@ TEST(SizeAtWidth, CountsBiasesThatTheBaseHasNot) {
 
 TEST(SolveWidth, CountsBiasesInEveryBudget) {
   const auto at = [](int64_t width) {
-    return SizeAtWidth(kSmolLm2, width, 2, kWholeVocabulary, /*ffn_bias=*/true);
+    return SizeAtWidth(kSmolLm2, width, 2, {.ffn_bias = true});
   };
   const auto solve = [](Budget budget) {
-    return SolveWidth(kSmolLm2, budget, 32, 2, kWholeVocabulary, /*ffn_bias=*/true);
+    return SolveWidth(kSmolLm2, budget, 32, 2, {.ffn_bias = true});
   };
   for (int64_t width = 256; width < 1536; width += 32) {
     EXPECT_EQ(solve(MaxParameters{at(width).parameters})->width, width);
@@ -119,7 +158,7 @@ TEST(SolveWidth, CountsBiasesInEveryBudget) {
 TEST(SolveWidth, CountsTheRowsThatGoInBudgetsForTheWholeModel) {
   constexpr int64_t kRows = 65'536;
   const auto solve = [](Budget budget, int64_t rows) {
-    return SolveWidth(kGemma270M, budget, 32, 2, rows);
+    return SolveWidth(kGemma270M, budget, 32, 2, {.vocabulary = rows});
   };
   EXPECT_THAT(solve(ParameterReduction{0.4}, kWholeVocabulary), StatusIs(kUnreachable));
   EXPECT_EQ(solve(ParameterReduction{0.4}, kRows)->width, 2048);  // the rows alone are more
@@ -136,7 +175,7 @@ TEST(SolveWidth, CountsTheRowsThatGoInBudgetsForTheWholeModel) {
     EXPECT_LE(fits->parameters, limit);
     EXPECT_EQ(solve(MaxBytes{2 * limit}, kRows)->width, fits->width);
     if (fits->width < 2048) {
-      EXPECT_GT(SizeAtWidth(kGemma270M, fits->width + 32, 2, kRows).parameters, limit);
+      EXPECT_GT(SizeAtWidth(kGemma270M, fits->width + 32, 2, {.vocabulary = kRows}).parameters, limit);
     }
   }
   EXPECT_THAT(solve(MaxParameters{50'000'000}, kRows), StatusIs(kUnreachable));

@@ -18,7 +18,7 @@ class MeasuredCacheTest : public testing::Test {
     RunContext context;
     const PackedBatch batch = SomeTokens(base_->config());
     CompensationText text{{{batch, std::vector<float>(batch.ids.size(), 0.01F)}}, {}};
-    auto measured = MeasuredText::Measure(*base_, std::move(text), false, context);
+    auto measured = MeasuredText::Measure(*base_, std::move(text), {}, context);
     EXPECT_OK(measured);
     return *std::move(measured);
   }

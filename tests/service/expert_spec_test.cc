@@ -173,15 +173,26 @@ const std::map<std::string, Case>& Cases() {
        {[](auto& s) { s.set_shape(v1::MASKED); }, "",
         [](auto& r) { return r.shape == Shape::kMasked; }}},
       {"ExpertSpec.units",
-       {[](auto& s) { s.add_units(v1::KV_HEAD_GROUP); }, "spec.units[0]", nullptr}},
+       {[](auto& s) { s.add_units(v1::KV_HEAD_GROUP); }, "spec.units", nullptr}},
       {"UnitKind.FFN_NEURON",
        {[](auto& s) { s.add_units(v1::FFN_NEURON); }, "", [](auto&) { return true; }}},
       {"UnitKind.KV_HEAD_GROUP",
        {[](auto& s) {
           s.add_units(v1::FFN_NEURON);
           s.add_units(v1::KV_HEAD_GROUP);
+          s.mutable_budget()->set_max_parameters(1000);
         },
-        "spec.units[1]", nullptr}},
+        "",
+        [](auto& r) {
+          return r.neurons && r.kv_head_groups && !r.attention && r.kept_kv_head_groups == 0;
+        }}},
+      {"ExpertSpec.kv_head_groups",
+       {[](auto& s) {
+          s.add_units(v1::FFN_NEURON);
+          s.add_units(v1::KV_HEAD_GROUP);
+          s.set_kv_head_groups(2);
+        },
+        "", [](auto& r) { return r.kept_kv_head_groups == 2; }}},
       {"UnitKind.ATTENTION_CHANNEL",
        {[](auto& s) {
           RemoveAttention(s);
@@ -315,6 +326,32 @@ TEST(ExpertSpec, AsksForTheBestQualityUnlessItSaysOtherwise) {
   EXPECT_EQ(request.general_weight, 0.1);
 }
 
+void RemoveGroups(ExpertSpec& spec) {
+  spec.add_units(v1::FFN_NEURON);
+  spec.add_units(v1::KV_HEAD_GROUP);
+}
+
+// Neurons say nothing of groups: how many stay is asked for, or follows from a size of the whole.
+TEST(ExpertSpec, NeedsANumberOfKvHeadGroupsWhereTheBudgetCountsNeurons) {
+  ExpertSpec spec = Plain();
+  RemoveGroups(spec);
+  EXPECT_THAT(
+      RequestFromProto(spec, kPositions, true),
+      StatusIs(absl::StatusCode::kInvalidArgument, testing::HasSubstr("spec.kv_head_groups")));
+  spec.set_kv_head_groups(-1);
+  EXPECT_THAT(
+      RequestFromProto(spec, kPositions, true),
+      StatusIs(absl::StatusCode::kInvalidArgument, testing::HasSubstr("spec.kv_head_groups")));
+  spec.set_kv_head_groups(2);
+  EXPECT_OK(RequestFromProto(spec, kPositions, true));
+  spec.set_rule(v1::LOG_MEAN);
+  EXPECT_OK(RequestFromProto(spec, kPositions, true));
+  spec.clear_kv_head_groups();
+  spec.clear_rule();
+  spec.mutable_budget()->mutable_parameter_reduction()->set_value(0.2);
+  EXPECT_OK(RequestFromProto(spec, kPositions, true));
+}
+
 void Trim(ExpertSpec& spec) {
   spec.add_units(v1::FFN_NEURON);
   spec.add_units(v1::VOCABULARY);
@@ -393,6 +430,24 @@ TEST(ExpertSpec, IsRefusedForCombinationsThatHaveNoMeaning) {
          s.mutable_target()->set_engine(v1::LLAMA_CPP);
        },
        "spec.target.engine"},
+      // With KV head groups.
+      {[](auto& s) { s.set_kv_head_groups(2); }, "spec.kv_head_groups"},
+      {[](auto& s) {
+         RemoveGroups(s);
+         s.set_compensation(v1::BIAS);
+       },
+       "spec.compensation"},
+      {[](auto& s) {
+         RemoveGroups(s);
+         s.set_rule(v1::CUS_PRUN);
+       },
+       "spec.rule"},
+      {[](auto& s) {
+         RemoveGroups(s);
+         s.set_rule(v1::LOG_MEAN);
+         s.mutable_budget()->set_max_parameters(1000);
+       },
+       "spec.kv_head_groups"},
       // With channels of attention.
       {RemoveAttention, "spec.budget"},
       {[](auto& s) {
