@@ -133,7 +133,7 @@ absl::StatusOr<double> TimeRead(int64_t layers, int64_t neurons, const std::stri
   ASSIGN_OR_RETURN(const auto store, LocalStore::Open(folder));
   Metrics metrics("benchmark");
   ProfileStore profiles(*store, metrics);
-  ASSIGN_OR_RETURN(Profile profile, Profile::Empty(layers, neurons));
+  ASSIGN_OR_RETURN(Profile profile, Profile::Empty(layers, neurons, /*kv_head_groups=*/8));
   profile.documents = 1;
   profile.tokens = 256;
   ASSIGN_OR_RETURN(

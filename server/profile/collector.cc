@@ -17,7 +17,9 @@
 #include "server/model/torch_guard.h"
 #include "server/profile/attention_scorer.h"
 #include "server/profile/document_half.h"
+#include "server/profile/group_scorer.h"
 #include "server/profile/ranked_document.h"
+#include "server/profile/score_sums.h"
 #include "server/profile/scorer.h"
 
 namespace secateur {
@@ -58,9 +60,7 @@ std::vector<NeuronNorms> NormsOf(const Transformer& model) {
   std::vector<NeuronNorms> norms;
   for (int64_t l = 0; l < config.num_layers; ++l) {
     const LayerWeights& layer = model.layer(l);
-    const at::Tensor gain =
-        config.post_norms ? layer.post_ffn_norm.to(at::kDouble) + config.norm_offset : at::Tensor();
-    norms.push_back(MeasureNeurons(layer.down.weight, gain));
+    norms.push_back(MeasureNeurons(layer.down.weight, PostNormGain(config, layer.post_ffn_norm)));
   }
   return norms;
 }
@@ -69,13 +69,13 @@ std::vector<NeuronNorms> NormsOf(const Transformer& model) {
 
 class ProfileCollector::Tap final : public ActivationTap {
  public:
-  // Without `attention` there are no statistics of it.
+  // Without `attention` there are no statistics of it but the scores of KV head groups.
   Tap(Profile profile, std::vector<NeuronNorms> norms, std::optional<AttentionScorer> attention,
-      bool post_norm)
+      const Transformer& model)
       : profile_(std::move(profile)),
         norms_(std::move(norms)),
         attention_(std::move(attention)),
-        post_norm_(post_norm) {}
+        model_(model) {}
 
   const Profile& profile() const { return profile_; }
 
@@ -107,8 +107,10 @@ class ProfileCollector::Tap final : public ActivationTap {
 
   absl::Status OnAttention(const PackedBatch& batch,
                            const AttentionActivation& activation) override {
-    if (!attention_) return absl::OkStatus();
-    const absl::Status status = GuardTorch([&] { return AddAttention(batch.offsets, activation); });
+    const absl::Status status = GuardTorch([&]() -> absl::Status {
+      if (attention_) RETURN_IF_ERROR(AddAttention(batch.offsets, activation));
+      return AddGroups(batch.offsets, activation);
+    });
     return Annotate(status, StrCat("layer ", activation.layer));
   }
 
@@ -128,9 +130,22 @@ class ProfileCollector::Tap final : public ActivationTap {
     return absl::OkStatus();
   }
 
+  absl::Status AddGroups(const std::vector<int64_t>& offsets,
+                         const AttentionActivation& activation) {
+    std::vector<uint64_t>& sums =
+        profile_.layers[static_cast<size_t>(activation.layer)].group_score;
+    if (sums.size() == 1) return absl::OkStatus();  // it cannot go
+    ASSIGN_OR_RETURN(
+        const std::vector<double> scores,
+        ScoreGroups(model_.config(), model_.layer(activation.layer), offsets, activation));
+    for (size_t group = 0; group < sums.size(); ++group) AddScore(scores[group], sums[group]);
+    return absl::OkStatus();
+  }
+
   absl::Status AddBlock(std::span<const int64_t> offsets, const FfnActivation& activation) {
-    const std::vector<double> weights = TokenWeights(activation, post_norm_);
-    const std::vector<double> scales = TokenScales(activation, post_norm_);
+    const bool post_norm = model_.config().post_norms;
+    const std::vector<double> weights = TokenWeights(activation, post_norm);
+    const std::vector<double> scales = TokenScales(activation, post_norm);
     for (size_t first = 0; first + 1 < offsets.size(); first += kDocumentGroup) {
       const size_t count = std::min(kDocumentGroup, offsets.size() - 1 - first);
       const std::span<const int64_t> group = offsets.subspan(first, count + 1);
@@ -191,7 +206,7 @@ class ProfileCollector::Tap final : public ActivationTap {
   Profile profile_;
   const std::vector<NeuronNorms> norms_;
   const std::optional<AttentionScorer> attention_;
-  const bool post_norm_;
+  const Transformer& model_;
   std::vector<bool> in_half_;  // of each document of the block that runs
   bool spent_ = false;
 };
@@ -199,7 +214,8 @@ class ProfileCollector::Tap final : public ActivationTap {
 absl::StatusOr<std::unique_ptr<ProfileCollector>> ProfileCollector::Create(
     const Transformer& model, const CollectorOptions& options) {
   const ModelConfig& config = model.config();
-  ASSIGN_OR_RETURN(Profile profile, Profile::Empty(config.num_layers, config.intermediate_size));
+  ASSIGN_OR_RETURN(Profile profile, Profile::Empty(config.num_layers, config.intermediate_size,
+                                                   config.num_kv_heads));
   ASSIGN_OR_RETURN(std::vector<NeuronNorms> norms, GuardTorch([&] { return NormsOf(model); }));
   std::optional<AttentionScorer> attention;
   if (options.attention) {
@@ -210,8 +226,8 @@ absl::StatusOr<std::unique_ptr<ProfileCollector>> ProfileCollector::Create(
       return absl::OkStatus();
     }));
   }
-  auto tap = std::make_unique<Tap>(std::move(profile), std::move(norms), std::move(attention),
-                                   config.post_norms);
+  auto tap =
+      std::make_unique<Tap>(std::move(profile), std::move(norms), std::move(attention), model);
   return std::unique_ptr<ProfileCollector>(new ProfileCollector(std::move(tap), model));
 }
 

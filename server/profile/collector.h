@@ -1,5 +1,5 @@
-// Runs packed documents through the base model and collects a profile: one forward pass, one extra
-// reduction a layer.
+// Runs packed documents through the base model and collects a profile: one forward pass, two extra
+// reductions a layer.
 #pragma once
 
 #include <functional>

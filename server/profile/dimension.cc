@@ -173,7 +173,7 @@ RelevanceView ViewOf(const Profile& profile, const ViewOptions& options) {
         .max_rank = std::vector<uint16_t>(width),
         .protected_channels = {},
         .half = {},
-        .group_score = {},
+        .group_score = Scaled(statistics.group_score, kScoreUnit / documents),
         .score_total = std::accumulate(statistics.score.begin(), statistics.score.end(), 0.0) *
                        kScoreUnit / documents};
     for (size_t k = 0; k < width; ++k) {

@@ -6,12 +6,12 @@
 
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/profile/score_sums.h"
 
 namespace secateur {
 namespace {
 
 constexpr int64_t kMaxNeurons = int64_t{std::numeric_limits<uint16_t>::max()} + 1;
-constexpr uint64_t kSaturated = std::numeric_limits<uint64_t>::max();
 
 template <class T>
 absl::Status AddSums(std::string_view what, const std::vector<T>& other, std::vector<T>& sums) {
@@ -24,10 +24,8 @@ absl::Status AddSums(std::string_view what, const std::vector<T>& other, std::ve
   return absl::OkStatus();
 }
 
-void AddSaturating(const std::vector<uint64_t>& other, std::vector<uint64_t>& sums) {
-  for (size_t k = 0; k < sums.size(); ++k) {
-    if (__builtin_add_overflow(sums[k], other[k], &sums[k])) sums[k] = kSaturated;
-  }
+void AddScores(const std::vector<uint64_t>& other, std::vector<uint64_t>& sums) {
+  for (size_t i = 0; i < sums.size(); ++i) AddSaturating(other[i], sums[i]);
 }
 
 absl::Status MergeLayer(const LayerStatistics& other, LayerStatistics& layer) {
@@ -37,7 +35,8 @@ absl::Status MergeLayer(const LayerStatistics& other, LayerStatistics& layer) {
   RETURN_IF_ERROR(AddSums("rank", other.rank, layer.rank));
   RETURN_IF_ERROR(AddSums("activation", other.activation, layer.activation));
   RETURN_IF_ERROR(AddSums("half_normalized", other.half_normalized, layer.half_normalized));
-  AddSaturating(other.score, layer.score);
+  AddScores(other.score, layer.score);
+  AddScores(other.group_score, layer.group_score);
   layer.residual_peak = std::max(layer.residual_peak, other.residual_peak);
   for (size_t k = 0; k < layer.peak.size(); ++k) {
     layer.peak[k] = std::max(layer.peak[k], other.peak[k]);
@@ -55,16 +54,26 @@ bool SameStatistics(const LayerStatistics& a, const LayerStatistics& b) {
   return a.normalized == b.normalized && a.paper_normalized == b.paper_normalized &&
          a.score == b.score && a.log_score == b.log_score && a.rank == b.rank &&
          a.activation == b.activation && a.peak == b.peak && a.top_ranks == b.top_ranks &&
-         a.half_normalized == b.half_normalized && a.residual_peak == b.residual_peak;
+         a.half_normalized == b.half_normalized && a.residual_peak == b.residual_peak &&
+         a.group_score == b.group_score;
+}
+
+std::string Shape(int64_t layers, int64_t neurons, int64_t groups) {
+  return StrCat(layers, " layers of ", neurons, " neurons and ", groups, " KV head groups");
+}
+
+std::string ShapeOf(const Profile& profile) {
+  return Shape(std::ssize(profile.layers), profile.intermediate_size(), profile.kv_head_groups());
 }
 
 }  // namespace
 
-absl::StatusOr<Profile> Profile::Empty(int64_t num_layers, int64_t intermediate_size) {
-  if (num_layers < 1 || intermediate_size < 1) {
-    return absl::InvalidArgumentError(StrCat("a profile of ", num_layers, " layers of ",
-                                             intermediate_size,
-                                             " neurons: both must be at least 1"));
+absl::StatusOr<Profile> Profile::Empty(int64_t num_layers, int64_t intermediate_size,
+                                       int64_t kv_head_groups) {
+  if (num_layers < 1 || intermediate_size < 1 || kv_head_groups < 1) {
+    return absl::InvalidArgumentError(StrCat("a profile of ",
+                                             Shape(num_layers, intermediate_size, kv_head_groups),
+                                             ": all must be at least 1"));
   }
   if (intermediate_size > kMaxNeurons) {
     return absl::UnimplementedError(StrCat("a layer of ", intermediate_size,
@@ -82,16 +91,17 @@ absl::StatusOr<Profile> Profile::Empty(int64_t num_layers, int64_t intermediate_
   layer.peak.resize(width);
   layer.top_ranks.resize(width * kTopRanks);
   layer.half_normalized.resize(width);
+  layer.group_score.resize(static_cast<size_t>(kv_head_groups));
   Profile profile;
   profile.layers.assign(static_cast<size_t>(num_layers), layer);
   return profile;
 }
 
 absl::Status Profile::Merge(const Profile& other) {
-  if (layers.size() != other.layers.size() || intermediate_size() != other.intermediate_size()) {
-    return absl::InvalidArgumentError(StrCat(
-        "cannot merge a profile of ", other.layers.size(), " layers of ", other.intermediate_size(),
-        " neurons into one of ", layers.size(), " layers of ", intermediate_size()));
+  if (layers.size() != other.layers.size() || intermediate_size() != other.intermediate_size() ||
+      kv_head_groups() != other.kv_head_groups()) {
+    return absl::InvalidArgumentError(
+        StrCat("cannot merge a profile of ", ShapeOf(other), " into one of ", ShapeOf(*this)));
   }
   Profile merged = *this;
   RETURN_IF_ERROR(AddCount("documents", other.documents, merged.documents));

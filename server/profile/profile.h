@@ -1,5 +1,5 @@
 // Mergeable statistics of all FFN neurons of one base model over documents (ALGORITHM 3.3), and of
-// attention where they were asked for.
+// attention where they were asked for; of all KV head groups, too.
 //
 // Per document c and layer, with a_k(t) the activation of neuron k, w_k its column of down_proj, h
 // the residual stream after the sublayer, o the sublayer's output before a post norm, T tokens:
@@ -9,8 +9,14 @@
 //   paper:    the same with omega_t = 1 and w_k unscaled: the squared Frobenius norm of the change
 //   of
 //             the layer's output when the neuron is removed (Cus-Prun, ALGORITHM 2.1), over T
-// Every sum is an integer: per-document values are rounded to fixed point once, so merging any
-// split in any order gives the same bytes. Plain data; thread-compatible.
+// A KV head group g, one key head with its value head and all query heads that read them, has the
+// relative score alone, of the attention sublayer: with z_g what its query heads give o_proj and
+// W_O^g the columns that read it
+//   s_g^2 = (1/T) sum_t omega_t ||W_O^g z_g(t)||^2, exact but for a post norm (ALGORITHM 2.2)
+// in the unit of the neurons' relative score, so that groups and neurons compare.
+// Every sum is an integer: per-document values (of groups: those of a block, a whole number of
+// documents) are rounded to fixed point once, so merging any split in any order gives the same
+// bytes. Plain data; thread-compatible.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +46,7 @@ inline constexpr int64_t kMaxDocuments = int64_t{1} << 21;
 // ALGORITHM 7.1).
 inline constexpr float kProtectedShare = 0.1f;
 
-// All vectors have intermediate_size entries, but top_ranks.
+// All vectors have intermediate_size entries, but top_ranks and group_score.
 struct LayerStatistics {
   std::vector<uint64_t> normalized;        // sum over documents of s_k^2 / sum_j s_j^2, relative;
                                            // 0 for a document whose squares are all 0
@@ -60,6 +66,9 @@ struct LayerStatistics {
   // would change a mask says whether there are enough of them.
   std::vector<uint64_t> half_normalized;
   float residual_peak = 0;  // max over tokens of ||h||_inf
+  // Sum over documents of s_g^2 of each KV head group (saturating). All 0 in models of one KV head,
+  // where no group can go.
+  std::vector<uint64_t> group_score;
 
   bool IsProtected(size_t channel) const { return peak[channel] > kProtectedShare * residual_peak; }
 };
@@ -72,11 +81,15 @@ struct Profile {
   std::vector<LayerStatistics> layers;
   AttentionProfile attention;  // of the same documents, where it was asked for
 
-  // An empty profile, without attention. UNIMPLEMENTED for more than 65,536 neurons a layer (ranks
-  // are 16 bits).
-  static absl::StatusOr<Profile> Empty(int64_t num_layers, int64_t intermediate_size);
+  // An empty profile, without attention. INVALID_ARGUMENT for a number below 1, UNIMPLEMENTED for
+  // more than 65,536 neurons a layer (ranks are 16 bits).
+  static absl::StatusOr<Profile> Empty(int64_t num_layers, int64_t intermediate_size,
+                                       int64_t kv_head_groups);
   int64_t intermediate_size() const {
     return layers.empty() ? 0 : static_cast<int64_t>(layers[0].normalized.size());
+  }
+  int64_t kv_head_groups() const {
+    return layers.empty() ? 0 : static_cast<int64_t>(layers[0].group_score.size());
   }
   // Adds `other`'s documents, which must be different ones: commutative, associative, exact.
   // INVALID_ARGUMENT when the shapes differ or only one knows attention, OUT_OF_RANGE when a sum

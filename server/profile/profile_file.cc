@@ -33,18 +33,19 @@ constexpr uint64_t kShareLimit = uint64_t{1} << 40;
 constexpr uint64_t kLogLimit = uint64_t{1} << 27;
 constexpr uint64_t kActivationSumLimit = uint64_t{1} << 41;
 
-// `Member`: std::vector<T> for values of each neuron, T for one value a layer.
+// `Member`: std::vector<T> for values of each unit, T for one value a layer.
 template <class T, class Member = std::vector<T>>
 struct Field {
   std::string_view name;
   DType dtype;
   Member LayerStatistics::* values;
-  int64_t per_neuron = 1;
+  int64_t per_unit = 1;
+  int64_t ProfileSummary::* units = &ProfileSummary::neurons;
 
-  TensorSpec Spec(int64_t layers, int64_t neurons) const {
-    TensorSpec spec{.name = std::string(name), .dtype = dtype, .shape = {layers}};
-    if (std::is_same_v<Member, std::vector<T>>) spec.shape.push_back(neurons);
-    if (per_neuron > 1) spec.shape.push_back(per_neuron);
+  TensorSpec Spec(const ProfileSummary& summary) const {
+    TensorSpec spec{.name = std::string(name), .dtype = dtype, .shape = {summary.layers}};
+    if (std::is_same_v<Member, std::vector<T>>) spec.shape.push_back(summary.*units);
+    if (per_unit > 1) spec.shape.push_back(per_unit);
     return spec;
   }
   // `Layer` is LayerStatistics or const.
@@ -71,13 +72,17 @@ absl::Status ForEachField(const Visit& visit) {
   RETURN_IF_ERROR(visit(Field<float>{"peak", DType::kF32, &S::peak}));
   RETURN_IF_ERROR(visit(Field<uint16_t>{"top_ranks", DType::kU16, &S::top_ranks, kTopRanks}));
   RETURN_IF_ERROR(visit(Field<uint64_t>{"half_normalized", DType::kU64, &S::half_normalized}));
-  return visit(Field<float, float>{"residual_peak", DType::kF32, &S::residual_peak});
+  RETURN_IF_ERROR(visit(Field<float, float>{"residual_peak", DType::kF32, &S::residual_peak}));
+  return visit(Field<uint64_t>{.name = "group_score",
+                               .dtype = DType::kU64,
+                               .values = &S::group_score,
+                               .units = &ProfileSummary::kv_head_groups});
 }
 
 std::vector<TensorSpec> Specs(const ProfileSummary& summary) {
   std::vector<TensorSpec> specs;
   const absl::Status visited = ForEachField([&](const auto& field) {
-    specs.push_back(field.Spec(summary.layers, summary.neurons));
+    specs.push_back(field.Spec(summary));
     return absl::OkStatus();
   });
   for (TensorSpec& spec : AttentionSpecs(summary.layers, summary.heads)) {
@@ -175,9 +180,9 @@ absl::Status CheckValues(const Profile& profile) {
 absl::Status CheckSize(const ProfileSummary& summary, int64_t header_bytes, int64_t file_size) {
   const int64_t expected = kLengthBytes + header_bytes + TensorBytes(summary);
   if (file_size == expected) return absl::OkStatus();
-  return absl::InvalidArgumentError(StrCat("the file has ", file_size, " bytes; ", summary.layers,
-                                           " layers of ", summary.neurons, " neurons take ",
-                                           expected));
+  return absl::InvalidArgumentError(
+      StrCat("the file has ", file_size, " bytes; ", summary.layers, " layers of ", summary.neurons,
+             " neurons and ", summary.kv_head_groups, " KV head groups take ", expected));
 }
 
 // The JSON between the length and the tensors.
@@ -242,9 +247,8 @@ absl::Status CheckNames(const SafetensorsReader& reader, const std::vector<Tenso
 
 template <class T, class Member>
 absl::Status ReadField(const SafetensorsReader& reader, const Field<T, Member>& field,
-                       Profile& profile) {
-  const TensorSpec spec =
-      field.Spec(static_cast<int64_t>(profile.layers.size()), profile.intermediate_size());
+                       const ProfileSummary& summary, Profile& profile) {
+  const TensorSpec spec = field.Spec(summary);
   ASSIGN_OR_RETURN(const TensorView view, reader.Find(spec.name));
   RETURN_IF_ERROR(CheckSpec(spec, view));
   const char* next = view.bytes.data();
@@ -259,13 +263,14 @@ absl::Status ReadField(const SafetensorsReader& reader, const Field<T, Member>& 
 absl::StatusOr<Profile> ReadTensors(const SafetensorsReader& reader,
                                     const ProfileSummary& summary) {
   RETURN_IF_ERROR(CheckNames(reader, Specs(summary)));
-  ASSIGN_OR_RETURN(Profile profile, Profile::Empty(summary.layers, summary.neurons));
+  ASSIGN_OR_RETURN(Profile profile,
+                   Profile::Empty(summary.layers, summary.neurons, summary.kv_head_groups));
   profile.documents = summary.documents;
   profile.tokens = summary.tokens;
   profile.dropped_tokens = summary.dropped_tokens;
   profile.half_documents = summary.half_documents;
   RETURN_IF_ERROR(
-      ForEachField([&](const auto& field) { return ReadField(reader, field, profile); }));
+      ForEachField([&](const auto& field) { return ReadField(reader, field, summary, profile); }));
   ASSIGN_OR_RETURN(profile.attention, ReadAttention(reader, summary.layers, summary.heads));
   RETURN_IF_ERROR(CheckValues(profile));
   return profile;
@@ -294,6 +299,7 @@ absl::Status WriteProfile(const ProfileKey& key, const Profile& profile, const B
                                .half_documents = profile.half_documents,
                                .layers = static_cast<int64_t>(profile.layers.size()),
                                .neurons = profile.intermediate_size(),
+                               .kv_head_groups = profile.kv_head_groups(),
                                .heads = profile.attention.heads};
   if (key.attention == profile.attention.empty()) {
     return absl::InvalidArgumentError(

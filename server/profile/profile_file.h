@@ -18,7 +18,7 @@
 
 namespace secateur {
 
-inline constexpr int64_t kProfileFormatVersion = 3;
+inline constexpr int64_t kProfileFormatVersion = 4;
 inline constexpr int64_t kProfileHeaderLimit = 64 << 10;  // bytes, without the length before it
 
 // What the header says.
@@ -29,8 +29,9 @@ struct ProfileSummary {
   int64_t dropped_tokens = 0;
   int64_t half_documents = 0;
   int64_t layers = 0;
-  int64_t neurons = 0;   // of one layer
-  AttentionHeads heads;  // all 0 unless the key says attention
+  int64_t neurons = 0;         // of one layer
+  int64_t kv_head_groups = 0;  // of one layer
+  AttentionHeads heads;        // all 0 unless the key says attention
 };
 
 // INVALID_ARGUMENT when the profile has no documents or the result could not be read back.

@@ -121,7 +121,8 @@ ProfileMetadata ToMetadata(const ProfileSummary& summary) {
                               {"dropped_tokens", absl::StrCat(summary.dropped_tokens)},
                               {"half_documents", absl::StrCat(summary.half_documents)},
                               {"layers", absl::StrCat(summary.layers)},
-                              {"neurons", absl::StrCat(summary.neurons)}};
+                              {"neurons", absl::StrCat(summary.neurons)},
+                              {"kv_head_groups", absl::StrCat(summary.kv_head_groups)}};
   if (!key.attention) return metadata;
   metadata["query_heads"] = absl::StrCat(summary.heads.heads);
   metadata["kv_heads"] = absl::StrCat(summary.heads.kv_heads);
@@ -150,10 +151,16 @@ absl::StatusOr<ProfileSummary> FromMetadata(const ProfileMetadata& metadata) {
   summary.half_documents = entries.Number("half_documents", 0, summary.documents);
   summary.layers = entries.Number("layers", 1, kDimensionLimit);
   summary.neurons = entries.Number("neurons", 1, kDimensionLimit);
+  summary.kv_head_groups = entries.Number("kv_head_groups", 1, kDimensionLimit);
   TakeAttention(entries, summary);
   RETURN_IF_ERROR(entries.Finish());
   if (!summary.key.attention) return summary;
   RETURN_IF_ERROR(AttentionProfile::Check(summary.heads));
+  if (summary.heads.kv_heads != summary.kv_head_groups) {
+    return absl::InvalidArgumentError(StrCat("metadata \"kv_heads\" is ", summary.heads.kv_heads,
+                                             ", \"kv_head_groups\" is ", summary.kv_head_groups,
+                                             "; they must be equal"));
+  }
   return summary;
 }
 

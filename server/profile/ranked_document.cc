@@ -7,14 +7,13 @@
 
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/profile/score_sums.h"
 #include "server/profile/top_ranks.h"
 
 namespace secateur {
 namespace {
 
 constexpr double kLogFloor = 1e-30;
-// The largest double below 2^64.
-constexpr double kLargestScore = 18446744073709549568.0;
 
 absl::Status CheckValues(std::string_view what, const std::vector<float>& values, float least) {
   for (size_t k = 0; k < values.size(); ++k) {
@@ -34,13 +33,6 @@ double Total(const std::vector<float>& values) {
 
 uint64_t Share(float value, double total) {
   return total > 0 ? static_cast<uint64_t>(std::llround(value / total / kScoreUnit)) : 0;
-}
-
-void AddScore(float score, uint64_t& sum) {
-  const double units = std::min(std::round(score / kScoreUnit), kLargestScore);
-  if (__builtin_add_overflow(sum, static_cast<uint64_t>(units), &sum)) {
-    sum = std::numeric_limits<uint64_t>::max();
-  }
 }
 
 int64_t LogUnits(float score) { return std::llround(std::log(score + kLogFloor) / kLogUnit); }
@@ -79,7 +71,7 @@ void AddChannels(const DocumentScores& scores, const RankedDocument& ranked, int
     statistics.normalized[k] += share;
     if (scores.in_half) statistics.half_normalized[k] += share;
     statistics.paper_normalized[k] += Share(scores.paper[k], ranked.paper_total);
-    AddScore(scores.relative[k], statistics.score[k]);
+    AddScore(static_cast<double>(scores.relative[k]), statistics.score[k]);
     statistics.log_score[k] += LogUnits(scores.relative[k]);
     statistics.rank[k] += ranked.ranks[k];
     statistics.activation[k] += ActivationUnits(scores.activation[k]);

@@ -51,6 +51,17 @@ double Reciprocal(double squared_norm) {
   return squared_norm > 0 ? 1 / squared_norm : 0;
 }
 
+template <class Activation>
+std::vector<double> WeightsOf(const Activation& activation, bool post_norm) {
+  std::vector<double> weights = SquaredRowNorms(activation.residual);
+  std::transform(weights.begin(), weights.end(), weights.begin(), Reciprocal);
+  if (!post_norm) return weights;
+  const std::vector<double> outputs = SquaredRowNorms(activation.output);
+  const auto hidden_size = static_cast<double>(activation.output.size(1));
+  for (size_t t = 0; t < weights.size(); ++t) weights[t] *= hidden_size * Reciprocal(outputs[t]);
+  return weights;
+}
+
 TokenSums Zeros(int64_t channels) {
   const std::vector<double> zeros(static_cast<size_t>(channels));
   return {.weighted = zeros, .squared = zeros, .plain = zeros, .peak = zeros};
@@ -142,14 +153,16 @@ NeuronNorms MeasureNeurons(const at::Tensor& down, const at::Tensor& gain) {
           .largest = ToVector(largest)};
 }
 
+at::Tensor PostNormGain(const ModelConfig& config, const at::Tensor& norm) {
+  return config.post_norms ? norm.to(at::kDouble) + config.norm_offset : at::Tensor();
+}
+
 std::vector<double> TokenWeights(const FfnActivation& activation, bool post_norm) {
-  std::vector<double> weights = SquaredRowNorms(activation.residual);
-  std::transform(weights.begin(), weights.end(), weights.begin(), Reciprocal);
-  if (!post_norm) return weights;
-  const std::vector<double> outputs = SquaredRowNorms(activation.output);
-  const auto hidden_size = static_cast<double>(activation.output.size(1));
-  for (size_t t = 0; t < weights.size(); ++t) weights[t] *= hidden_size * Reciprocal(outputs[t]);
-  return weights;
+  return WeightsOf(activation, post_norm);
+}
+
+std::vector<double> TokenWeights(const AttentionActivation& activation, bool post_norm) {
+  return WeightsOf(activation, post_norm);
 }
 
 std::vector<double> TokenScales(const FfnActivation& activation, bool post_norm) {

@@ -19,6 +19,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "server/model/activation_tap.h"
+#include "server/model/config.h"
 
 namespace secateur {
 
@@ -31,9 +32,14 @@ struct NeuronNorms {
 // `down`: [d, neurons]; `gain`: [d], or undefined where there is no post norm.
 NeuronNorms MeasureNeurons(const at::Tensor& down, const at::Tensor& gain);
 
-// omega_t for each token. 0 where h(t), or o(t) before a post norm, is 0: nothing is relative to
-// it. NaN where they are not finite.
+// What a post norm of weight `norm`, [d], multiplies with: [d] in double; undefined in families
+// that have none.
+at::Tensor PostNormGain(const ModelConfig& config, const at::Tensor& norm);
+
+// omega_t for each token, of either sublayer. 0 where h(t), or o(t) before a post norm, is 0:
+// nothing is relative to it. NaN where they are not finite.
 std::vector<double> TokenWeights(const FfnActivation& activation, bool post_norm);
+std::vector<double> TokenWeights(const AttentionActivation& activation, bool post_norm);
 
 // What turns a neuron's output at each token into what reaches the residual stream, the gain aside:
 // sqrt(d) / ||o(t)|| before a post norm (0 where o(t) is 0). Empty where that is 1.

@@ -55,7 +55,7 @@ std::set<int32_t> StrictSet(const std::vector<Scores>& documents, size_t layer, 
 }
 
 Profile ProfileOf(const std::vector<Scores>& documents) {
-  Profile profile = Profile::Empty(kLayers, kNeurons).value();
+  Profile profile = Profile::Empty(kLayers, kNeurons, /*kv_head_groups=*/1).value();
   for (const Scores& scores : documents) {
     for (size_t layer = 0; layer < kLayers; ++layer) {
       DocumentScores statistics;

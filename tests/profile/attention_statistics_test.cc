@@ -39,8 +39,8 @@ std::vector<Document> MakeAttention(int64_t count, uint64_t seed) {
 
 // Of as many documents, with random statistics of neurons.
 Profile ProfileWith(const std::vector<Document>& documents) {
-  Profile profile =
-      ProfileOf(MakeDocuments(std::ssize(documents), kLayers, kChannels, 3), kLayers, kChannels);
+  Profile profile = ProfileOf(MakeDocuments(std::ssize(documents), kLayers, kChannels, 3), kLayers,
+                              kChannels, kHeads.kv_heads);
   profile.attention = AttentionProfile::Empty(kLayers, kHeads).value();
   for (const Document& document : documents) {
     for (size_t l = 0; l < kLayers; ++l) {
@@ -148,7 +148,8 @@ TEST(ProfileFileWithAttention, ComesBackAsItWas) {
   EXPECT_EQ(summary.heads, kHeads);
   uint64_t header = 0;
   std::memcpy(&header, bytes.data(), sizeof header);
-  EXPECT_EQ(bytes.size(), 8 + header + kLayers * (124 * kChannels + 4) + 64 * kLayers * kUnits);
+  EXPECT_EQ(bytes.size(), 8 + header + kLayers * (124 * kChannels + 4 + 8 * kHeads.kv_heads) +
+                              64 * kLayers * kUnits);
 }
 
 TEST(ProfileFileWithAttention, HasAKeyThatSaysSo) {
@@ -187,6 +188,8 @@ TEST(ProfileFileWithAttention, RefusesHeadsThatItsTensorsDoNotHave) {
       {R"("head_dim":"8")", R"("head_dim":"7")"},
       {R"("head_dim":"8")", R"("head_dim":"6")"},
       {R"("query_heads":"4")", R"("query_heads":"8")"},
+      {R"("kv_head_groups":"2")", R"("kv_head_groups":"4")"},
+      {R"("kv_head_groups":"2")", R"("kv_head_groups":"1")"},
       {R"("query_heads":)", R"("query_headz":)"},
       {R"("kv_heads":)", R"("kv_headz":)"},
   };

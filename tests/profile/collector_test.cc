@@ -84,8 +84,9 @@ bool HalfOf(const PackedBatch& block, size_t document) {
 }
 
 Profile SlowProfile(const Transformer& model, const PackedBatch& block) {
+  const ModelConfig& config = model.config();
   Profile profile =
-      Profile::Empty(model.config().num_layers, model.config().intermediate_size).value();
+      Profile::Empty(config.num_layers, config.intermediate_size, config.num_kv_heads).value();
   for (const FfnActivation& tapped : Record(model, block)) {
     for (size_t i = 0; i + 1 < block.offsets.size(); ++i) {
       DocumentScores scores = SlowScores(model, tapped, block.offsets[i], block.offsets[i + 1]);
@@ -195,7 +196,7 @@ INSTANTIATE_TEST_SUITE_P(EachModel, Collector, testing::ValuesIn(TinyModelNames(
                          [](const auto& name) { return name.param; });
 
 TEST(ProfileCollector, GivesTheSameBytesForBlocksApartAndMerged) {
-  const auto model = LoadTiny("gemma3");
+  const auto model = LoadTiny("gemma3_pattern");
   ProfileKey key = AnyKey();
   key.attention = true;
   const auto collect = [&](const std::vector<PackedBatch>& blocks) {
@@ -316,6 +317,14 @@ TEST(ProfileCollector, NamesTheLayerSetAndUnitOfABadScoreOfAttention) {
   EXPECT_THAT(collector->Add(Pack(RandomDocuments({5, 9}, 1)), context),
               StatusIs(absl::StatusCode::kDataLoss,
                        AllOf(HasSubstr("layer 1"), HasSubstr("\"output\", unit 7"))));
+}
+
+TEST(ProfileCollector, NamesTheLayerAndGroupOfABadValue) {
+  const auto model = LoadTiny("llama_gqa");
+  Damage(model->layer(1).value.weight, 7, std::numeric_limits<float>::quiet_NaN());
+  EXPECT_THAT(CollectFrom(*model),
+              StatusIs(absl::StatusCode::kDataLoss,
+                       AllOf(HasSubstr("layer 1"), HasSubstr("KV head group 0"))));
 }
 
 TEST(ProfileCollector, NamesTheLayerAndTokenOfABadResidualStream) {

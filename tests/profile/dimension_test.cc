@@ -53,7 +53,32 @@ TEST(ViewOf, GivesTheMeanShareAndTheLargestRank) {
     EXPECT_NEAR(total, 1, 1e-6);
     protected_neurons += std::ssize(view.layers[l].protected_channels);
   }
-  EXPECT_EQ(view.bytes(), kLayers * kChannels * 10 + 2 * protected_neurons);
+  EXPECT_EQ(view.bytes(), kLayers * (kChannels * 10 + kGroups * 4) + 2 * protected_neurons);
+}
+
+TEST(ViewOf, GivesGroupsAndNeuronsInOneUnitWhateverTheStatistic) {
+  const auto documents = Documents(11, 9);
+  const Profile profile = ProfileOf(documents, kLayers, kChannels);
+  for (const Statistic statistic :
+       {Statistic::kRelative, Statistic::kPaper, Statistic::kLogRelative, Statistic::kRank}) {
+    const RelevanceView view = ViewOf(profile, {.statistic = statistic});
+    for (size_t l = 0; l < kLayers; ++l) {
+      double total = 0;
+      std::vector<double> groups(kGroups);
+      for (const RandomDocument& document : documents) {
+        const std::vector<float>& s = document[l].relative;
+        total += std::accumulate(s.begin(), s.end(), 0.0) / 11;
+        for (size_t g = 0; g < kGroups; ++g) {
+          groups[g] += GroupScore(document[l], static_cast<int64_t>(g)) / 11;
+        }
+      }
+      EXPECT_NEAR(view.layers[l].score_total, total, 1e-12 * total + kChannels * kScoreUnit);
+      ASSERT_EQ(view.layers[l].group_score.size(), static_cast<size_t>(kGroups));
+      for (size_t g = 0; g < kGroups; ++g) {
+        EXPECT_NEAR(view.layers[l].group_score[g], groups[g], 1e-7 * groups[g] + kScoreUnit);
+      }
+    }
+  }
 }
 
 TEST(ViewOf, KeepsApartWhatOneHalfSays) {
@@ -168,10 +193,12 @@ TEST(ViewOf, ProtectsNeuronsThatEverWroteATenthOfTheLargestCoordinate) {
 }
 
 TEST(ViewOf, GivesZerosForAProfileWithoutDocuments) {
-  const RelevanceView view = ViewOf(*Profile::Empty(1, 4));
+  const RelevanceView view = ViewOf(*Profile::Empty(1, 4, 2));
   EXPECT_EQ(view.documents, 0);
   EXPECT_THAT(view.layers[0].relevance, Each(0.0f));
   EXPECT_THAT(view.layers[0].max_rank, Each(0));
+  EXPECT_THAT(view.layers[0].group_score, Each(0.0f));
+  EXPECT_EQ(view.layers[0].score_total, 0);
 }
 
 TEST(MergeViews, WeighsEachCorpusByItsDocumentsUpToTheCap) {
@@ -189,6 +216,18 @@ TEST(MergeViews, WeighsEachCorpusByItsDocumentsUpToTheCap) {
   for (size_t c = 0; c < corpora.size(); ++c) share += weights[c] / 138 * views[c].half_share;
   EXPECT_DOUBLE_EQ(merged.half_share, share);
   for (size_t l = 0; l < kLayers; ++l) {
+    double total = 0;
+    for (size_t c = 0; c < corpora.size(); ++c) {
+      total += weights[c] / 138 * views[c].layers[l].score_total;
+    }
+    EXPECT_DOUBLE_EQ(merged.layers[l].score_total, total);
+    for (size_t g = 0; g < kGroups; ++g) {
+      double score = 0;
+      for (size_t c = 0; c < corpora.size(); ++c) {
+        score += weights[c] / 138 * views[c].layers[l].group_score[g];
+      }
+      EXPECT_FLOAT_EQ(merged.layers[l].group_score[g], static_cast<float>(score));
+    }
     for (size_t k = 0; k < kChannels; ++k) {
       double expected = 0, half = 0;
       uint16_t rank = 0;
@@ -230,13 +269,15 @@ TEST(MergeViews, LeavesASingleCorpusAsItIs) {
     EXPECT_EQ(merged.layers[l].relevance, view.layers[l].relevance);
     EXPECT_EQ(merged.layers[l].max_rank, view.layers[l].max_rank);
     EXPECT_EQ(merged.layers[l].half, view.layers[l].half);
+    EXPECT_EQ(merged.layers[l].group_score, view.layers[l].group_score);
+    EXPECT_EQ(merged.layers[l].score_total, view.layers[l].score_total);
     EXPECT_EQ(merged.layers[l].protected_channels, view.layers[l].protected_channels);
   }
 }
 
 TEST(MergeViews, RefusesWhatHasNoMean) {
   const RelevanceView view = ViewOf(ProfileOf(Documents(2, 1), kLayers, kChannels));
-  const RelevanceView empty = ViewOf(*Profile::Empty(kLayers, kChannels));
+  const RelevanceView empty = ViewOf(*Profile::Empty(kLayers, kChannels, kGroups));
   RelevanceView narrow = view;
   narrow.layers[1].relevance.pop_back();
   RelevanceView shallow = view;
@@ -246,6 +287,10 @@ TEST(MergeViews, RefusesWhatHasNoMean) {
   EXPECT_THAT(MergeViews({&view, &empty}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("corpus 1 has no documents")));
   EXPECT_THAT(MergeViews({&view, &narrow}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("corpus 1 has layers")));
+  RelevanceView grouped = view;
+  grouped.layers[2].group_score.push_back(0);
+  EXPECT_THAT(MergeViews({&view, &grouped}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("corpus 1 has layers")));
   EXPECT_THAT(MergeViews({&view, &shallow}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("corpus 1 has layers")));

@@ -55,8 +55,9 @@ struct Parts {
 Parts TakeApart(const std::string& bytes) {
   const SafetensorsReader reader = SafetensorsReader::FromBytes("file", bytes).value();
   Parts parts{.metadata = reader.metadata(), .tensors = {}};
-  for (const char* name : {"normalized", "paper_normalized", "score", "log_score", "rank",
-                           "activation", "peak", "top_ranks", "half_normalized", "residual_peak"}) {
+  for (const char* name :
+       {"normalized", "paper_normalized", "score", "log_score", "rank", "activation", "peak",
+        "top_ranks", "half_normalized", "residual_peak", "group_score"}) {
     const TensorView view = reader.Find(name).value();
     parts.tensors.push_back(
         {{.name = name, .dtype = view.dtype, .shape = view.shape}, std::string(view.bytes)});
@@ -98,13 +99,14 @@ TEST(ProfileFile, TellsItsSummaryFromTheHeaderAlone) {
   EXPECT_EQ(summary.dropped_tokens, kDocuments);
   EXPECT_EQ(summary.layers, kLayers);
   EXPECT_EQ(summary.neurons, kChannels);
+  EXPECT_EQ(summary.kv_head_groups, kGroups);
 }
 
 TEST(ProfileFile, TakesTheBytesThatFormatPageSays) {
   const std::string bytes = FileOf(AnyProfile());
   uint64_t header = 0;
   std::memcpy(&header, bytes.data(), sizeof header);
-  EXPECT_EQ(bytes.size(), 8 + header + 124 * kLayers * kChannels + 4 * kLayers);
+  EXPECT_EQ(bytes.size(), 8 + header + kLayers * (124 * kChannels + 4 + 8 * kGroups));
 }
 
 TEST(ProfileFile, RefusesEveryTruncation) {
@@ -139,7 +141,7 @@ TEST(ProfileFile, NeverCrashesOnAFlippedByteOfTheHeader) {
 }
 
 TEST(ProfileFile, RefusesAnotherFormatAsUnimplemented) {
-  for (const char* version : {"1", "2", "4"}) {
+  for (const char* version : {"1", "2", "3", "5"}) {
     Parts parts = TakeApart(FileOf(AnyProfile()));
     parts.metadata["format_version"] = version;
     parts.metadata["what_is_different"] = "1";
@@ -183,6 +185,8 @@ TEST(ProfileFile, RefusesMetadataThatBreaksARuleAndNamesIt) {
       {"layers", "0"},
       {"layers", "65537"},
       {"neurons", "65537"},
+      {"kv_head_groups", "0"},
+      {"kv_head_groups", "65537"},
   };
   for (const auto& [name, value] : cases) {
     Parts parts = good;
@@ -204,7 +208,7 @@ TEST(ProfileFile, ChecksTheSizeBeforeItTakesMemory) {
   parts.metadata["neurons"] = "65536";  // half a terabyte
   EXPECT_THAT(ReadBoth(parts.Assemble()),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("65536 layers of 65536 neurons take 53257")));
+                       HasSubstr("65536 layers of 65536 neurons and 3 KV head groups take 53257")));
 }
 
 TEST(ProfileFile, RefusesAHeaderPastTheLimit) {
@@ -226,6 +230,12 @@ TEST(ProfileFile, RefusesTensorsOfAnotherKind) {
   EXPECT_THAT(ReadBoth(other_shape.Assemble()),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        AllOf(HasSubstr("\"rank\""), HasSubstr("[7, 2]"), HasSubstr("[2, 7]"))));
+  Parts turned = good;
+  turned.Tensor("group_score").first.shape = {kGroups, kLayers};
+  EXPECT_THAT(
+      ReadBoth(turned.Assemble()),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               AllOf(HasSubstr("\"group_score\""), HasSubstr("expected U64 of shape [2, 3]"))));
   Parts renamed = good;
   renamed.Tensor("peak").first.name = "peek";
   EXPECT_THAT(ReadBoth(renamed.Assemble()),
@@ -300,7 +310,7 @@ TEST(ProfileFile, WritesNothingThatItCouldNotRead) {
     written += static_cast<int64_t>(part.size());
     return absl::OkStatus();
   };
-  EXPECT_THAT(WriteProfile(AnyKey(), *Profile::Empty(1, 1), sink),
+  EXPECT_THAT(WriteProfile(AnyKey(), *Profile::Empty(1, 1, 1), sink),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("\"documents\" is \"0\"")));
   ProfileKey nameless = AnyKey();
   nameless.model = "";

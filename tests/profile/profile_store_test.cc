@@ -189,9 +189,9 @@ TEST_F(ProfileStoreTest, DeletesWhatItCannotParseWhileLoading) {
 
 TEST_F(ProfileStoreTest, LeavesOtherFormatsAlone) {
   std::vector<std::string> objects;
-  for (const char other : {'2', '4'}) {
+  for (const char other : {'3', '5'}) {
     std::string bytes = FileOf(MakeProfile(1));
-    const std::string version = "\"format_version\":\"3\"";
+    const std::string version = "\"format_version\":\"4\"";
     ASSERT_NE(bytes.find(version), std::string::npos);
     bytes[bytes.find(version) + version.size() - 2] = other;
     objects.push_back(Name(AnyKey().id(), bytes));
@@ -250,7 +250,7 @@ TEST_F(ProfileStoreTest, ReadNamesAnUnknownId) {
 }
 
 TEST_F(ProfileStoreTest, PutRefusesAProfileWithoutDocuments) {
-  EXPECT_THAT(store_.Put(AnyKey(), *Profile::Empty(1, 1)),
+  EXPECT_THAT(store_.Put(AnyKey(), *Profile::Empty(1, 1, 1)),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("\"documents\"")));
   EXPECT_THAT(Objects(), IsEmpty());
 }

@@ -45,7 +45,7 @@ DocumentScores ScoresOf(const std::vector<float>& values) {
   return {.relative = values, .paper = values, .activation = values, .peak = values};
 }
 
-LayerStatistics EmptyLayer(int64_t channels) { return Profile::Empty(1, channels)->layers[0]; }
+LayerStatistics EmptyLayer(int64_t channels) { return Profile::Empty(1, channels, 1)->layers[0]; }
 
 TEST(AddDocument, AddsRoundedValuesOfTheDefinitions) {
   const auto documents = MakeDocuments(3, 1, kChannels, 1);
@@ -226,7 +226,7 @@ TEST(Merge, IsCommutativeAndAssociative) {
 TEST(Merge, LeavesAProfileAsItIsWhenTheOtherIsEmpty) {
   Profile profile = ProfileOf(MakeDocuments(3, kLayers, kChannels, 1), kLayers, kChannels);
   const Profile before = profile;
-  ASSERT_OK(profile.Merge(*Profile::Empty(kLayers, kChannels)));
+  ASSERT_OK(profile.Merge(*Profile::Empty(kLayers, kChannels, kGroups)));
   EXPECT_TRUE(profile == before);
 }
 
@@ -258,28 +258,33 @@ TEST(Merge, RefusesAnOverflowAndChangesNothing) {
 }
 
 TEST(Merge, SaturatesScores) {
-  Profile a = *Profile::Empty(1, 1);
-  a.layers[0].score[0] = ~uint64_t{0} - 5;
-  Profile b = *Profile::Empty(1, 1);
-  b.layers[0].score[0] = 6;
-  ASSERT_OK(a.Merge(b));
-  EXPECT_EQ(a.layers[0].score[0], ~uint64_t{0});
+  for (const auto scores : {&LayerStatistics::score, &LayerStatistics::group_score}) {
+    Profile a = *Profile::Empty(1, 1, 1);
+    (a.layers[0].*scores)[0] = ~uint64_t{0} - 5;
+    Profile b = *Profile::Empty(1, 1, 1);
+    (b.layers[0].*scores)[0] = 6;
+    ASSERT_OK(a.Merge(b));
+    EXPECT_EQ((a.layers[0].*scores)[0], ~uint64_t{0});
+  }
 }
 
 TEST(Merge, RefusesAnotherShape) {
-  Profile profile = *Profile::Empty(2, 3);
-  EXPECT_THAT(profile.Merge(*Profile::Empty(2, 4)),
+  Profile profile = *Profile::Empty(2, 3, 4);
+  EXPECT_THAT(profile.Merge(*Profile::Empty(2, 4, 4)),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("4 neurons")));
-  EXPECT_THAT(profile.Merge(*Profile::Empty(1, 3)),
+  EXPECT_THAT(profile.Merge(*Profile::Empty(1, 3, 4)),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("1 layers")));
+  EXPECT_THAT(profile.Merge(*Profile::Empty(2, 3, 2)),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("2 KV head groups")));
 }
 
 TEST(Empty, RefusesShapesItCannotHold) {
-  EXPECT_OK(Profile::Empty(1, 65536).status());
-  EXPECT_THAT(Profile::Empty(1, 65537),
+  EXPECT_OK(Profile::Empty(1, 65536, 1).status());
+  EXPECT_THAT(Profile::Empty(1, 65537, 1),
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("65537")));
-  EXPECT_THAT(Profile::Empty(0, 4), StatusIs(absl::StatusCode::kInvalidArgument));
-  EXPECT_THAT(Profile::Empty(4, 0), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Profile::Empty(0, 4, 4), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Profile::Empty(4, 0, 4), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Profile::Empty(4, 4, 0), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 TEST(Equality, SeesEveryStatistic) {
@@ -299,6 +304,7 @@ TEST(Equality, SeesEveryStatistic) {
       [](Profile& p) { ++p.layers[0].activation[1]; },
       [](Profile& p) { p.layers[0].peak[1] += 1; },
       [](Profile& p) { ++p.layers[0].top_ranks[1]; },
+      [](Profile& p) { ++p.layers[0].group_score[1]; },
       [](Profile& p) { p.layers.push_back(p.layers[0]); },
   };
   for (const auto& change : changes) {

@@ -9,6 +9,7 @@
 
 #include "server/profile/profile.h"
 #include "server/profile/profile_file.h"
+#include "server/profile/score_sums.h"
 #include "tests/support/status_matchers.h"
 
 namespace secateur {
@@ -50,13 +51,24 @@ inline std::vector<RandomDocument> MakeDocuments(int64_t count, int64_t layers, 
   return documents;
 }
 
+constexpr int64_t kGroups = 3;
+
+// What a document says of a KV head group: a number of its own.
+inline double GroupScore(const DocumentScores& scores, int64_t group) {
+  const auto channel = static_cast<size_t>(group) % scores.relative.size();
+  return static_cast<double>(scores.relative[channel]) * static_cast<double>(group + 1);
+}
+
 // The profile of `documents` in a single pass; each counts as 10 tokens, 1 dropped.
 inline Profile ProfileOf(const std::vector<RandomDocument>& documents, int64_t layers,
-                         int64_t channels) {
-  Profile profile = Profile::Empty(layers, channels).value();
+                         int64_t channels, int64_t groups = kGroups) {
+  Profile profile = Profile::Empty(layers, channels, groups).value();
   for (const RandomDocument& document : documents) {
     for (size_t l = 0; l < document.size(); ++l) {
       EXPECT_OK(AddDocument(document[l], profile.documents, profile.layers[l]));
+      for (int64_t g = 0; g < groups; ++g) {
+        AddScore(GroupScore(document[l], g), profile.layers[l].group_score[static_cast<size_t>(g)]);
+      }
     }
     profile.documents += 1;
     profile.half_documents += document[0].in_half ? 1 : 0;

@@ -304,6 +304,13 @@ TEST(TokenWeights, FollowTheirDefinitionInBothTypes) {
                                    .residual = at::randn({20, 35}, type)};
     const auto pre = TokenWeights(activation, false);
     const auto post = TokenWeights(activation, true);
+    const AttentionActivation attention{.query = {},
+                                        .key = {},
+                                        .heads = {},
+                                        .output = activation.output,
+                                        .residual = activation.residual};
+    EXPECT_EQ(TokenWeights(attention, false), pre);
+    EXPECT_EQ(TokenWeights(attention, true), post);
     for (int64_t t = 0; t < 20; ++t) {
       const double h = activation.residual[t].to(at::kDouble).square().sum().item<double>();
       const double o = activation.output[t].to(at::kDouble).square().sum().item<double>();
@@ -318,7 +325,8 @@ TEST(TokenWeights, AreZeroForZerosAndNanForWhatIsNotFinite) {
   const at::Tensor ones = at::ones({3, 20}, at::kFloat);
   const at::Tensor infinite = ones * std::numeric_limits<float>::infinity();
   const auto weights = [](const at::Tensor& output, const at::Tensor& residual) {
-    return TokenWeights({.layer = 0, .neurons = {}, .output = output, .residual = residual}, true);
+    return TokenWeights(
+        FfnActivation{.layer = 0, .neurons = {}, .output = output, .residual = residual}, true);
   };
   EXPECT_THAT(weights(ones, zeros), Each(0.0));
   EXPECT_THAT(weights(zeros, ones), Each(0.0));

@@ -66,7 +66,7 @@ class OneLayer {
   at::Tensor hidden_;
 };
 
-// Zeros in the rows (of the bias, too) or the column of a copy.
+// Zeros in the rows (of the bias, too) or columns of a copy.
 inline LinearWeights WithoutRows(const LinearWeights& linear, const std::vector<int64_t>& rows) {
   LinearWeights zeroed{.weight = linear.weight.clone(), .bias = {}};
   if (linear.bias.defined()) zeroed.bias = linear.bias.clone();
@@ -77,9 +77,9 @@ inline LinearWeights WithoutRows(const LinearWeights& linear, const std::vector<
   return zeroed;
 }
 
-inline LinearWeights WithoutColumn(const LinearWeights& linear, int64_t column) {
+inline LinearWeights WithoutColumns(const LinearWeights& linear, int64_t first, int64_t count) {
   LinearWeights zeroed{.weight = linear.weight.clone(), .bias = linear.bias};
-  zeroed.weight.select(1, column).zero_();
+  zeroed.weight.narrow(1, first, count).zero_();
   return zeroed;
 }
 
@@ -94,9 +94,9 @@ inline double Change(const AttentionActivation& a, const AttentionActivation& b,
 // [document][unit] of a set of scores.
 using Scores = std::vector<std::vector<double>>;
 
-template <class Zero>
+template <class Zero, class Measure = decltype(&Change)>
 Scores ZeroOneByOne(const OneLayer& layer, const std::vector<int64_t>& offsets, int64_t units,
-                    const Zero& zero) {
+                    const Zero& zero, const Measure& measure = &Change) {
   const AttentionActivation whole = layer.Run(layer.weights());
   Scores scores(offsets.size() - 1, std::vector<double>(static_cast<size_t>(units)));
   for (int64_t unit = 0; unit < units; ++unit) {
@@ -104,7 +104,7 @@ Scores ZeroOneByOne(const OneLayer& layer, const std::vector<int64_t>& offsets, 
     zero(weights, unit);
     const AttentionActivation without = layer.Run(weights);
     for (size_t i = 0; i + 1 < offsets.size(); ++i) {
-      scores[i][static_cast<size_t>(unit)] = Change(whole, without, offsets[i], offsets[i + 1]);
+      scores[i][static_cast<size_t>(unit)] = measure(whole, without, offsets[i], offsets[i + 1]);
     }
   }
   return scores;
@@ -175,7 +175,7 @@ inline Scores SlowOutputScores(const Transformer& model, const PackedBatch& bloc
   const ModelConfig& config = model.config();
   return ZeroOneByOne({model, block, layer}, block.offsets, config.num_heads * config.head_dim,
                       [](LayerWeights& weights, int64_t unit) {
-                        weights.output = WithoutColumn(weights.output, unit);
+                        weights.output = WithoutColumns(weights.output, unit, 1);
                       });
 }
 
@@ -186,6 +186,36 @@ inline Scores SlowValueScores(const Transformer& model, const PackedBatch& block
                       [](LayerWeights& weights, int64_t unit) {
                         weights.value = WithoutRows(weights.value, {unit});
                       });
+}
+
+// The mean over the document's tokens of the squared change of what the sublayer gives the residual
+// stream, relative to the stream; through a norm behind attention to first order (ALGORITHM 2.4).
+inline double RelativeChange(const ModelConfig& config, const LayerWeights& weights,
+                             const AttentionActivation& whole, const AttentionActivation& without,
+                             int64_t begin, int64_t end) {
+  const auto rows = [&](const at::Tensor& x) { return x.slice(0, begin, end).to(at::kDouble); };
+  at::Tensor change = rows(whole.output) - rows(without.output);
+  if (config.post_norms) {
+    const at::Tensor gain = weights.post_attention_norm.to(at::kDouble) + config.norm_offset;
+    change = change * gain / rows(whole.output).square().mean(1, true).sqrt();
+  }
+  const at::Tensor size = rows(whole.residual).square().sum(1);
+  return (change.square().sum(1) / size).mean().item<double>();
+}
+
+// Such changes of each document without the columns of o_proj that read a KV head group.
+inline Scores SlowGroupScores(const Transformer& model, const PackedBatch& block, int64_t layer) {
+  const ModelConfig& config = model.config();
+  const int64_t width = config.num_heads / config.num_kv_heads * config.head_dim;
+  return ZeroOneByOne(
+      {model, block, layer}, block.offsets, config.num_kv_heads,
+      [width](LayerWeights& weights, int64_t group) {
+        weights.output = WithoutColumns(weights.output, group * width, width);
+      },
+      [&](const AttentionActivation& whole, const AttentionActivation& without, int64_t begin,
+          int64_t end) {
+        return RelativeChange(config, model.layer(layer), whole, without, begin, end);
+      });
 }
 
 // Half the variance of each pair's logits under the whole map, a token, G e/2 of them.
