@@ -130,11 +130,11 @@ std::string Summary(const ModelCard& card) {
   return StrCat(
       "# ", Plain(title), "\n\n", "This model was modified: ", Removed(card),
       " were removed from **", Plain(card.base_model),
-      card.compensated ? StrCat("**, and ",
-                                LosesGroups(card) ? "`o_proj` and " : "",
-                                "`down_proj` solved anew by least squares so that those which "
-                                "stay make up for them; all other weights are the base model's "
-                                "own. ")
+      card.compensated
+          ? StrCat("**, and ",
+                   LosesGroups(card) ? "`o_proj` and `down_proj` were" : "`down_proj` was",
+                   " solved anew by least squares so that those which stay make up for them; all "
+                   "other weights are the base model's own. ")
       : card.biased    ? "**, and what they wrote on average is a bias of `down_proj`; all other "
                          "weights are the base model's own. "
                        : "**; all other weights are the base model's own. ",

@@ -186,7 +186,9 @@ TEST_F(ExpertInTransformers, LoadsFewerHeadsAndGivesTheSameLogitsForEveryFamily)
   for (const std::string& name : TinyModelNames()) {
     const TempDir base;
     ASSERT_OK(WriteTinyModel(FindTinyModel(name), base.path()));
-    if (cases_.empty()) ASSERT_NO_FATAL_FAILURE(AddExpert(base.path(), 64));  // the text
+    if (cases_.empty()) {
+      ASSERT_NO_FATAL_FAILURE(AddExpert(base.path(), 64));  // the text
+    }
     ASSERT_NO_FATAL_FAILURE(AddExpertOfOneGroup(base.path()));
   }
   ASSERT_NO_FATAL_FAILURE(RunPython());

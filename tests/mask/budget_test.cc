@@ -97,7 +97,7 @@ TEST(SizeAtWidth, CountsKvHeadGroupsThatGo) {
 
 TEST(SolveWidth, CountsKvHeadGroupsInEveryBudget) {
   const OtherChanges groups = {.kv_head_groups = 6};
-  for (int64_t width = 1472; width < 14'336; width += 64) {
+  for (int64_t width = 1536; width < 14'336; width += 64) {
     const Size at = SizeAtWidth(kLlama8B, width, 2, groups);
     const auto solve = [&](Budget budget) {
       return SolveWidth(kLlama8B, budget, 64, 2, groups)->width;

@@ -12,10 +12,11 @@ namespace {
 class ExpertIdTest : public testing::Test {
  protected:
   std::string IdOf(const ExpertRequest& request, int64_t width = 96,
-                   const std::string& base = "base") {
+                   const std::string& base = "base", int64_t groups = 2) {
     const auto sources = ResolveSources(request, stores_.corpora);
     EXPECT_OK(sources);
-    return ExpertIdOf(ResolveRequest(request, *sources, Width{width}, 272, Sha256Of(base)));
+    const Size size = {.vocabulary = 272, .kv_head_groups = groups};
+    return ExpertIdOf(ResolveRequest(request, *sources, Width{width}, size, 2, Sha256Of(base)));
   }
 
   TestStores stores_;
@@ -37,6 +38,9 @@ TEST_F(ExpertIdTest, IsTheSameForRequestsThatComeToTheSame) {
   EXPECT_EQ(IdOf(same), id);
   same.select[0].weight = same.select[1].weight = 7;  // equal shares
   EXPECT_EQ(IdOf(same), id);
+  same.kv_head_groups = true;  // all of which stay
+  EXPECT_EQ(IdOf(same), id);
+  EXPECT_NE(IdOf(same, 96, "base", 1), id);
   stores_.Add({{"language", "de"}}, 3, "another label");
   stores_.Add({{"language", "en"}}, 3, "held out", CorpusPurpose::kEvaluation);
   EXPECT_EQ(IdOf(request_), id);
