@@ -131,7 +131,7 @@ bool Ascend(const std::vector<int32_t>& groups, int64_t count) {
 absl::StatusOr<std::vector<int32_t>> WholeGroupsOf(const AttentionHeads& heads,
                                                    const KeptAttention& kept) {
   const int64_t query_rows = heads.heads / heads.kv_heads * heads.head_dim;
-  const std::vector<int32_t> groups = GroupsOf(kept.key, heads.head_dim);
+  std::vector<int32_t> groups = GroupsOf(kept.key, heads.head_dim);
   const struct {
     std::string_view name;
     const std::vector<int32_t>& rows;

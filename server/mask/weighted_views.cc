@@ -1,7 +1,9 @@
 #include "server/mask/weighted_views.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 
 #include "server/base/status_macros.h"
@@ -34,7 +36,8 @@ int CompareBytes(const std::vector<float>& a, const std::vector<float>& b) {
 int CompareContent(const RelevanceView::Layer& a, const RelevanceView::Layer& b) {
   if (const int order = CompareBytes(a.relevance, b.relevance); order != 0) return order;
   if (const int order = CompareBytes(a.group_score, b.group_score); order != 0) return order;
-  return std::memcmp(&a.score_total, &b.score_total, sizeof(double));
+  const auto x = std::bit_cast<uint64_t>(a.score_total), y = std::bit_cast<uint64_t>(b.score_total);
+  return x == y ? 0 : x < y ? -1 : 1;
 }
 
 bool ComesBefore(const WeightedView& a, const WeightedView& b) {
