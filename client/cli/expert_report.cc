@@ -174,8 +174,8 @@ std::string FormatRule(const v1::Expert& expert) {
   return absl::StrCat(FormatEnum(*v1::Rule_descriptor(), expert.spec().rule()), ", from ", source);
 }
 
-// "128 rows of q_proj, 32 of k_proj, ...", of all layers together; "2 of 3 KV head groups stay: " in
-// front where they go.
+// "128 rows of q_proj, 32 of k_proj, ...", of all layers together; "2 of 3 KV head groups stay: "
+// in front where they go.
 std::string FormatAttention(const v1::AttentionResult& result, const v1::Size& size,
                             const v1::Size& base) {
   const auto sum = [](const auto& counts) {
@@ -201,7 +201,8 @@ Table SummaryTable(const v1::Expert& expert) {
   AddField(table, "size", FormatSize(expert.size()));
   AddField(table, "removed", FormatRemoved(expert.size()));
   if (expert.has_attention()) {
-    AddField(table, "of attention", FormatAttention(expert.attention(), expert.size(), expert.base_size()));
+    AddField(table, "of attention",
+             FormatAttention(expert.attention(), expert.size(), expert.base_size()));
   }
   if (expert.has_vocabulary()) {
     AddField(table, "vocabulary",

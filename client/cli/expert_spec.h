@@ -18,7 +18,7 @@ struct SpecOptions {
   // How large; each entry is one size.
   std::vector<std::string> remove, remove_parameters, max_parameters, max_bytes, sigmas;
   std::vector<int64_t> widths;
-  std::string of;          // what --remove-parameters is a share of
+  std::string of;              // what --remove-parameters is a share of
   bool attention = false;      // channels of attention go, too
   std::string kv_head_groups;  // KV head groups go, too: how many stay, or "auto"
   bool trim_vocabulary = false;

@@ -135,9 +135,9 @@ std::string Summary(const ModelCard& card) {
                    LosesGroups(card) ? "`o_proj` and `down_proj` were" : "`down_proj` was",
                    " solved anew by least squares so that those which stay make up for them; all "
                    "other weights are the base model's own. ")
-      : card.biased    ? "**, and what they wrote on average is a bias of `down_proj`; all other "
-                         "weights are the base model's own. "
-                       : "**; all other weights are the base model's own. ",
+      : card.biased ? "**, and what they wrote on average is a bias of `down_proj`; all other "
+                      "weights are the base model's own. "
+                    : "**; all other weights are the base model's own. ",
       card.masked ? "What was removed is zeros: the tensors keep the base's shape. " : "",
       IsTrimmed(card) ? "Text of tokens that are gone is cut into smaller ones. " : "",
       "Nothing was trained.\n\n", "- Base model: ", Plain(card.base_model), ", SHA-256 `",
@@ -162,8 +162,8 @@ std::string Sizes(const ModelCard& card) {
       StrCat(row("FFN neurons of each layer", card.base_width, card.expert_width),
              row("FFN neurons of all layers", card.base_width * card.layers,
                  card.expert_width * card.layers));
-  const std::string groups = row("KV head groups of each layer", card.base_kv_head_groups,
-                                 card.expert_kv_head_groups);
+  const std::string groups =
+      row("KV head groups of each layer", card.base_kv_head_groups, card.expert_kv_head_groups);
   const std::string tokens =
       row("rows of the vocabulary", card.base_vocabulary, card.expert_vocabulary);
   return StrCat(

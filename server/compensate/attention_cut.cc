@@ -37,9 +37,9 @@ absl::Status AttentionCut::Tune(RunContext& context) {
       RETURN_IF_ERROR(GuardTorch([&]() -> absl::Status {
         const at::Tensor output = GainedOutput(base_, layer);
         const at::Tensor channels = IndexOf(kept(layer), output.device());
-        ASSIGN_OR_RETURN(choice, ChooseRidge(output, measured_.AttentionCalibration(layer),
-                                             measured_.AttentionHeldOut(layer), channels, channels,
-                                             context));
+        ASSIGN_OR_RETURN(
+            choice, ChooseRidge(output, measured_.AttentionCalibration(layer),
+                                measured_.AttentionHeldOut(layer), channels, channels, context));
         return absl::OkStatus();
       }));
     }

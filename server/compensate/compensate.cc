@@ -267,7 +267,8 @@ class Compensator {
     return absl::OkStatus();
   }
 
-  LayerWeights CandidateLayer(int64_t layer, const Candidate& candidate, JudgedLayer& judged) const {
+  LayerWeights CandidateLayer(int64_t layer, const Candidate& candidate,
+                              JudgedLayer& judged) const {
     const std::vector<int32_t>& channels = candidate.mask.kept[static_cast<size_t>(layer)];
     const at::Tensor kept = IndexOf(channels, device());
     if (candidate.result.compensation == Compensation::kNone) {
@@ -275,8 +276,7 @@ class Compensator {
     }
     at::Tensor& columns = judged.solved[channels.size()];
     if (!columns.defined()) {
-      columns =
-          Columns(layer, kept, judged.gram).to(judged.compensated.down.weight.scalar_type());
+      columns = Columns(layer, kept, judged.gram).to(judged.compensated.down.weight.scalar_type());
     }
     return CutLayer(judged.compensated, kept, columns);
   }
@@ -295,12 +295,12 @@ class Compensator {
       return absl::OkStatus();
     }
     const CompensationText& text = measured_.text();
-    ASSIGN_OR_RETURN(const SequentialTrial trial,
-                     TrySequential(base_, sequential.mask, text.calibration, text.held_out,
-                                   {kRidges.begin(), kRidges.end()}, context_,
-                                   [this](int64_t layer) {
-                                     return attention_->Compensated(layer, /*all=*/false);
-                                   }));
+    ASSIGN_OR_RETURN(
+        const SequentialTrial trial,
+        TrySequential(base_, sequential.mask, text.calibration, text.held_out,
+                      {kRidges.begin(), kRidges.end()}, context_, [this](int64_t layer) {
+                        return attention_->Compensated(layer, /*all=*/false);
+                      }));
     sequential.result.held_out_nats = trial.held_out_nats;
     sequential_ridges_ = trial.ridges;
     candidates.push_back(std::move(sequential));
@@ -338,8 +338,7 @@ class Compensator {
     return SolveSequential(
         base_, result_.mask, all, sequential_ridges_,
         [this](int64_t layer, const at::Tensor& columns) { return ReplaceDown(layer, columns); },
-        context_,
-        [this](int64_t layer) { return attention_->Compensated(layer, /*all=*/true); });
+        context_, [this](int64_t layer) { return attention_->Compensated(layer, /*all=*/true); });
   }
 
   absl::Status SolveOnBase() {

@@ -43,8 +43,7 @@ absl::Status GramSum::Add(const WeightedBatch& batch, const FfnActivation& activ
 }
 
 absl::Status GramSum::Add(const WeightedBatch& batch, const AttentionActivation& activation) {
-  return AddRows(batch, activation.layer, activation.heads, activation.output,
-                 activation.residual);
+  return AddRows(batch, activation.layer, activation.heads, activation.output, activation.residual);
 }
 
 absl::Status GramSum::AddRows(const WeightedBatch& batch, int64_t layer, const at::Tensor& inputs,
@@ -62,8 +61,7 @@ absl::Status GramSum::AddRows(const WeightedBatch& batch, int64_t layer, const a
     const double residual =
         Number((residual_stream.to(at::kFloat).square().sum(1) * tokens * ordinary).sum());
     if (!std::isfinite(diagonal) || !std::isfinite(residual)) {
-      return absl::DataLossError(
-          StrCat("layer ", layer, ": the activations are not finite"));
+      return absl::DataLossError(StrCat("layer ", layer, ": the activations are not finite"));
     }
     if (!sum_.moments.defined()) {
       sum_.moments = at::zeros({rows.size(1), rows.size(1)}, rows.options());

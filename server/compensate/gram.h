@@ -2,11 +2,12 @@
 // reads, the mixed values of its heads (ALGORITHM 5.2): all that second-order selection and least
 // squares need to know of the text.
 //
-// G = sum_t q_t omega_t a(t) a(t)', q_t the token's weight. For W' in place of the projection W, the
-// sum over tokens of q_t times the squared change of the sublayer's output is
-// tr((W' - W) G (W' - W)'). omega_t = 1; where a norm follows the sublayer (Gemma), omega_t =
-// d / ||o(t)||^2 and W is taken times that norm's gain, so that the change is one of the residual
-// stream, to first order (ALGORITHM 2.4). "Channels" below are FFN neurons, or channels of heads. Floating: exact to about 1e-6 relative; for one order of batches the result is the same.
+// G = sum_t q_t omega_t a(t) a(t)', q_t the token's weight. For W' in place of the projection W,
+// the sum over tokens of q_t times the squared change of the sublayer's output is tr((W' - W) G (W'
+// - W)'). omega_t = 1; where a norm follows the sublayer (Gemma), omega_t = d / ||o(t)||^2 and W is
+// taken times that norm's gain, so that the change is one of the residual stream, to first order
+// (ALGORITHM 2.4). "Channels" below are FFN neurons, or channels of heads. Floating: exact to about
+// 1e-6 relative; for one order of batches the result is the same.
 #pragma once
 
 #include <cstdint>

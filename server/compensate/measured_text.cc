@@ -167,12 +167,12 @@ class MeasuredText::Measurer {
     ASSIGN_OR_RETURN(const at::Tensor down, GuardTorch([&] { return GainedDown(base_, layer); }));
     ASSIGN_OR_RETURN(
         RemovalCurve curve,
-        OrderBySecondOrder(
-            down, gram.moments, kSelectionRidge * gram.ordinary_diagonal, most, kRemovalStep,
-            options_.protected_channels.empty()
-                ? std::vector<uint16_t>()
-                : options_.protected_channels[static_cast<size_t>(layer)],
-            context_));
+        OrderBySecondOrder(down, gram.moments, kSelectionRidge * gram.ordinary_diagonal, most,
+                           kRemovalStep,
+                           options_.protected_channels.empty()
+                               ? std::vector<uint16_t>()
+                               : options_.protected_channels[static_cast<size_t>(layer)],
+                           context_));
     for (double& error : curve.error) error /= std::max(gram.residual, kLeastResidual);
     measured_.curves_.push_back(std::move(curve));
     return absl::OkStatus();

@@ -3,8 +3,8 @@
 // neurons go. Costly to make (a forward pass, and for the orders a matrix inverse a layer), so made
 // once for all sizes.
 //
-// The moments of calibration and held-out text (2 x layers x neurons^2 x 4 bytes; of attention (query
-// heads x head_dim)^2) lie in temporary files (ScratchTensors). Immutable after it is made;
+// The moments of calibration and held-out text (2 x layers x neurons^2 x 4 bytes; of attention
+// (query heads x head_dim)^2) lie in temporary files (ScratchTensors). Immutable after it is made;
 // thread-safe.
 #pragma once
 
@@ -39,8 +39,8 @@ struct CompensationText {
 using ProtectedChannels = std::vector<std::vector<uint16_t>>;
 
 struct MeasureOptions {
-  bool orders = false;     // find the removal orders of neurons, too
-  bool attention = false;  // measure what o_proj reads, too
+  bool orders = false;                   // find the removal orders of neurons, too
+  bool attention = false;                // measure what o_proj reads, too
   ProtectedChannels protected_channels;  // that the orders leave alone; empty: there are none
 };
 
@@ -51,9 +51,10 @@ class MeasuredText {
   // neurons^2 in float64. INVALID_ARGUMENT for no calibration text or text that does not fit the
   // model; RESOURCE_EXHAUSTED for a full disk. Reports "measure" in layers; stops within one batch,
   // or one step of a layer's order, after a cancel.
-  static absl::StatusOr<std::shared_ptr<const MeasuredText>> Measure(
-      const Transformer& base, CompensationText text, const MeasureOptions& options,
-      RunContext& context);
+  static absl::StatusOr<std::shared_ptr<const MeasuredText>> Measure(const Transformer& base,
+                                                                     CompensationText text,
+                                                                     const MeasureOptions& options,
+                                                                     RunContext& context);
 
   const CompensationText& text() const { return text_; }
   bool has_held_out() const { return !text_.held_out.empty(); }

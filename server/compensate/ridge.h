@@ -24,8 +24,8 @@ struct RidgeChoice {
   double error = 0;
 };
 
-// projection: [hidden size, channels], gained; `plain` and `kept`: channels, int64, ascending. Stops
-// within one solve after a cancel. Inside GuardTorch.
+// projection: [hidden size, channels], gained; `plain` and `kept`: channels, int64, ascending.
+// Stops within one solve after a cancel. Inside GuardTorch.
 absl::StatusOr<RidgeChoice> ChooseRidge(const at::Tensor& projection, const Gram& learn,
                                         const Gram& judge, const at::Tensor& plain,
                                         const at::Tensor& kept, RunContext& context);

@@ -167,8 +167,9 @@ absl::StatusOr<SequentialTrial> TrySequential(const Transformer& base, const Mas
   SequentialTrial trial;
   for (int64_t layer = 0; layer < base.config().num_layers; ++layer) {
     std::optional<SolvedLayer> solved;
-    ASSIGN_OR_RETURN(LayerWeights weights,
-                     GuardTorch([&] { return solved.emplace(base, mask, layer, layer_of).Plain(); }));
+    ASSIGN_OR_RETURN(LayerWeights weights, GuardTorch([&] {
+                       return solved.emplace(base, mask, layer, layer_of).Plain();
+                     }));
     ASSIGN_OR_RETURN(const Observed learnt, learn->Observe(layer, weights, context));
     ASSIGN_OR_RETURN(const Observed judged, judge->Observe(layer, weights, context));
     std::optional<double>& ridge = trial.ridges.emplace_back();
@@ -197,8 +198,9 @@ absl::Status SolveSequential(const Transformer& base, const Mask& mask,
   ASSIGN_OR_RETURN(const auto streams, SideBySide::Create(base, text));
   for (int64_t layer = 0; layer < base.config().num_layers; ++layer) {
     std::optional<SolvedLayer> solved;
-    ASSIGN_OR_RETURN(LayerWeights weights,
-                     GuardTorch([&] { return solved.emplace(base, mask, layer, layer_of).Plain(); }));
+    ASSIGN_OR_RETURN(LayerWeights weights, GuardTorch([&] {
+                       return solved.emplace(base, mask, layer, layer_of).Plain();
+                     }));
     ASSIGN_OR_RETURN(const Observed observed, streams->Observe(layer, weights, context));
     const auto index = static_cast<size_t>(layer);
     if (ridges[index]) {

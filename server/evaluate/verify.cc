@@ -233,11 +233,11 @@ class Verifier {
       const int64_t columns = reference.output.weight.size(1);
       const auto& attention = cut_.mask.attention;
       reference.output.weight =
-          attention.empty() ? output->second
-                            : InBaseShape(output->second,
-                                          MakeKeptChannels(
-                                              attention[static_cast<size_t>(layer)].output,
-                                              columns, reference.output.weight));
+          attention.empty()
+              ? output->second
+              : InBaseShape(output->second,
+                            MakeKeptChannels(attention[static_cast<size_t>(layer)].output, columns,
+                                             reference.output.weight));
     }
     const auto down = replaced.find(TensorRole::kDown);
     if (down != replaced.end()) reference.down.weight = InBaseShape(down->second, kept);

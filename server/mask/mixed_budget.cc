@@ -62,8 +62,7 @@ absl::StatusOr<Size> SolveMixed(const ModelConfig& config, const Budget& budget,
     if (2 * *kept < config.num_kv_heads) break;
     OtherChanges with_groups = others;
     with_groups.kv_head_groups = *kept;
-    const absl::StatusOr<Size> size =
-        SolveWidth(config, budget, alignment, item_size, with_groups);
+    const absl::StatusOr<Size> size = SolveWidth(config, budget, alignment, item_size, with_groups);
     if (!size.ok()) {
       if (!best.ok()) best = size.status();
       continue;

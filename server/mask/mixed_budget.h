@@ -25,8 +25,9 @@ struct GroupTarget {
 };
 
 // Numbers of groups that layers can keep, ascending; the model's own is always one. In the masked
-// shape any; else Transformers wants the hidden size to be a multiple of the query heads, even where
-// head_dim is given, and each device an equal share of the query heads and whole KV heads, or one.
+// shape any; else Transformers wants the hidden size to be a multiple of the query heads, even
+// where head_dim is given, and each device an equal share of the query heads and whole KV heads, or
+// one.
 std::vector<int64_t> PossibleGroups(const ModelConfig& config, const GroupTarget& target);
 
 // Groups of each layer that stay, by the shape: the same number everywhere, or by layer.

@@ -47,12 +47,11 @@ absl::StatusOr<std::shared_ptr<const MeasuredText>> Measured(ResidentModel& mode
   std::shared_ptr<const MeasuredText> measured;
   RETURN_IF_ERROR(model.lane().Run(context, [&]() -> absl::Status {
     ASSIGN_OR_RETURN(
-        measured,
-        MeasuredText::Measure(model.transformer(), std::move(text),
-                              {.orders = request.second_order,
-                               .attention = attention,
-                               .protected_channels = composed.order.protected_channels},
-                              context));
+        measured, MeasuredText::Measure(model.transformer(), std::move(text),
+                                        {.orders = request.second_order,
+                                         .attention = attention,
+                                         .protected_channels = composed.order.protected_channels},
+                                        context));
     return absl::OkStatus();
   }));
   Log(LogLevel::kInfo, "text measured",
@@ -124,11 +123,10 @@ v1::CompensationResult ToProto(const Compensated& cut, const MeasuredText& measu
 v1::CompensationCost CostOfCompensation(const ResidentModel& model, const ExpertRequest& request,
                                         const ComposedRequest& composed) {
   const int64_t tokens = EstimateCompensationTokens(request, composed.sources);
-  const CompensationCost cost =
-      CostOfCompensation(model.config(), tokens, tokens / kHeldOutEvery,
-                         {.shape = request.shape,
-                          .compensation = request.compensation,
-                          .attention = request.kv_head_groups});
+  const CompensationCost cost = CostOfCompensation(model.config(), tokens, tokens / kHeldOutEvery,
+                                                   {.shape = request.shape,
+                                                    .compensation = request.compensation,
+                                                    .attention = request.kv_head_groups});
   v1::CompensationCost out;
   out.set_token_count(tokens);
   out.set_memory_bytes(cost.memory_bytes);

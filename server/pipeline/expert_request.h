@@ -41,13 +41,13 @@ using ExpertBudget = std::variant<Budget, Sigma>;
 
 struct ExpertRequest {
   std::vector<Selection> select;  // sorted by key
-  bool neurons = true;      // FFN neurons go; else the vocabulary alone, and nothing ranks them
-  bool attention = false;   // channels of attention go, with neurons: CUS_PRUN, masked, by sigma
+  bool neurons = true;     // FFN neurons go; else the vocabulary alone, and nothing ranks them
+  bool attention = false;  // channels of attention go, with neurons: CUS_PRUN, masked, by sigma
   bool kv_head_groups = false;  // KV head groups go, with neurons
   // Groups that every layer keeps, with kMasked on average; 0: as many as remove least relevance
   // within the budget.
   int64_t kept_kv_head_groups = 0;
-  bool vocabulary = false;  // rows of the vocabulary go
+  bool vocabulary = false;      // rows of the vocabulary go
   int64_t vocabulary_size = 0;  // rows that stay at least; 0: as held-out text asks for
   // How masks are composed from profiles; with `second_order`, of the plain mask that is to be
   // beaten.

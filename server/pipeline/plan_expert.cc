@@ -155,7 +155,8 @@ absl::Status PlanUniform(const ResidentModel& model, const ExpertRequest& reques
   } else {
     ASSIGN_OR_RETURN(planned.size,
                      SizeWithGroups(model, request, composed, std::get<Budget>(budget),
-                                    {.vocabulary = vocabulary, .ffn_bias = request.compensation == Compensation::kBias}));
+                                    {.vocabulary = vocabulary,
+                                     .ffn_bias = request.compensation == Compensation::kBias}));
   }
   if (request.rule == Rule::kMean) {
     RETURN_IF_ERROR(CheckProtected(order, planned.size.width, request.alignment, planned));
@@ -165,9 +166,9 @@ absl::Status PlanUniform(const ResidentModel& model, const ExpertRequest& reques
   }
   planned.mask = SelectUniform(order, planned.size.width, kComposeThreads);
   if (planned.size.kv_head_groups < model.config().num_kv_heads) {
-    planned.mask.attention = KeptAttentionOf(
-        HeadsOf(model.config()),
-        SelectGroups(composed.groups, planned.size.kv_head_groups, request.shape));
+    planned.mask.attention =
+        KeptAttentionOf(HeadsOf(model.config()),
+                        SelectGroups(composed.groups, planned.size.kv_head_groups, request.shape));
   }
   return absl::OkStatus();
 }
@@ -178,9 +179,8 @@ void PlanNoNeurons(const ResidentModel& model, int64_t vocabulary, PlannedExpert
   std::vector<int32_t> all(static_cast<size_t>(config.intermediate_size));
   std::iota(all.begin(), all.end(), 0);
   planned.mask.kept.assign(static_cast<size_t>(config.num_layers), all);
-  planned.size =
-      SizeAtWidth(config, config.intermediate_size, StoredItemSize(model.folder()),
-                  {.vocabulary = vocabulary});
+  planned.size = SizeAtWidth(config, config.intermediate_size, StoredItemSize(model.folder()),
+                             {.vocabulary = vocabulary});
 }
 
 // How many rows of the vocabulary stay.

@@ -56,8 +56,8 @@ struct PlannedExpert {
   std::string expert_id;
 };
 
-// SolveWidth for this model and request, and `kv_head_groups` that stay; OUT_OF_RANGE comes with the
-// field and the reason of the API.
+// SolveWidth for this model and request, and `kv_head_groups` that stay; OUT_OF_RANGE comes with
+// the field and the reason of the API.
 absl::StatusOr<Size> SizeForBudget(const ResidentModel& model, const ExpertRequest& request,
                                    const Budget& budget, const OtherChanges& others);
 

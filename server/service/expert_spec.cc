@@ -300,8 +300,8 @@ absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, const Exp
       budget.size_case() != v1::Budget::SIZE_NOT_SET) {
     return NotHonoured(path, "with ATTENTION_CHANNEL in units the budget is a sigma");
   }
-  const bool counts_neurons = budget.size_case() == v1::Budget::kNeuronRatio ||
-                              budget.size_case() == v1::Budget::kWidth;
+  const bool counts_neurons =
+      budget.size_case() == v1::Budget::kNeuronRatio || budget.size_case() == v1::Budget::kWidth;
   if (request.kv_head_groups && request.kept_kv_head_groups == 0 && counts_neurons) {
     return BadField(path,
                     "counts neurons, which says nothing of KV head groups: set "

@@ -83,8 +83,7 @@ inline absl::Status WriteExpertFolder(const ModelFolder& base, const Cut& cut,
   RETURN_IF_ERROR(WriteWeights(*source, *store, "", options, context).status());
   const auto width = cut.shape == Shape::kMasked ? base.config().intermediate_size
                                                  : static_cast<int64_t>(cut.mask.kept[0].size());
-  ExpertShape shape = {.width = width,
-                       .ffn_bias = WithAddedTensors(base.config(), cut).mlp_bias};
+  ExpertShape shape = {.width = width, .ffn_bias = WithAddedTensors(base.config(), cut).mlp_bias};
   if (!cut.mask.vocabulary.empty()) shape.vocabulary = std::ssize(cut.mask.vocabulary);
   const AttentionHeads heads = HeadsOf(base.config(), cut);
   if (heads != HeadsOf(base.config())) shape.heads = heads;

@@ -31,8 +31,7 @@ class BiasTest : public testing::TestWithParam<std::string> {
     RunContext context;
     text_ = {RandomText(base_->config(), 6, 1), {}};
     if (held_out) text_.held_out = RandomText(base_->config(), 2, 2);
-    ASSIGN_OR_RETURN(const auto measured,
-                     MeasuredText::Measure(*base_, text_, {}, context));
+    ASSIGN_OR_RETURN(const auto measured, MeasuredText::Measure(*base_, text_, {}, context));
     return Compensate(*base_, *measured,
                       {.plain = &plain_, .shape = shape, .compensation = Compensation::kBias},
                       context);

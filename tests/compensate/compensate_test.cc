@@ -172,9 +172,9 @@ TEST_P(CompensateTest, MakesUpForKvHeadGroupsToo) {
   RunContext context;
   ASSERT_OK_AND_ASSIGN(
       const auto measured,
-      MeasuredText::Measure(
-          *base_, {RandomText(base_->config(), 6, 1), RandomText(base_->config(), 2, 2)},
-          {.orders = true, .attention = true}, context));
+      MeasuredText::Measure(*base_,
+                            {RandomText(base_->config(), 6, 1), RandomText(base_->config(), 2, 2)},
+                            {.orders = true, .attention = true}, context));
   EXPECT_EQ(CostOfCompensation(base_->config(), 1, 1, {.attention = true}).disk_bytes,
             measured->disk_bytes());
   for (const Compensation compensation : {Compensation::kLeastSquares, Compensation::kSequential}) {
@@ -204,8 +204,8 @@ TEST_P(CompensateTest, MakesUpForKvHeadGroupsToo) {
       }
     }
   }
-  EXPECT_THAT(Run(*Measure(true)), StatusIs(absl::StatusCode::kInvalidArgument,
-                                            testing::HasSubstr("measured without")));
+  EXPECT_THAT(Run(*Measure(true)),
+              StatusIs(absl::StatusCode::kInvalidArgument, testing::HasSubstr("measured without")));
 }
 
 TEST_P(CompensateTest, CostsOnDiskWhatThePlanSays) {

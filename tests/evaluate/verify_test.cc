@@ -150,8 +150,8 @@ TEST_P(Verify, AnExpertIsItsReferenceWithoutSomeKvHeadGroups) {
       EXPECT_EQ(expert->config().num_kv_heads, shape == Shape::kUniform ? kept : groups);
       EXPECT_EQ(expert->config().attention_scale, base_->config().attention_scale);
       RunContext context;
-      ASSERT_OK_AND_ASSIGN(const Verification found, VerifyExpert(*base_, {mask_, shape}, *expert,
-                                                                  sample_, {}, context));
+      ASSERT_OK_AND_ASSIGN(const Verification found,
+                           VerifyExpert(*base_, {mask_, shape}, *expert, sample_, {}, context));
       EXPECT_LE(found.max_layer_error, 1e-5);
       EXPECT_LE(found.max_logit_error, 1e-5);
       Mask other = mask_;

@@ -129,9 +129,7 @@ TEST(SizeAtWidth, CountsBiasesThatTheBaseHasNot) {
 }
 
 TEST(SolveWidth, CountsBiasesInEveryBudget) {
-  const auto at = [](int64_t width) {
-    return SizeAtWidth(kSmolLm2, width, 2, {.ffn_bias = true});
-  };
+  const auto at = [](int64_t width) { return SizeAtWidth(kSmolLm2, width, 2, {.ffn_bias = true}); };
   const auto solve = [](Budget budget) {
     return SolveWidth(kSmolLm2, budget, 32, 2, {.ffn_bias = true});
   };
@@ -175,7 +173,8 @@ TEST(SolveWidth, CountsTheRowsThatGoInBudgetsForTheWholeModel) {
     EXPECT_LE(fits->parameters, limit);
     EXPECT_EQ(solve(MaxBytes{2 * limit}, kRows)->width, fits->width);
     if (fits->width < 2048) {
-      EXPECT_GT(SizeAtWidth(kGemma270M, fits->width + 32, 2, {.vocabulary = kRows}).parameters, limit);
+      EXPECT_GT(SizeAtWidth(kGemma270M, fits->width + 32, 2, {.vocabulary = kRows}).parameters,
+                limit);
     }
   }
   EXPECT_THAT(solve(MaxParameters{50'000'000}, kRows), StatusIs(kUnreachable));

@@ -87,9 +87,8 @@ TEST(SolveMixed, TakesTheNumberOfGroupsThatRemovesLeastRelevance) {
     const Composed composed(ViewOf(config, 1, group, seed));
     const Budget budget = ParameterReduction{0.3, true};
     for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
-      ASSERT_OK_AND_ASSIGN(const Size solved,
-                           SolveMixed(config, budget, 8, 2, {}, {.shape = shape}, composed.order,
-                                      composed.groups));
+      ASSERT_OK_AND_ASSIGN(const Size solved, SolveMixed(config, budget, 8, 2, {}, {.shape = shape},
+                                                         composed.order, composed.groups));
       EXPECT_NEAR(solved.block_reduction, 0.3, 0.03);
       const auto removed_with = [&](int64_t kept, int64_t width) {
         return RemovedRelevance(composed.order, composed.groups.neuron_totals, width) +
