@@ -5,6 +5,7 @@
 //   profile MODEL_FOLDER IDS_FILE   IDS_FILE: one document a line, token ids separated by spaces
 //   write MODEL_FOLDER OUT_FOLDER MAX_SHARD_BYTES WIDTH
 //   compose LAYERS NEURONS FOLDER   three dimensions; FOLDER is where profiles are stored and read
+//   compensate MODEL_FOLDER IDS_FILE WIDTH   least squares for the first WIDTH neurons of each layer
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -12,15 +13,22 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <random>
 #include <sstream>
+
+#include <ATen/ATen.h>
 
 #include "server/artifact/hf_layout.h"
 #include "server/base/digest.h"
 #include "server/base/status_macros.h"
+#include "server/compensate/compensate.h"
+#include "server/compensate/cut_layer.h"
+#include "server/compensate/least_squares.h"
 #include "server/mask/compose.h"
 #include "server/mask/convergence.h"
 #include "server/model/compute_threads.h"
+#include "server/model/torch_guard.h"
 #include "server/model/transformer.h"
 #include "server/profile/collector.h"
 #include "server/profile/profile_store.h"
@@ -42,13 +50,22 @@ class Timer {
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-// Documents packed as the server packs them.
-std::vector<PackedBatch> ReadBlocks(const std::string& path) {
-  std::vector<PackedBatch> blocks;
+using Documents = std::vector<std::vector<int32_t>>;
+
+Documents ReadDocuments(const std::string& path) {
+  Documents documents;
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
     std::istringstream numbers(line);
-    std::vector<int32_t> ids{std::istream_iterator<int32_t>(numbers), {}};
+    documents.push_back({std::istream_iterator<int32_t>(numbers), {}});
+  }
+  return documents;
+}
+
+// Packed as the server packs them.
+std::vector<PackedBatch> Pack(const Documents& documents) {
+  std::vector<PackedBatch> blocks;
+  for (const std::vector<int32_t>& ids : documents) {
     const auto size = static_cast<int64_t>(ids.size());
     if (blocks.empty() || blocks.back().tokens() + size > kBlockTokens) {
       blocks.push_back({.ids = {}, .offsets = {0}});
@@ -71,7 +88,7 @@ absl::StatusOr<const Transformer*> LoadOnce(const std::string& folder) {
 
 absl::StatusOr<nlohmann::json> TimeProfile(const std::string& folder, const std::string& ids) {
   ASSIGN_OR_RETURN(const Transformer* model, LoadOnce(folder));
-  const std::vector<PackedBatch> blocks = ReadBlocks(ids);
+  const std::vector<PackedBatch> blocks = Pack(ReadDocuments(ids));
   RunContext context;
   ASSIGN_OR_RETURN(const auto collector, ProfileCollector::Create(*model));
   const Timer timer;
@@ -83,13 +100,78 @@ absl::StatusOr<nlohmann::json> TimeProfile(const std::string& folder, const std:
                         {"tokens_per_second", static_cast<double>(tokens) / seconds}};
 }
 
+std::vector<WeightedBatch> Weighted(const Documents& documents) {
+  std::vector<WeightedBatch> batches;
+  for (PackedBatch& block : Pack(documents)) {
+    const auto tokens = static_cast<size_t>(block.tokens());
+    batches.push_back({std::move(block), std::vector<float>(tokens, 1e-4F)});
+  }
+  return batches;
+}
+
+Mask FirstNeurons(const ModelConfig& config, int64_t width) {
+  std::vector<int32_t> kept(static_cast<size_t>(width));
+  std::iota(kept.begin(), kept.end(), 0);
+  Mask mask;
+  mask.kept.assign(static_cast<size_t>(config.num_layers), kept);
+  return mask;
+}
+
+// The systems that Compensate() solves, and nothing else of it.
+absl::Status SolveAll(const Transformer& model, const MeasuredText& measured, const Mask& mask) {
+  RunContext context;
+  for (int64_t layer = 0; layer < model.config().num_layers; ++layer) {
+    const auto solve = [&]() -> absl::Status {
+      const at::Tensor down = GainedDown(model, layer);
+      const at::Tensor kept = IndexOf(mask.kept[static_cast<size_t>(layer)], down.device());
+      const Gram gram = measured.Calibration(layer);
+      RETURN_IF_ERROR(
+          ChooseRidge(down, gram, measured.HeldOut(layer), kept, kept, context).status());
+      for (int i = 0; i < 2; ++i) {  // to be judged, and with all text
+        SolveLeastSquares(down, gram.moments, kept, kUntunedRidge * gram.ordinary_diagonal);
+      }
+      return absl::OkStatus();
+    };
+    RETURN_IF_ERROR(GuardTorch(solve));
+  }
+  return absl::OkStatus();
+}
+
+// Least squares of one width against the bare forward pass over the same documents.
+absl::StatusOr<nlohmann::json> TimeCompensation(const std::string& folder, const std::string& ids,
+                                                int64_t width) {
+  ASSIGN_OR_RETURN(const Transformer* model, LoadOnce(folder));
+  const Documents all = ReadDocuments(ids);
+  Documents learn, judge;
+  for (size_t i = 0; i < all.size(); ++i) (i % 5 == 4 ? judge : learn).push_back(all[i]);
+  RunContext context;
+  const Timer forward;
+  for (const PackedBatch& block : Pack(all)) {
+    RETURN_IF_ERROR(model->Forward(block, context).status());
+  }
+  const double forward_seconds = forward.seconds();
+  const Timer measure;
+  ASSIGN_OR_RETURN(const auto measured,
+                   MeasuredText::Measure(*model, {Weighted(learn), Weighted(judge)}, {}, context));
+  const double measure_seconds = measure.seconds();
+  const Mask mask = FirstNeurons(model->config(), width);
+  const Timer compensate;
+  RETURN_IF_ERROR(Compensate(*model, *measured, {.plain = &mask}, context).status());
+  const double compensate_seconds = compensate.seconds();
+  const Timer solve;
+  RETURN_IF_ERROR(SolveAll(*model, *measured, mask));
+  return nlohmann::json{{"documents", all.size()},
+                        {"tokens", measured->text().tokens()},
+                        {"forward_seconds", forward_seconds},
+                        {"measure_seconds", measure_seconds},
+                        {"compensate_seconds", compensate_seconds},
+                        {"solve_seconds", solve.seconds()}};
+}
+
 absl::StatusOr<nlohmann::json> TimeWrite(const std::string& folder, const std::string& out,
                                          int64_t max_shard_bytes, int64_t width) {
   ASSIGN_OR_RETURN(const auto base, ModelFolder::Open(folder));
-  Mask mask;
-  std::vector<int32_t> kept(static_cast<size_t>(width));
-  for (size_t i = 0; i < kept.size(); ++i) kept[i] = static_cast<int32_t>(i);
-  mask.kept.assign(static_cast<size_t>(base->config().num_layers), kept);
+  const Mask mask = FirstNeurons(base->config(), width);
   ASSIGN_OR_RETURN(const auto source, MakeSlicedSource(base->config(), base->tensors(), mask));
   std::filesystem::remove_all(out);
   ASSIGN_OR_RETURN(const auto store, LocalStore::Open(out));
@@ -195,6 +277,9 @@ absl::StatusOr<nlohmann::json> Run(const std::string& line) {
   if (command == "profile" && words >> first >> second) return TimeProfile(first, second);
   if (command == "write" && words >> first >> second >> a >> b) {
     return TimeWrite(first, second, a, b);
+  }
+  if (command == "compensate" && words >> first >> second >> a) {
+    return TimeCompensation(first, second, a);
   }
   if (command == "compose" && words >> a >> b >> first) return TimeCompose(a, b, first);
   return absl::InvalidArgumentError("not a command: " + line);

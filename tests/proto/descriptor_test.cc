@@ -194,7 +194,7 @@ const Breach kBreaches[] = {
     {"OtherPackage",
      [](Editor& e) { e.File("manifest").mutable_options()->set_java_package("com.example"); },
      "secateur/v1/manifest.proto has another java_package"},
-    {"GapInFieldNumbers", [](Editor& e) { e.Field("Size", 6).set_number(9); },
+    {"GapInFieldNumbers", [](Editor& e) { e.Field("Size", 6).set_number(12); },
      "secateur.v1.Size has no field 7"},
     {"GapInEnumNumbers",
      [](Editor& e) { e.File("secateur").mutable_enum_type(0)->mutable_value(2)->set_number(3); },
