@@ -5,7 +5,8 @@
 //   profile MODEL_FOLDER IDS_FILE   IDS_FILE: one document a line, token ids separated by spaces
 //   write MODEL_FOLDER OUT_FOLDER MAX_SHARD_BYTES WIDTH
 //   compose LAYERS NEURONS FOLDER   three dimensions; FOLDER is where profiles are stored and read
-//   compensate MODEL_FOLDER IDS_FILE WIDTH   least squares for the first WIDTH neurons of each layer
+//   compensate MODEL_FOLDER IDS_FILE WIDTH   least squares for the first WIDTH neurons of each
+//   layer
 #include <chrono>
 #include <filesystem>
 #include <fstream>

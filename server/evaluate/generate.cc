@@ -15,12 +15,10 @@ namespace {
 constexpr int64_t kKeptBytes = int64_t{1} << 30;
 constexpr size_t kRun = 4;
 
-// The sequences that go on, packed.
-PackedBatch Pack(const TokenSequences& sequences, const std::vector<bool>& ended) {
+PackedBatch Pack(const TokenSequences& sequences) {
   PackedBatch batch{{}, {0}};
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    if (ended[i]) continue;
-    batch.ids.insert(batch.ids.end(), sequences[i].begin(), sequences[i].end());
+  for (const std::vector<int32_t>& ids : sequences) {
+    batch.ids.insert(batch.ids.end(), ids.begin(), ids.end());
     batch.offsets.push_back(batch.tokens());
   }
   return batch;
@@ -53,10 +51,12 @@ absl::StatusOr<std::vector<int32_t>> LikeliestNext(const OuterWeights& outer,
   });
 }
 
+// `batch`: what `cache` has not seen yet of each sequence.
 absl::StatusOr<std::vector<int32_t>> Next(const LayeredModel& model, const PackedBatch& batch,
-                                          const DeviceTurn& turn, RunContext& context) {
+                                          KvCache& cache, const DeviceTurn& turn,
+                                          RunContext& context) {
   ASSIGN_OR_RETURN(const LayerRunner runner,
-                   LayerRunner::Create(model.config, model.device, batch));
+                   LayerRunner::Create(model.config, model.device, batch, nullptr, &cache));
   at::Tensor hidden;
   RETURN_IF_ERROR(Turn(turn, [&] {
     ASSIGN_OR_RETURN(hidden, runner.Embed(model.outer));
@@ -76,6 +76,7 @@ absl::StatusOr<std::vector<int32_t>> Next(const LayeredModel& model, const Packe
     ASSIGN_OR_RETURN(next, LikeliestNext(model.outer, hidden, batch));
     return absl::OkStatus();
   }));
+  cache.Finish(batch);
   return next;
 }
 
@@ -86,26 +87,23 @@ absl::StatusOr<TokenSequences> ContinueGreedily(const LayeredModel& model,
                                                 const GenerateOptions& options,
                                                 RunContext& context) {
   const LayeredModel kept = Kept(model, kKeptBytes);
-  TokenSequences sequences = prompts;
+  TokenSequences continuations(prompts.size());
   std::vector<bool> ended(prompts.size(), false);
+  KvCache cache;
+  TokenSequences unseen = prompts;  // by the cache
   for (int64_t step = 0; step < options.new_tokens; ++step) {
-    const PackedBatch batch = Pack(sequences, ended);
-    if (batch.sequences() == 0) break;
-    ASSIGN_OR_RETURN(const std::vector<int32_t> next, Next(kept, batch, options.turn, context));
-    auto id = next.begin();
-    for (size_t i = 0; i < sequences.size(); ++i) {
-      if (ended[i]) continue;
-      ended[i] = options.end_ids.contains(*id);
-      if (!ended[i]) sequences[i].push_back(*id);
-      ++id;
+    if (std::find(ended.begin(), ended.end(), false) == ended.end()) break;
+    ASSIGN_OR_RETURN(const std::vector<int32_t> next,
+                     Next(kept, Pack(unseen), cache, options.turn, context));
+    // Those that have ended go on, and nobody looks.
+    for (size_t i = 0; i < next.size(); ++i) {
+      unseen[i] = {next[i]};
+      ended[i] = ended[i] || options.end_ids.contains(next[i]);
+      if (!ended[i]) continuations[i].push_back(next[i]);
     }
     context.Report({"generate", step + 1, options.new_tokens, "tokens"});
   }
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    sequences[i].erase(sequences[i].begin(),
-                       sequences[i].begin() + static_cast<ptrdiff_t>(prompts[i].size()));
-  }
-  return sequences;
+  return continuations;
 }
 
 double RepetitionRate(const TokenSequences& continuations) {

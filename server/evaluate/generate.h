@@ -1,6 +1,5 @@
 // Greedy continuation of a few short prompts: whether a model still writes text that does not turn
-// in circles. No cache of keys and values: every new token runs all sequences again, so prompts are
-// to be short and few.
+// in circles.
 #pragma once
 
 #include <cstdint>

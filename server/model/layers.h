@@ -55,4 +55,10 @@ void Attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& va
             const std::vector<int64_t>& offsets, const ModelConfig& config, int64_t window,
             at::Tensor& out);
 
+// Attention of one new token of each sequence, row i of `query` and `out`, to all it has had,
+// itself last: keys[i] and values[i] are [tokens, kv_heads * head_dim].
+void AttendNext(const at::Tensor& query, const std::vector<at::Tensor>& keys,
+                const std::vector<at::Tensor>& values, const ModelConfig& config, int64_t window,
+                at::Tensor& out);
+
 }  // namespace secateur

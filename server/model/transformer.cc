@@ -15,7 +15,9 @@
 namespace secateur {
 namespace {
 
-absl::Status CheckSequence(const ModelConfig& config, const PackedBatch& batch, size_t index) {
+// `before`: tokens that the sequence has had.
+absl::Status CheckSequence(const ModelConfig& config, const PackedBatch& batch, size_t index,
+                           int64_t before) {
   const int64_t begin = batch.offsets[index];
   const int64_t end = batch.offsets[index + 1];
   if (end <= begin || begin < 0 || end > batch.tokens()) {
@@ -23,8 +25,8 @@ absl::Status CheckSequence(const ModelConfig& config, const PackedBatch& batch, 
                                              " is empty or outside the batch: tokens ", begin,
                                              " to ", end, " of ", batch.tokens()));
   }
-  if (end - begin > config.max_positions) {
-    return absl::InvalidArgumentError(StrCat("sequence ", index, " has ", end - begin,
+  if (before + end - begin > config.max_positions) {
+    return absl::InvalidArgumentError(StrCat("sequence ", index, " has ", before + end - begin,
                                              " tokens; the model has ", config.max_positions,
                                              " positions"));
   }
@@ -39,34 +41,43 @@ absl::Status CheckSequence(const ModelConfig& config, const PackedBatch& batch, 
   return absl::OkStatus();
 }
 
-absl::Status CheckBatch(const ModelConfig& config, const PackedBatch& batch) {
+absl::Status CheckBatch(const ModelConfig& config, const PackedBatch& batch, const KvCache& cache) {
   const auto& offsets = batch.offsets;
   if (offsets.size() < 2 || offsets.front() != 0 || offsets.back() != batch.tokens()) {
     return absl::InvalidArgumentError(StrCat("the offsets of a batch run from 0 to its ",
                                              batch.tokens(), " tokens, and there are ",
                                              offsets.size(), " of them"));
   }
+  const bool continues = !cache.empty();
+  if (continues &&
+      (batch.sequences() != cache.sequences() || batch.tokens() != batch.sequences())) {
+    return absl::InvalidArgumentError(StrCat("a batch of ", batch.tokens(), " tokens in ",
+                                             batch.sequences(), " sequences cannot continue ",
+                                             cache.sequences(), ": each takes one token"));
+  }
   for (size_t i = 0; i + 1 < offsets.size(); ++i) {
-    RETURN_IF_ERROR(CheckSequence(config, batch, i));
+    RETURN_IF_ERROR(CheckSequence(config, batch, i, cache.length(i)));
   }
   return absl::OkStatus();
 }
 
-int64_t LongestSequence(const PackedBatch& batch) {
+int64_t LongestSequence(const PackedBatch& batch, const KvCache& cache) {
   int64_t longest = 0;
   for (size_t i = 0; i + 1 < batch.offsets.size(); ++i) {
-    longest = std::max(longest, batch.offsets[i + 1] - batch.offsets[i]);
+    longest = std::max(longest, cache.length(i) + batch.offsets[i + 1] - batch.offsets[i]);
   }
   return longest;
 }
 
 // [tokens]: each token's place in its own sequence.
-at::Tensor Positions(const PackedBatch& batch) {
+at::Tensor Positions(const PackedBatch& batch, const KvCache& cache) {
   at::Tensor positions = at::empty({batch.tokens()}, at::kLong);
   int64_t* out = positions.mutable_data_ptr<int64_t>();
   for (size_t i = 0; i + 1 < batch.offsets.size(); ++i) {
     const int64_t begin = batch.offsets[i];
-    for (int64_t token = begin; token < batch.offsets[i + 1]; ++token) out[token] = token - begin;
+    for (int64_t token = begin; token < batch.offsets[i + 1]; ++token) {
+      out[token] = cache.length(i) + token - begin;
+    }
   }
   return positions;
 }
@@ -115,6 +126,7 @@ struct LayerRunner::State {
   at::Tensor ids, positions;  // [tokens], int32 and int64, on the device
   RotaryTables rotary, local_rotary;
   const std::shared_ptr<Buffers> buffers;
+  KvCache* const cache;  // null: sequences are whole
 
   NormSpec Norm(const at::Tensor& weight) const {
     return {weight, config.norm_offset, config.norm_eps};
@@ -143,7 +155,13 @@ AttentionActivation LayerRunner::State::Attention(int64_t layer, const LayerWeig
   NormAndRotate(key, config.head_dim, Norm(weights.key_norm), positions, tables);
   at::Tensor attended = buffers->attended.Get(tokens, query_width, options);
   const int64_t window = local ? config.sliding_window : 0;
-  Attend(query, key, value, batch.offsets, config, window, attended);
+  const bool continues = cache != nullptr && !cache->empty();
+  const KvCache::Layer* had = cache == nullptr ? nullptr : &cache->Append(layer, batch, key, value);
+  if (continues) {
+    AttendNext(query, had->keys, had->values, config, window, attended);
+  } else {
+    Attend(query, key, value, batch.offsets, config, window, attended);
+  }
   at::Tensor written = buffers->written.Get(tokens, config.hidden_size, options);
   Project(attended, weights.output, written);
   return {.layer = layer,
@@ -168,11 +186,13 @@ at::Tensor LayerRunner::State::Neurons(const LayerWeights& weights, const at::Te
 
 absl::StatusOr<LayerRunner> LayerRunner::Create(const ModelConfig& config, const Device& device,
                                                 const PackedBatch& batch,
-                                                const LayerRunner* workspace) {
-  RETURN_IF_ERROR(CheckBatch(config, batch));
+                                                const LayerRunner* workspace, KvCache* cache) {
+  const KvCache none;
+  const KvCache& had = cache == nullptr ? none : *cache;
+  RETURN_IF_ERROR(CheckBatch(config, batch, had));
   return GuardTorch([&] {
     const at::Device target = TorchDevice(device);
-    const int64_t longest = LongestSequence(batch);
+    const int64_t longest = LongestSequence(batch, had);
     const auto tables = [&](const RopeConfig& rope) {
       RotaryTables made = MakeRotaryTables(rope, config.head_dim, longest);
       return RotaryTables{made.cos.to(target), made.sin.to(target)};
@@ -184,11 +204,11 @@ absl::StatusOr<LayerRunner> LayerRunner::Create(const ModelConfig& config, const
         .options = at::TensorOptions().device(target).dtype(ComputeType(device)),
         .ids = at::from_blob(const_cast<int32_t*>(batch.ids.data()), {batch.tokens()}, at::kInt)
                    .to(target),
-        .positions = Positions(batch).to(target),
+        .positions = Positions(batch, had).to(target),
         .rotary = tables(config.rope),
         .local_rotary = config.sliding_window > 0 ? tables(config.local_rope) : RotaryTables{},
-        .buffers =
-            workspace == nullptr ? std::make_shared<Buffers>() : workspace->state_->buffers});
+        .buffers = workspace == nullptr ? std::make_shared<Buffers>() : workspace->state_->buffers,
+        .cache = cache});
     return runner;
   });
 }

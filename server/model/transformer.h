@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "server/base/run_context.h"
 #include "server/model/activation_tap.h"
+#include "server/model/kv_cache.h"
 #include "server/model/packed_batch.h"
 #include "server/model/weights.h"
 
@@ -25,12 +26,15 @@ namespace secateur {
 class LayerRunner {
  public:
   // Precomputes rotary tables for `batch`. Keeps references to `config` and `batch`. Runners that
-  // take turns may share the working memory of one of them, `workspace`.
-  // INVALID_ARGUMENT for an id outside the vocabulary, an empty sequence, or one longer than
-  // max_positions.
+  // take turns may share the working memory of one of them, `workspace`. With `cache`, which the
+  // runner appends to, `batch` holds what comes next of each sequence: in the first pass any
+  // tokens, then one each; the caller calls cache->Finish() after the last layer. INVALID_ARGUMENT
+  // for an id outside the vocabulary, an empty sequence, one longer than max_positions, or one that
+  // does not continue the cache's.
   static absl::StatusOr<LayerRunner> Create(const ModelConfig& config, const Device& device,
                                             const PackedBatch& batch,
-                                            const LayerRunner* workspace = nullptr);
+                                            const LayerRunner* workspace = nullptr,
+                                            KvCache* cache = nullptr);
 
   absl::StatusOr<at::Tensor> Embed(const OuterWeights& weights) const;
   absl::StatusOr<at::Tensor> Forward(int64_t layer, const LayerWeights& weights,

@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "server/base/status_macros.h"
 #include "server/model/torch_guard.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
@@ -63,10 +64,48 @@ class EachTinyModel : public testing::TestWithParam<std::string> {
     return model_->Forward(batch, context_, tap).value();
   }
 
+  // What comes next of each sequence of the cache.
+  absl::StatusOr<at::Tensor> Continue(const PackedBatch& batch, KvCache& cache) {
+    ASSIGN_OR_RETURN(
+        const LayerRunner runner,
+        LayerRunner::Create(model_->config(), model_->device(), batch, nullptr, &cache));
+    ASSIGN_OR_RETURN(at::Tensor hidden, runner.Embed(model_->outer()));
+    for (int64_t layer = 0; layer < model_->config().num_layers; ++layer) {
+      ASSIGN_OR_RETURN(hidden, runner.Forward(layer, model_->layer(layer), hidden));
+    }
+    cache.Finish(batch);
+    return runner.FinalNorm(model_->outer(), hidden);
+  }
+
   TempDir folder_;
   RunContext context_;
   std::unique_ptr<Transformer> model_;
 };
+
+// Past the window of layers that have one.
+TEST_P(EachTinyModel, ContinuesSequencesTokenByTokenAsIfTheyRanWhole) {
+  const std::vector<Sequence> whole = {Ids(40, 2), Ids(31, 3), Ids(58, 6)};
+  const std::vector<size_t> prompts = {21, 12, 39};
+  const PackedBatch together = Pack(whole);
+  const at::Tensor wanted = Forward(together);
+  std::vector<Sequence> begin;
+  for (size_t i = 0; i < whole.size(); ++i) {
+    begin.push_back({whole[i].begin(), whole[i].begin() + static_cast<ptrdiff_t>(prompts[i])});
+  }
+  KvCache cache;
+  ASSERT_OK(Continue(Pack(begin), cache));
+  for (size_t step = 0; step < 19; ++step) {
+    std::vector<Sequence> next;
+    for (size_t i = 0; i < whole.size(); ++i) next.push_back({whole[i][prompts[i] + step]});
+    ASSERT_OK_AND_ASSIGN(const at::Tensor hidden, Continue(Pack(next), cache));
+    for (size_t i = 0; i < whole.size(); ++i) {
+      const auto row = static_cast<int64_t>(i);
+      const int64_t at = together.offsets[i] + static_cast<int64_t>(prompts[i] + step);
+      EXPECT_LE(Distance(hidden.slice(0, row, row + 1), wanted.slice(0, at, at + 1)), 2e-5)
+          << "sequence " << i << ", token " << step;
+    }
+  }
+}
 
 TEST_P(EachTinyModel, GivesASequenceTheSameHiddenStatesAloneAndInABatch) {
   const std::vector<Sequence> sequences = {Ids(1, 1),  Ids(40, 2), Ids(7, 3),
@@ -271,6 +310,18 @@ TEST_P(Llama, RefusesBatchesThatItCannotRun) {
   EXPECT_THAT(run({.ids = {1, 2}, .offsets = {0, 7, 2}}), StatusIs(kInvalid, HasSubstr("0 to 7")));
   EXPECT_THAT(run({.ids = {1, 2}, .offsets = {0, -3, 2}}),
               StatusIs(kInvalid, HasSubstr("0 to -3")));
+}
+
+TEST_P(Llama, RefusesWhatDoesNotContinueTheCache) {
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  KvCache cache;
+  ASSERT_OK(Continue(Pack({Ids(1023, 1), Ids(3, 2)}), cache));
+  EXPECT_THAT(Continue(Pack({Ids(1, 1)}), cache), StatusIs(kInvalid, HasSubstr("continue 2")));
+  EXPECT_THAT(Continue(Pack({Ids(2, 1), Ids(1, 2)}), cache),
+              StatusIs(kInvalid, HasSubstr("each takes one token")));
+  ASSERT_OK(Continue(Pack({Ids(1, 1), Ids(1, 2)}), cache));
+  EXPECT_THAT(Continue(Pack({Ids(1, 1), Ids(1, 2)}), cache),
+              StatusIs(kInvalid, AllOf(HasSubstr("sequence 0"), HasSubstr("1025"))));
 }
 
 TEST_P(Llama, StopsWhenCancelled) {
