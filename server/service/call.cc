@@ -4,16 +4,30 @@
 #include "server/base/log.h"
 
 namespace secateur {
+namespace {
 
-grpc::ServerUnaryReactor* CallRunner::Unary(grpc::CallbackServerContext* context,
-                                            std::string_view method,
+// Lives until gRPC is done with the call, which is not before Finish().
+class UnaryReactor final : public grpc::ServerUnaryReactor {
+ public:
+  RunContext& run() { return run_; }
+  void OnCancel() override { run_.Cancel(); }
+  void OnDone() override { delete this; }
+
+ private:
+  RunContext run_;
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* CallRunner::Unary(grpc::CallbackServerContext*, std::string_view method,
                                             const google::protobuf::Message& request,
-                                            std::function<absl::Status()> work) {
+                                            std::function<absl::Status(RunContext& run)> work) {
   const absl::Time start = absl::Now();
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  auto* reactor = new UnaryReactor;
   const auto run = [this, reactor, method, &request, start, work = std::move(work)] {
-    absl::Status status = CheckAllFieldsKnown(request);
-    if (status.ok()) status = work();
+    absl::Status status = reactor->run().CheckCancelled();
+    if (status.ok()) status = CheckAllFieldsKnown(request);
+    if (status.ok()) status = work(reactor->run());
     Count(method, status, start);
     reactor->Finish(ToGrpcStatus(status));
   };
@@ -22,6 +36,13 @@ grpc::ServerUnaryReactor* CallRunner::Unary(grpc::CallbackServerContext* context
     reactor->Finish(ToGrpcStatus(Overloaded()));
   }
   return reactor;
+}
+
+grpc::ServerUnaryReactor* CallRunner::Unary(grpc::CallbackServerContext* context,
+                                            std::string_view method,
+                                            const google::protobuf::Message& request,
+                                            std::function<absl::Status()> work) {
+  return Unary(context, method, request, [work = std::move(work)](RunContext&) { return work(); });
 }
 
 bool CallRunner::Post(std::function<void()> step) {

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
+#include "server/base/run_context.h"
 #include "server/base/thread_pool.h"
 #include "server/metrics/metrics.h"
 #include "server/service/grpc_status.h"
@@ -29,7 +30,12 @@ class CallRunner {
       : max_pending_(max_pending), metrics_(metrics), pool_(threads) {}
 
   // Runs `work` on the pool, then finishes the call with its status. Request and response live
-  // until then.
+  // until then. The run is cancelled when the client goes away or its deadline passes; a call that
+  // still waits for the pool then does no work.
+  grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, std::string_view method,
+                                  const google::protobuf::Message& request,
+                                  std::function<absl::Status(RunContext& run)> work);
+  // Of work that takes no time.
   grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, std::string_view method,
                                   const google::protobuf::Message& request,
                                   std::function<absl::Status()> work);

@@ -70,7 +70,7 @@ absl::StatusOr<std::string> OutputPath(const JobParts& parts, const std::string&
   return path;
 }
 
-absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& request,
+absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& request, RunContext& run,
                   v1::PlanExpertResponse& response) {
   ASSIGN_OR_RETURN(const auto model, FindModel(parts, request.parent()));
   if (request.budgets_size() > 32) {
@@ -92,7 +92,6 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
   ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(expert, parts.stores.corpora));
   ASSIGN_OR_RETURN(ComposedRequest composed,
                    ComposeRequest(*model, expert, std::move(sources), parts.stores));
-  RunContext run;
   RETURN_IF_ERROR(AddVocabulary(*model, expert, parts.stores, run, composed));
   PlanConvergence convergence(composed);
   for (const auto& [asked, budget] : budgets) {
@@ -117,12 +116,11 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
 }
 
 absl::StatusOr<v1::Expert> Validate(const ServiceParts& parts, const ResidentModel& model,
-                                    const ExpertRequest& request) {
+                                    const ExpertRequest& request, RunContext& run) {
   RETURN_IF_ERROR(CheckDigestKnown(model));
   ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(request, parts.stores.corpora));
   ASSIGN_OR_RETURN(ComposedRequest composed,
                    ComposeRequest(model, request, std::move(sources), parts.stores));
-  RunContext run;
   RETURN_IF_ERROR(AddVocabulary(model, request, parts.stores, run, composed));
   ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));
   v1::Expert expert = ToExpert(planned, composed, model);
@@ -171,7 +169,7 @@ absl::Status CheckReachable(const ResidentModel& model, const ExpertRequest& exp
 }
 
 absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& request,
-                    google::longrunning::Operation& response) {
+                    RunContext& run, google::longrunning::Operation& response) {
   RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   ASSIGN_OR_RETURN(const auto model, FindModel(parts, request.parent()));
   ASSIGN_OR_RETURN(const ExpertRequest expert,
@@ -183,7 +181,7 @@ absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& re
   RETURN_IF_ERROR(CheckReachable(*model, expert));
   std::optional<v1::Expert> done;
   if (request.validate_only()) {
-    ASSIGN_OR_RETURN(done, Validate(parts, *model, expert));
+    ASSIGN_OR_RETURN(done, Validate(parts, *model, expert, run));
   } else {
     ASSIGN_OR_RETURN(done, Cached(parts, *model, expert, gate, request));
   }
@@ -223,17 +221,19 @@ absl::StatusOr<Job> MakeExpertJob(const JobParts& parts, const OperationRequest&
 SecateurService::Reactor* SecateurService::PlanExpert(Context* context,
                                                       const v1::PlanExpertRequest* request,
                                                       v1::PlanExpertResponse* response) {
-  return parts_.calls.Unary(context, "PlanExpert", *request, [this, request, response] {
-    return Plan(parts_, *request, *response);
-  });
+  return parts_.calls.Unary(context, "PlanExpert", *request,
+                            [this, request, response](RunContext& run) {
+                              return Plan(parts_, *request, run, *response);
+                            });
 }
 
 SecateurService::Reactor* SecateurService::CreateExpert(Context* context,
                                                         const v1::CreateExpertRequest* request,
                                                         google::longrunning::Operation* response) {
-  return parts_.calls.Unary(context, "CreateExpert", *request, [this, request, response] {
-    return Create(parts_, *request, *response);
-  });
+  return parts_.calls.Unary(context, "CreateExpert", *request,
+                            [this, request, response](RunContext& run) {
+                              return Create(parts_, *request, run, *response);
+                            });
 }
 
 SecateurService::Reactor* SecateurService::GetExpert(Context* context,
