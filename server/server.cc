@@ -6,6 +6,7 @@
 
 #include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "grpc/health/v1/health.pb.h"
@@ -13,6 +14,7 @@
 #include "server/base/mutex.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/jobs/durable_operation_store.h"
 #include "server/jobs/job_queue.h"
 #include "server/metrics/exposer.h"
 #include "server/model/compute_threads.h"
@@ -60,7 +62,7 @@ struct Server::Parts {
 
   absl::Status Build();
   absl::Status OpenStores();
-  void BuildServices();
+  absl::Status BuildServices();
   absl::Status Listen();
   absl::Status StartExposer();
   void Monitor();
@@ -79,7 +81,7 @@ struct Server::Parts {
   ViewCache views;
   MeasuredCache measured;
   SingleFlight single_flight;
-  MemoryOperationStore operations;
+  std::optional<DurableOperationStore> operations;
   std::optional<CallRunner> calls;
   std::optional<JobQueue> jobs;
   std::optional<SecateurService> service;
@@ -103,7 +105,7 @@ absl::Status Server::Parts::Build() {
   SetComputeThreads(options.threads);
   RETURN_IF_ERROR(OpenStores());
   RETURN_IF_ERROR(models.Start(options.models, *device, *own_blobs));
-  BuildServices();
+  RETURN_IF_ERROR(BuildServices());
   RETURN_IF_ERROR(Listen());
   RETURN_IF_ERROR(StartExposer());
   monitor = std::thread([this] { Monitor(); });
@@ -132,16 +134,18 @@ absl::Status Server::Parts::OpenStores() {
   return experts->Load();
 }
 
-void Server::Parts::BuildServices() {
+absl::Status Server::Parts::BuildServices() {
   const Stores stores{*blobs, *corpora, *profiles,     *experts,
                       views,  measured, single_flight, metrics};
   const JobParts parts{models, stores, *readable, *writable};
   calls.emplace(kCallThreads, kMaxPendingCalls, metrics);
   jobs.emplace(
       JobQueue::Options{.workers = options.workers, .max_queued = options.max_queued_operations},
-      MakeFactories(parts), operations, Clock::System(), metrics);
+      MakeFactories(parts), operations.emplace(*blobs), Clock::System(), metrics);
+  RETURN_IF_ERROR(Annotate(jobs->Restore(), "operations of the store"));
   service.emplace(ServiceParts{parts, *jobs, *calls});
   operations_service.emplace(*jobs, *calls);
+  return absl::OkStatus();
 }
 
 absl::Status Server::Parts::Listen() {
@@ -195,6 +199,7 @@ std::pair<bool, std::string> Server::Parts::Probe(std::string_view probe) {
 // Keeps gRPC's health in step with what is true.
 void Server::Parts::Monitor() {
   bool published = false;
+  bool resumed = false;
   while (true) {
     const absl::Status store = blobs->Check();
     {
@@ -202,6 +207,8 @@ void Server::Parts::Monitor() {
       if (draining || stopping) return;
       store_status = store;
     }
+    // What an earlier process left needs its models.
+    if (models.ready() && !std::exchange(resumed, true)) jobs->Resume();
     const bool ready = Ready().first;
     if (ready != published) {
       Log(LogLevel::kInfo, ready ? "serving" : "not serving",

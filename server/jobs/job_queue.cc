@@ -1,7 +1,9 @@
 #include "server/jobs/job_queue.h"
 
 #include <algorithm>
+#include <iterator>
 #include <random>
+#include <tuple>
 #include <utility>
 
 #include "server/base/digest.h"
@@ -28,11 +30,16 @@ std::string IdFor(const OperationRequest& request) {
 }
 
 absl::Status NotFound(const std::string& id) {
-  return WithResource(
-      absl::NotFoundError(StrCat("operations/", id,
-                                 " is not known: it was deleted, forgotten after "
-                                 "it was done, or belongs to an earlier run of the server")),
-      "google.longrunning.Operation", StrCat("operations/", id));
+  return WithResource(absl::NotFoundError(StrCat("operations/", id,
+                                                 " is not known: it was deleted, forgotten after "
+                                                 "it was done, or belongs to another store")),
+                      "google.longrunning.Operation", StrCat("operations/", id));
+}
+
+absl::Status ShutDown() {
+  return WithReason(
+      absl::UnavailableError("the server shut down before this was done: send the request again"),
+      "DRAINING");
 }
 
 absl::Status Draining() {
@@ -104,23 +111,96 @@ absl::StatusOr<Operation> JobQueue::Known(const std::string& id,
   return found->second->operation;
 }
 
-absl::StatusOr<std::shared_ptr<JobQueue::Entry>> JobQueue::Accept(OperationRequest request) {
+std::shared_ptr<JobQueue::Entry> JobQueue::Remember(Operation operation) {
   auto entry = std::make_shared<Entry>();
-  const std::string id = IdFor(request);
-  const absl::Time now = clock_.Now();
-  OperationEvent created{.kind = OperationEvent::Kind::kCreated, .time = now, .request = request};
-  RETURN_IF_ERROR(store_.Append(id, created));
-  entry->operation = Operation{.id = id, .request = std::move(request), .create_time = now};
+  entry->operation = std::move(operation);
+  const std::string& id = entry->operation.id;
+  entries_[id] = entry;
+  by_age_.push_back(id);
+  if (IsDone(entry->operation.state)) return entry;
   entry->context = std::make_unique<RunContext>(
       [this, weak = std::weak_ptr<Entry>(entry)](const Progress& progress) {
         if (auto live = weak.lock()) Report(live, progress);
       });
-  ForgetOldest();
   metrics_.OperationStarted(entry->operation.request.method);
   ++unfinished_;
-  entries_[id] = entry;
-  by_age_.push_back(id);
   return entry;
+}
+
+absl::StatusOr<std::shared_ptr<JobQueue::Entry>> JobQueue::Accept(OperationRequest request) {
+  const std::string id = IdFor(request);
+  const absl::Time now = clock_.Now();
+  OperationEvent created{.kind = OperationEvent::Kind::kCreated, .time = now, .request = request};
+  RETURN_IF_ERROR(store_.Append(id, created));
+  Forget(now);
+  return Remember({.id = id, .request = std::move(request), .create_time = now});
+}
+
+absl::Status JobQueue::Restore() {
+  ASSIGN_OR_RETURN(const auto stored, store_.Load());
+  std::vector<Operation> operations;
+  for (const auto& [id, events] : stored) {
+    ASSIGN_OR_RETURN(operations.emplace_back(), Fold(id, events));
+  }
+  std::sort(operations.begin(), operations.end(), [](const Operation& a, const Operation& b) {
+    return std::tie(a.create_time, a.id) < std::tie(b.create_time, b.id);
+  });
+  MutexLock lock(mutex_);
+  for (Operation& operation : operations) {
+    const auto entry = Remember(std::move(operation));
+    if (IsDone(entry->operation.state)) continue;
+    ASSIGN_OR_RETURN(const bool ended, EndLeft(*entry));
+    if (!ended) restored_.push_back(entry);
+  }
+  Forget(clock_.Now());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> JobQueue::EndLeft(Entry& entry) {
+  const Operation& operation = entry.operation;
+  OperationEvent end{.time = clock_.Now()};
+  if (operation.cancel_requested) {
+    end.kind = OperationEvent::Kind::kCancelled;
+    end.error = absl::CancelledError("cancelled, and the server stopped before the work did");
+  } else if (operation.starts >= options_.max_starts) {
+    end.kind = OperationEvent::Kind::kFailed;
+    end.error = absl::InternalError(StrCat("the server stopped ", operation.starts,
+                                           " times while this ran, and does not try again: its log "
+                                           "may say why"));
+  } else if (!factories_.contains(operation.request.method)) {
+    end.kind = OperationEvent::Kind::kFailed;
+    end.error = absl::UnimplementedError(
+        StrCat("this version of the server knows no ", operation.request.method));
+  } else {
+    return false;
+  }
+  RETURN_IF_ERROR(Apply(entry, std::move(end)));
+  return true;
+}
+
+void JobQueue::Resume() {
+  MutexLock lock(mutex_);
+  if (draining_) return;
+  for (const std::shared_ptr<Entry>& entry : std::exchange(restored_, {})) queue_.push_back(entry);
+  metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
+  changed_.NotifyAll();
+}
+
+void JobQueue::Suspend(Entry& entry) {
+  if (entry.operation.state == OperationState::kRunning) {
+    // If this cannot be written it counts as one more start.
+    const OperationEvent event{.kind = OperationEvent::Kind::kSuspended, .time = clock_.Now()};
+    store_.Append(entry.operation.id, event).IgnoreError();
+    Advance(event, entry.operation);
+  }
+  --unfinished_;
+  entry.operation.suspended = true;
+  for (auto& [ticket, observer] : entry.observers) {
+    observer(entry.operation);
+    tickets_.erase(ticket);
+  }
+  entry.observers.clear();
+  changed_.NotifyAll();
 }
 
 absl::StatusOr<Operation> JobQueue::Submit(OperationRequest request) {
@@ -190,6 +270,7 @@ absl::Status JobQueue::Cancel(const std::string& id) {
       Apply(entry, {.kind = OperationEvent::Kind::kCancelRequested, .time = clock_.Now()}));
   if (entry.operation.state == OperationState::kQueued) {
     std::erase(queue_, found->second);
+    std::erase(restored_, found->second);
     metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
     return Apply(entry, {.kind = OperationEvent::Kind::kCancelled,
                          .time = clock_.Now(),
@@ -243,15 +324,20 @@ void JobQueue::Drain(absl::Duration timeout) {
   }
   if (unfinished_ == 0) return;
   drain_cancelled_ = true;
-  const absl::Status reason = WithReason(
-      absl::UnavailableError("the server shut down before this was done: send the request again"),
-      "DRAINING");
-  for (const std::shared_ptr<Entry>& entry : std::exchange(queue_, {})) {
-    Apply(*entry, {.kind = OperationEvent::Kind::kFailed, .time = clock_.Now(), .error = reason})
-        .IgnoreError();
+  std::deque<std::shared_ptr<Entry>> waiting = std::exchange(queue_, {});
+  for (const std::shared_ptr<Entry>& entry : std::exchange(restored_, {})) waiting.push_back(entry);
+  for (const std::shared_ptr<Entry>& entry : waiting) {
+    if (store_.durable()) {
+      Suspend(*entry);
+    } else {
+      Apply(*entry,
+            {.kind = OperationEvent::Kind::kFailed, .time = clock_.Now(), .error = ShutDown()})
+          .IgnoreError();
+    }
   }
   for (auto& [id, entry] : entries_) {
-    if (!IsDone(entry->operation.state)) entry->context->Cancel();
+    const Operation& operation = entry->operation;
+    if (!IsDone(operation.state) && !operation.suspended) entry->context->Cancel();
   }
   while (unfinished_ > 0) changed_.Wait(mutex_);
 }
@@ -284,10 +370,9 @@ void JobQueue::RunOne(const std::shared_ptr<Entry>& entry) {
     event.result = *std::move(result);
   } else if (absl::IsCancelled(result.status()) && drain_cancelled_ &&
              !entry->operation.cancel_requested) {
+    if (store_.durable()) return Suspend(*entry);
     event.kind = OperationEvent::Kind::kFailed;
-    event.error = WithReason(
-        absl::UnavailableError("the server shut down before this was done: send the request again"),
-        "DRAINING");
+    event.error = ShutDown();
   } else {
     event.kind = absl::IsCancelled(result.status()) ? OperationEvent::Kind::kCancelled
                                                     : OperationEvent::Kind::kFailed;
@@ -357,16 +442,32 @@ void JobQueue::Notify(Entry& entry) {
   changed_.NotifyAll();
 }
 
-void JobQueue::ForgetOldest() {
-  while (static_cast<int64_t>(by_age_.size()) >= options_.max_operations) {
-    const auto oldest = std::find_if(by_age_.begin(), by_age_.end(), [this](const std::string& id) {
-      return IsDone(entries_.at(id)->operation.state);
-    });
-    if (oldest == by_age_.end()) return;  // live ones are bounded by the queue and the workers
-    store_.Delete(*oldest).IgnoreError();
-    entries_.erase(*oldest);
-    by_age_.erase(oldest);
+// What is done for too long, and the oldest that is done where there are too many; live ones are
+// bounded by the queue and the workers.
+void JobQueue::Forget(absl::Time now) {
+  int64_t too_many = std::ssize(by_age_) - options_.max_operations + 1;
+  std::deque<std::string> kept;
+  for (const std::string& id : by_age_) {
+    const Operation& operation = entries_.at(id)->operation;
+    const bool forget =
+        IsDone(operation.state) && (too_many > 0 || operation.end_time + options_.keep_done < now);
+    if (!forget) {
+      kept.push_back(id);
+      continue;
+    }
+    --too_many;
+    store_.Delete(id).IgnoreError();
+    entries_.erase(id);
   }
+  by_age_ = std::move(kept);
+}
+
+absl::Status SuspendedError(const std::string& id) {
+  return WithReason(WithRetryAfter(absl::UnavailableError(
+                                       StrCat("the server is shutting down; operations/", id,
+                                              " goes on when one starts on its store: ask again")),
+                                   absl::Seconds(1)),
+                    "DRAINING");
 }
 
 }  // namespace secateur

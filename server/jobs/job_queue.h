@@ -38,6 +38,10 @@ class JobQueue {
     int64_t max_queued = 64;  // more: RESOURCE_EXHAUSTED with a time to try again
     int64_t max_operations = 4096;
     absl::Duration retry_after = absl::Seconds(5);
+    absl::Duration keep_done = absl::Hours(24 * 30);  // then done operations are forgotten
+    // Starts of one operation. One that was running each time when a process ended without saying
+    // so is FAILED: it may be the cause.
+    int64_t max_starts = 3;
   };
   using Observer = std::function<void(const Operation&)>;
 
@@ -46,6 +50,13 @@ class JobQueue {
            const Clock& clock, Metrics& metrics);
   // Cancels what runs and joins.
   ~JobQueue();
+
+  // Takes up the operations of the store, before any other call: those that are done can be asked
+  // for; those that are not wait for Resume(), or end: CANCELLED where that had been asked for,
+  // FAILED after Options::max_starts.
+  absl::Status Restore();
+  // Queues what Restore() found, oldest first, whatever Options::max_queued says.
+  void Resume();
 
   // Accepts work. With a request_id the operation's id follows from method and request_id: the same
   // request again is the same operation, another one INVALID_ARGUMENT. UNAVAILABLE while draining.
@@ -67,7 +78,8 @@ class JobQueue {
   void Unobserve(int64_t ticket);
 
   // Refuses new work; returns when everything accepted is done or `timeout` has passed, then
-  // cancels the rest, which ends as FAILED with UNAVAILABLE, and waits for it to stop.
+  // cancels the rest and waits for it to stop. With a durable store the rest is suspended:
+  // observers are told, and the next process goes on. Else it ends as FAILED with UNAVAILABLE.
   void Drain(absl::Duration timeout);
 
  private:
@@ -85,7 +97,11 @@ class JobQueue {
   // Writes the event, applies it, tells observers.
   absl::Status Apply(Entry& entry, OperationEvent event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Notify(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void ForgetOldest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Forget(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::shared_ptr<Entry> Remember(Operation operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What becomes of an operation that an earlier process left, if it is not to go on.
+  absl::StatusOr<bool> EndLeft(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Suspend(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
   const std::map<std::string, JobFactory> factories_;
@@ -98,7 +114,8 @@ class JobQueue {
   std::map<std::string, std::shared_ptr<Entry>> entries_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::string> by_age_ ABSL_GUARDED_BY(mutex_);  // ids, oldest first
   std::deque<std::shared_ptr<Entry>> queue_ ABSL_GUARDED_BY(mutex_);
-  std::map<int64_t, std::string> tickets_ ABSL_GUARDED_BY(mutex_);  // ticket to operation id
+  std::deque<std::shared_ptr<Entry>> restored_ ABSL_GUARDED_BY(mutex_);  // until Resume()
+  std::map<int64_t, std::string> tickets_ ABSL_GUARDED_BY(mutex_);       // ticket to operation id
   int64_t next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
   int64_t unfinished_ ABSL_GUARDED_BY(mutex_) = 0;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
@@ -106,5 +123,9 @@ class JobQueue {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> workers_;
 };
+
+// What a caller that waits for a suspended operation is told: UNAVAILABLE, with a time to try
+// again.
+absl::Status SuspendedError(const std::string& id);
 
 }  // namespace secateur

@@ -19,6 +19,11 @@ void Advance(const OperationEvent& event, Operation& operation) {
     case OperationEvent::Kind::kStarted:
       operation.state = OperationState::kRunning;
       operation.start_time = event.time;
+      ++operation.starts;
+      return;
+    case OperationEvent::Kind::kSuspended:
+      operation.state = OperationState::kQueued;
+      operation.starts = 0;
       return;
     case OperationEvent::Kind::kCancelRequested:
       operation.cancel_requested = true;

@@ -16,7 +16,7 @@ namespace secateur {
 
 // States say what has already happened; see OperationMetadata.State of the API for the same words.
 enum class OperationState {
-  kQueued,     // accepted; no work has been done
+  kQueued,     // accepted, and no worker is at it
   kRunning,    // a worker has started
   kSucceeded,  // the result is there
   kFailed,     // the reason is there
@@ -39,7 +39,15 @@ struct OperationRequest {
 };
 
 struct OperationEvent {
-  enum class Kind { kCreated, kStarted, kCancelRequested, kSucceeded, kFailed, kCancelled };
+  enum class Kind {
+    kCreated,
+    kStarted,
+    kSuspended,  // the process that was at it shut down, in good order
+    kCancelRequested,
+    kSucceeded,
+    kFailed,
+    kCancelled
+  };
   Kind kind = Kind::kCreated;
   absl::Time time;
   OperationRequest request;  // kCreated
@@ -62,7 +70,11 @@ struct Operation {
   OperationRequest request;
   OperationState state = OperationState::kQueued;
   bool cancel_requested = false;
-  absl::Time create_time, start_time = absl::InfinitePast(), end_time = absl::InfinitePast();
+  // True when this process has stopped working on it, which the next one goes on with.
+  bool suspended = false;
+  int64_t starts = 0;  // by workers, since the last kSuspended
+  absl::Time create_time, end_time = absl::InfinitePast();
+  absl::Time start_time = absl::InfinitePast();  // of the last start
   TypedBytes result;
   absl::Status error;
   OperationProgress progress;

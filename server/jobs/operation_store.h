@@ -1,5 +1,5 @@
-// Where the events of operations are kept. The one implementation keeps them in memory: operations
-// end with the process. A durable one writes each event as an object of its own. Thread-safe.
+// Where the events of operations are kept: in memory, where they end with the process, or as
+// objects of their own (durable_operation_store.h). Thread-safe.
 #pragma once
 
 #include <map>
@@ -18,6 +18,8 @@ class OperationStore {
   // The event counts once this has returned OK.
   virtual absl::Status Append(const std::string& id, const OperationEvent& event) = 0;
   virtual absl::Status Delete(const std::string& id) = 0;
+  // Whether another process will find them.
+  virtual bool durable() const { return false; }
   // All events by operation, in the order in which they were appended.
   virtual absl::StatusOr<std::map<std::string, std::vector<OperationEvent>>> Load() = 0;
 };

@@ -58,7 +58,7 @@ class WaitReactor final : public grpc::ServerUnaryReactor,
       done = done_;
       if (!done) ArmTimer(request);
     }
-    if (done) End(absl::OkStatus());
+    if (done) EndAsSeen();
     return absl::OkStatus();
   }
 
@@ -73,7 +73,7 @@ class WaitReactor final : public grpc::ServerUnaryReactor,
     alarm_->Set(std::chrono::system_clock::now() +
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(wait),
                 [self = self_](bool fired) {
-                  if (fired) self->End(absl::OkStatus());
+                  if (fired) self->EndAsSeen();
                 });
     armed_ = true;
   }
@@ -82,14 +82,24 @@ class WaitReactor final : public grpc::ServerUnaryReactor,
     MutexLock lock(mutex_);
     if (ended_) return;
     newest_ = ToProto(operation);
-    done_ = newest_.done();
+    done_ = newest_.done() || operation.suspended;
+    if (operation.suspended) end_ = SuspendedError(operation.id);
     // The queue's lock is held here: the end comes from a timer that is due now.
     if (done_ && armed_) {
       alarm_.emplace();
       alarm_->Set(std::chrono::system_clock::now(), [self = self_](bool fired) {
-        if (fired) self->End(absl::OkStatus());
+        if (fired) self->EndAsSeen();
       });
     }
+  }
+
+  void EndAsSeen() {
+    absl::Status status;
+    {
+      MutexLock lock(mutex_);
+      status = end_;
+    }
+    End(status);
   }
 
   void End(const absl::Status& status) {
@@ -116,6 +126,7 @@ class WaitReactor final : public grpc::ServerUnaryReactor,
   lro::Operation newest_ ABSL_GUARDED_BY(mutex_);
   std::optional<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mutex_);
   int64_t ticket_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Status end_ ABSL_GUARDED_BY(mutex_);
   bool armed_ ABSL_GUARDED_BY(mutex_) = false;
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;

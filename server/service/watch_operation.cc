@@ -31,10 +31,11 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchOperationRes
   }
 
   void OnWriteDone(bool ok) override {
-    absl::Status end = absl::OkStatus();
+    absl::Status end;
     {
       MutexLock lock(mutex_);
       writing_ = false;
+      end = end_;
       if (!ok || cancelled_) {
         end = absl::CancelledError("the client went away");
       } else if (waiting_) {
@@ -70,7 +71,8 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchOperationRes
     MutexLock lock(mutex_);
     if (ended_ || cancelled_) return;
     newest_ = ToProto(operation);
-    last_ = newest_.done();
+    last_ = newest_.done() || operation.suspended;
+    if (operation.suspended) end_ = SuspendedError(operation.id);
     waiting_ = true;
     if (!writing_) WriteNext();
   }
@@ -114,6 +116,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchOperationRes
   v1::WatchOperationResponse message_ ABSL_GUARDED_BY(mutex_);
   google::longrunning::Operation newest_ ABSL_GUARDED_BY(mutex_);
   std::optional<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mutex_);
+  absl::Status end_ ABSL_GUARDED_BY(mutex_);  // after the last message
   int64_t ticket_ ABSL_GUARDED_BY(mutex_) = 0;
   bool waiting_ ABSL_GUARDED_BY(mutex_) = false;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -109,12 +110,18 @@ void LiveServer::Restart() {
 
 std::map<std::string, std::string> LiveServer::Stored() const {
   std::map<std::string, std::string> files = FilesOf(store());
-  std::erase_if(files, [](const auto& file) { return file.first.starts_with(".tmp/"); });
+  std::erase_if(files, [](const auto& file) {
+    return file.first.starts_with(".tmp/") || file.first.starts_with("operations/");
+  });
   return files;
 }
 
 bool LiveServer::HasNoTemporaryFiles() const {
-  return Eventually([this] { return FilesOf(store()).size() == Stored().size(); });
+  return Eventually([this] {
+    const auto files = FilesOf(store());
+    return std::none_of(files.begin(), files.end(),
+                        [](const auto& file) { return file.first.starts_with(".tmp/"); });
+  });
 }
 
 grpc::Status LiveServer::Upload(const std::vector<v1::UploadCorpusRequest>& messages,
@@ -128,8 +135,8 @@ grpc::Status LiveServer::Upload(const std::vector<v1::UploadCorpusRequest>& mess
   return writer->Finish();
 }
 
-v1::Corpus LiveServer::Upload(const LabelMap& labels, const std::string& text,
-                              v1::CorpusPurpose purpose) {
+std::vector<v1::UploadCorpusRequest> UploadMessages(const LabelMap& labels, const std::string& text,
+                                                    v1::CorpusPurpose purpose) {
   std::vector<v1::UploadCorpusRequest> messages(1);
   v1::Corpus& corpus = *messages[0].mutable_metadata()->mutable_corpus();
   corpus.mutable_labels()->insert(labels.begin(), labels.end());
@@ -138,8 +145,13 @@ v1::Corpus LiveServer::Upload(const LabelMap& labels, const std::string& text,
     messages.emplace_back().set_data(text.substr(at, 100'003));
   }
   messages.back().set_finish(true);
+  return messages;
+}
+
+v1::Corpus LiveServer::Upload(const LabelMap& labels, const std::string& text,
+                              v1::CorpusPurpose purpose) {
   v1::UploadCorpusResponse response;
-  EXPECT_RPC_OK(Upload(messages, &response));
+  EXPECT_RPC_OK(Upload(UploadMessages(labels, text, purpose), &response));
   return response.corpus();
 }
 

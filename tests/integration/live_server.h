@@ -60,6 +60,10 @@ std::string JsonLines(int count, const std::string& theme);
 
 using LabelMap = std::map<std::string, std::string>;
 
+// What a client sends to upload `text`.
+std::vector<v1::UploadCorpusRequest> UploadMessages(const LabelMap& labels, const std::string& text,
+                                                    v1::CorpusPurpose purpose = v1::CALIBRATION);
+
 class LiveServer {
  public:
   // Starts and waits until experts can be made. `change` edits the options first; the client
@@ -79,7 +83,7 @@ class LiveServer {
   const TempDir& dir() const { return dir_; }
   // The folder in which all of the server's objects lie.
   std::string store() const { return dir_.Join("store/tenants/default"); }
-  // What is stored; temporary files come and go.
+  // What is stored but for operations; temporary files come and go.
   std::map<std::string, std::string> Stored() const;
   // True once no temporary file is left.
   bool HasNoTemporaryFiles() const;
