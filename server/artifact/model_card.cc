@@ -116,10 +116,11 @@ bool LosesGroups(const ModelCard& card) {
 // "FFN neurons, KV head groups and tokens of the vocabulary".
 std::string Removed(const ModelCard& card) {
   std::vector<std::string> kinds;
-  if (!card.rule.empty()) kinds.emplace_back("FFN neurons");
-  if (card.attention) kinds.emplace_back("channels of attention");
+  if (card.expert_width < card.base_width) kinds.emplace_back("FFN neurons");
+  if (card.attention_channels) kinds.emplace_back("channels of attention");
   if (LosesGroups(card)) kinds.emplace_back("KV head groups");
   if (IsTrimmed(card)) kinds.emplace_back("tokens of the vocabulary");
+  if (kinds.empty()) return "no parts";
   const std::string last = kinds.back();
   kinds.pop_back();
   return kinds.empty() ? last : StrCat(absl::StrJoin(kinds, ", "), " and ", last);

@@ -51,7 +51,7 @@ struct ModelCard {
   std::string rule;                   // "RELATIVE_MEAN"; empty: no neurons were removed
   bool compensated = false;           // down_proj weights were solved anew
   bool biased = false;                // down_proj has a bias that the base's has not
-  bool attention = false;             // channels of attention were removed, too
+  bool attention_channels = false;    // channels of attention were removed, too
   int64_t base_kv_head_groups = 0;    // of each layer
   int64_t expert_kv_head_groups = 0;
   bool masked = false;  // removed neurons are zeros, the tensors have the base's shape

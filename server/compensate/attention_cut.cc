@@ -32,8 +32,10 @@ absl::StatusOr<AttentionCut> AttentionCut::Create(const Transformer& base,
 
 absl::Status AttentionCut::Tune(RunContext& context) {
   for (int64_t layer = 0; layer < base_.config().num_layers; ++layer) {
-    RidgeChoice choice{.ridge = kUntunedRidge};
-    if (measured_.has_held_out()) {
+    const bool whole = std::ssize(kept(layer)) == base_.layer(layer).output.weight.size(1);
+    RidgeChoice choice;
+    if (!whole && !measured_.has_held_out()) choice.ridge = kUntunedRidge;
+    if (!whole && measured_.has_held_out()) {
       RETURN_IF_ERROR(GuardTorch([&]() -> absl::Status {
         const at::Tensor output = GainedOutput(base_, layer);
         const at::Tensor channels = IndexOf(kept(layer), output.device());

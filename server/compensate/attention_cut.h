@@ -30,7 +30,8 @@ class AttentionCut {
 
   // Whether the mask takes any.
   bool any() const { return !mask_.attention.empty(); }
-  // Chooses the ridge of every layer; kUntunedRidge without held-out text. REQUIRES: any().
+  // Chooses the ridge of every layer that loses channels; kUntunedRidge without held-out text.
+  // REQUIRES: any().
   absl::Status Tune(RunContext& context);
   // By layer, after Tune(); empty before.
   const std::vector<RidgeChoice>& choices() const { return choices_; }

@@ -11,6 +11,7 @@
 #include "server/base/strings.h"
 #include "server/compensate/layer_sweep.h"
 #include "server/compensate/second_order.h"
+#include "server/model/layers.h"
 #include "server/model/torch_guard.h"
 
 namespace secateur {
@@ -56,11 +57,6 @@ absl::StatusOr<LayerMoments> Advance(LayerSweep& sweep, const Transformer& base,
   return moments;
 }
 
-at::Tensor Gain(const Transformer& base, const at::Tensor& post_norm) {
-  if (!base.config().post_norms) return {};
-  return post_norm.to(at::kDouble) + base.config().norm_offset;
-}
-
 }  // namespace
 
 int64_t CompensationText::tokens() const {
@@ -69,12 +65,12 @@ int64_t CompensationText::tokens() const {
 
 at::Tensor GainedDown(const Transformer& base, int64_t layer) {
   const LayerWeights& weights = base.layer(layer);
-  return Gained(weights.down.weight, Gain(base, weights.post_ffn_norm));
+  return Gained(weights.down.weight, PostNormGain(base.config(), weights.post_ffn_norm));
 }
 
 at::Tensor GainedOutput(const Transformer& base, int64_t layer) {
   const LayerWeights& weights = base.layer(layer);
-  return Gained(weights.output.weight, Gain(base, weights.post_attention_norm));
+  return Gained(weights.output.weight, PostNormGain(base.config(), weights.post_attention_norm));
 }
 
 absl::Status MeasuredText::Moments::Add(Gram gram) {

@@ -12,6 +12,7 @@
 #include "server/compensate/gram.h"
 #include "server/compensate/layer_sweep.h"
 #include "server/compensate/least_squares.h"
+#include "server/model/layers.h"
 #include "server/model/torch_guard.h"
 
 namespace secateur {
@@ -23,8 +24,8 @@ constexpr double kLeastGain = 0.01;
 
 // The gain of the norm that follows a layer's FFN, [hidden size, 1], float64; undefined for none.
 at::Tensor PostFfnGain(const Transformer& base, int64_t layer) {
-  if (!base.config().post_norms) return {};
-  return (base.layer(layer).post_ffn_norm.to(at::kDouble) + base.config().norm_offset).unsqueeze(1);
+  const at::Tensor gain = PostNormGain(base.config(), base.layer(layer).post_ffn_norm);
+  return gain.defined() ? gain.unsqueeze(1) : gain;
 }
 
 // What a layer of the cut model shows on some text.

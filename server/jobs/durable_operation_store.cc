@@ -123,6 +123,11 @@ absl::StatusOr<std::vector<std::string>> KeysBelow(BlobStore& blobs, const std::
   }
 }
 
+absl::StatusOr<OperationEvent> ReadEvent(BlobStore& blobs, const std::string& key) {
+  ASSIGN_OR_RETURN(const std::string text, blobs.ReadAll(key, kMaxEventBytes));
+  return EventFromText(text);
+}
+
 }  // namespace
 
 std::string EventToText(const OperationEvent& event) {
@@ -167,9 +172,13 @@ absl::Status DurableOperationStore::Append(const std::string& id, const Operatio
     MutexLock lock(mutex_);
     number = ++numbers_[id];
   }
-  return blobs_
-      .Put(absl::StrFormat("%s%s/%06d.%s", kFolder, id, number, owner_), EventToText(event))
-      .status();
+  const absl::Status put =
+      blobs_.Put(absl::StrFormat("%s%s/%06d.%s", kFolder, id, number, owner_), EventToText(event))
+          .status();
+  if (put.ok() || number > 1) return put;
+  MutexLock lock(mutex_);
+  numbers_.erase(id);  // of an operation that was not accepted
+  return put;
 }
 
 absl::Status DurableOperationStore::Delete(const std::string& id) {
@@ -191,14 +200,16 @@ absl::StatusOr<std::map<std::string, std::vector<OperationEvent>>> DurableOperat
     if (!parsed) continue;
     numbers[parsed->id] = std::max(numbers[parsed->id], parsed->number);
     if (parsed->number == 1) begun.insert(parsed->id);
-    ASSIGN_OR_RETURN(const std::string text, blobs_.ReadAll(key, kMaxEventBytes));
-    absl::StatusOr<OperationEvent> event = EventFromText(text);
-    if (event.ok()) {
-      operations[parsed->id].push_back(*std::move(event));
-    } else {
+    absl::StatusOr<OperationEvent> event = ReadEvent(blobs_, key);
+    if (!event.ok()) {
       Log(LogLevel::kError, "an operation's event is not used",
           {{"key", key}, {"error", event.status().ToString()}});
+      continue;
     }
+    std::vector<OperationEvent>& events = operations[parsed->id];
+    // Accepted again, after its first beginning was damaged or not all of it was deleted.
+    if (event->kind == OperationEvent::Kind::kCreated) events.clear();
+    events.push_back(*std::move(event));
   }
   for (const auto& [id, number] : numbers) {
     const auto found = operations.find(id);
@@ -206,7 +217,10 @@ absl::StatusOr<std::map<std::string, std::vector<OperationEvent>>> DurableOperat
         found != operations.end() && found->second[0].kind == OperationEvent::Kind::kCreated;
     if (known) continue;
     if (found != operations.end()) operations.erase(found);
-    if (!begun.contains(id)) RETURN_IF_ERROR(Delete(id));
+    const absl::Status removed = begun.contains(id) ? absl::OkStatus() : Delete(id);
+    if (removed.ok()) continue;
+    Log(LogLevel::kError, "what is left of an operation could not be removed",
+        {{"operation", id}, {"error", removed.ToString()}});
   }
   MutexLock lock(mutex_);
   numbers_ = std::move(numbers);

@@ -16,6 +16,8 @@ namespace secateur {
 namespace {
 
 constexpr absl::Duration kNotifyEvery = absl::Milliseconds(200);
+// Operations that one call removes from the store while all others wait.
+constexpr int64_t kMostForgotten = 16;
 
 std::string IdFor(const OperationRequest& request) {
   Sha256 hash;
@@ -72,6 +74,7 @@ struct JobQueue::Entry {
   Operation operation;
   std::unique_ptr<RunContext> context;
   std::map<int64_t, Observer> observers;
+  absl::Time queue_time;
   absl::Time phase_start;
   absl::Time last_notified = absl::InfinitePast();
 };
@@ -132,7 +135,7 @@ absl::StatusOr<std::shared_ptr<JobQueue::Entry>> JobQueue::Accept(OperationReque
   const absl::Time now = clock_.Now();
   OperationEvent created{.kind = OperationEvent::Kind::kCreated, .time = now, .request = request};
   RETURN_IF_ERROR(store_.Append(id, created));
-  Forget(now);
+  Forget(now, /*arriving=*/1);
   return Remember({.id = id, .request = std::move(request), .create_time = now});
 }
 
@@ -147,12 +150,14 @@ absl::Status JobQueue::Restore() {
   });
   MutexLock lock(mutex_);
   for (Operation& operation : operations) {
+    // Whoever was at it is gone.
+    if (operation.state == OperationState::kRunning) operation.state = OperationState::kQueued;
     const auto entry = Remember(std::move(operation));
     if (IsDone(entry->operation.state)) continue;
     ASSIGN_OR_RETURN(const bool ended, EndLeft(*entry));
     if (!ended) restored_.push_back(entry);
   }
-  Forget(clock_.Now());
+  Forget(clock_.Now(), /*arriving=*/0);
   return absl::OkStatus();
 }
 
@@ -181,7 +186,10 @@ absl::StatusOr<bool> JobQueue::EndLeft(Entry& entry) {
 void JobQueue::Resume() {
   MutexLock lock(mutex_);
   if (draining_) return;
-  for (const std::shared_ptr<Entry>& entry : std::exchange(restored_, {})) queue_.push_back(entry);
+  for (const std::shared_ptr<Entry>& entry : std::exchange(restored_, {})) {
+    entry->queue_time = clock_.Now();
+    queue_.push_back(entry);
+  }
   metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
   changed_.NotifyAll();
 }
@@ -190,7 +198,7 @@ void JobQueue::Suspend(Entry& entry) {
   if (entry.operation.state == OperationState::kRunning) {
     // If this cannot be written it counts as one more start.
     const OperationEvent event{.kind = OperationEvent::Kind::kSuspended, .time = clock_.Now()};
-    store_.Append(entry.operation.id, event).IgnoreError();
+    Write(entry.operation.id, event).IgnoreError();
     Advance(event, entry.operation);
   }
   --unfinished_;
@@ -222,6 +230,7 @@ absl::StatusOr<Operation> JobQueue::Submit(OperationRequest request) {
     return absl::InternalError(StrCat("no factory makes jobs for ", request.method));
   }
   ASSIGN_OR_RETURN(std::shared_ptr<Entry> entry, Accept(std::move(request)));
+  entry->queue_time = entry->operation.create_time;
   queue_.push_back(entry);
   metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
   changed_.NotifyAll();
@@ -236,9 +245,10 @@ absl::StatusOr<Operation> JobQueue::SubmitDone(OperationRequest request, TypedBy
   }
   if (draining_) return Draining();
   ASSIGN_OR_RETURN(std::shared_ptr<Entry> entry, Accept(std::move(request)));
-  RETURN_IF_ERROR(Apply(*entry, {.kind = OperationEvent::Kind::kSucceeded,
-                                 .time = clock_.Now(),
-                                 .result = std::move(result)}));
+  Apply(
+      *entry,
+      {.kind = OperationEvent::Kind::kSucceeded, .time = clock_.Now(), .result = std::move(result)})
+      .IgnoreError();
   return entry->operation;
 }
 
@@ -319,14 +329,13 @@ void JobQueue::Drain(absl::Duration timeout) {
   const absl::Time deadline = clock_.Now() + timeout;
   MutexLock lock(mutex_);
   draining_ = true;
+  // Nobody will start these.
+  for (const std::shared_ptr<Entry>& entry : std::exchange(restored_, {})) Suspend(*entry);
   while (unfinished_ > 0 && clock_.Now() < deadline) {
     changed_.WaitFor(mutex_, std::chrono::milliseconds(20));
   }
-  if (unfinished_ == 0) return;
   drain_cancelled_ = true;
-  std::deque<std::shared_ptr<Entry>> waiting = std::exchange(queue_, {});
-  for (const std::shared_ptr<Entry>& entry : std::exchange(restored_, {})) waiting.push_back(entry);
-  for (const std::shared_ptr<Entry>& entry : waiting) {
+  for (const std::shared_ptr<Entry>& entry : std::exchange(queue_, {})) {
     if (store_.durable()) {
       Suspend(*entry);
     } else {
@@ -340,6 +349,7 @@ void JobQueue::Drain(absl::Duration timeout) {
     if (!IsDone(operation.state) && !operation.suspended) entry->context->Cancel();
   }
   while (unfinished_ > 0) changed_.Wait(mutex_);
+  WriteAll().IgnoreError();
 }
 
 void JobQueue::Work() {
@@ -353,7 +363,7 @@ void JobQueue::Work() {
       queue_.pop_front();
       metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
       const absl::Time now = clock_.Now();
-      metrics_.job_queue_wait.Observe(absl::ToDoubleSeconds(now - entry->operation.create_time));
+      metrics_.job_queue_wait.Observe(absl::ToDoubleSeconds(now - entry->queue_time));
       entry->phase_start = now;
       Apply(*entry, {.kind = OperationEvent::Kind::kStarted, .time = now}).IgnoreError();
     }
@@ -407,16 +417,34 @@ void JobQueue::Report(const std::shared_ptr<Entry>& entry, const Progress& progr
   if (new_phase || now - entry->last_notified >= kNotifyEvery) Notify(*entry);
 }
 
+// What could not be written is tried again before the next event, and at the latest when the queue
+// drains: work that is done is not undone because a store was full.
+absl::Status JobQueue::Write(const std::string& id, const OperationEvent& event) {
+  unwritten_.emplace_back(id, event);
+  return WriteAll();
+}
+
+absl::Status JobQueue::WriteAll() {
+  while (!unwritten_.empty()) {
+    const absl::Status written = store_.Append(unwritten_.front().first, unwritten_.front().second);
+    if (!written.ok()) {
+      Log(LogLevel::kError, "an operation's event could not be stored yet",
+          {{"operation", unwritten_.front().first},
+           {"waiting", std::ssize(unwritten_)},
+           {"error", written.ToString()}});
+      return written;
+    }
+    unwritten_.pop_front();
+  }
+  return absl::OkStatus();
+}
+
 absl::Status JobQueue::Apply(Entry& entry, OperationEvent event) {
   Operation& operation = entry.operation;
-  const absl::Status written = store_.Append(operation.id, event);
-  if (!written.ok()) {
-    Log(LogLevel::kError, "an operation's event could not be stored",
-        {{"operation", operation.id}, {"error", written.ToString()}});
-  }
+  const absl::Status written = Write(operation.id, event);
   Advance(event, operation);
   if (IsDone(operation.state)) {
-    --unfinished_;
+    if (!operation.suspended) --unfinished_;
     const double seconds = absl::ToDoubleSeconds(operation.end_time - operation.create_time);
     metrics_.OperationEnded(operation.request.method, Name(operation.state), seconds);
     Log(operation.state == OperationState::kFailed ? LogLevel::kWarning : LogLevel::kInfo,
@@ -444,17 +472,19 @@ void JobQueue::Notify(Entry& entry) {
 
 // What is done for too long, and the oldest that is done where there are too many; live ones are
 // bounded by the queue and the workers.
-void JobQueue::Forget(absl::Time now) {
-  int64_t too_many = std::ssize(by_age_) - options_.max_operations + 1;
+void JobQueue::Forget(absl::Time now, int64_t arriving) {
+  int64_t too_many = std::ssize(by_age_) - options_.max_operations + arriving;
+  int64_t left = kMostForgotten;
   std::deque<std::string> kept;
   for (const std::string& id : by_age_) {
     const Operation& operation = entries_.at(id)->operation;
     const bool forget =
         IsDone(operation.state) && (too_many > 0 || operation.end_time + options_.keep_done < now);
-    if (!forget) {
+    if (!forget || left == 0) {
       kept.push_back(id);
       continue;
     }
+    --left;
     --too_many;
     store_.Delete(id).IgnoreError();
     entries_.erase(id);

@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -51,9 +52,9 @@ class JobQueue {
   // Cancels what runs and joins.
   ~JobQueue();
 
-  // Takes up the operations of the store, before any other call: those that are done can be asked
+  // Takes up all operations of the store, before any other call: those that are done can be asked
   // for; those that are not wait for Resume(), or end: CANCELLED where that had been asked for,
-  // FAILED after Options::max_starts.
+  // FAILED after Options::max_starts. REQUIRES: no other process works on them.
   absl::Status Restore();
   // Queues what Restore() found, oldest first, whatever Options::max_queued says.
   void Resume();
@@ -96,8 +97,11 @@ class JobQueue {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Writes the event, applies it, tells observers.
   absl::Status Apply(Entry& entry, OperationEvent event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Write(const std::string& id, const OperationEvent& event)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status WriteAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // of unwritten_
   void Notify(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Forget(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Forget(absl::Time now, int64_t arriving) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::shared_ptr<Entry> Remember(Operation operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // What becomes of an operation that an earlier process left, if it is not to go on.
   absl::StatusOr<bool> EndLeft(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -115,7 +119,9 @@ class JobQueue {
   std::deque<std::string> by_age_ ABSL_GUARDED_BY(mutex_);  // ids, oldest first
   std::deque<std::shared_ptr<Entry>> queue_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Entry>> restored_ ABSL_GUARDED_BY(mutex_);  // until Resume()
-  std::map<int64_t, std::string> tickets_ ABSL_GUARDED_BY(mutex_);       // ticket to operation id
+  // Events that the store did not take, oldest first; of operations that are in memory.
+  std::deque<std::pair<std::string, OperationEvent>> unwritten_ ABSL_GUARDED_BY(mutex_);
+  std::map<int64_t, std::string> tickets_ ABSL_GUARDED_BY(mutex_);  // ticket to operation id
   int64_t next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
   int64_t unfinished_ ABSL_GUARDED_BY(mutex_) = 0;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;

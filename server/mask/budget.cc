@@ -161,7 +161,7 @@ class Solver {
     return absl::OutOfRangeError(StrCat(
         "parameter_reduction ", budget.value, " of ", base, " cannot be reached: FFN neurons are ",
         Percent(Share(counts_.own * counts_.neuron, whole)), " of ", base,
-        "; the most that removing them can reach is ", reached, LeavesEnough(most)));
+        "; the most that removing them", Beside(), " can reach is ", reached, LeavesEnough(most)));
   }
 
   absl::StatusOr<int64_t> operator()(const MaxParameters& budget) const {
@@ -189,6 +189,12 @@ class Solver {
  private:
   Size At(int64_t width) const { return counts_.At(width, item_size_); }
 
+  // What else has been decided to go.
+  std::string_view Beside() const {
+    if (counts_.removed_groups > 0) return " beside KV head groups";
+    return counts_.removed_rows > 0 ? " beside rows of the vocabulary" : " alone";
+  }
+
   std::string LeavesEnough(const Size& most) const {
     return StrCat(" (width ", most.width, " of ", widths_.own(), " by steps of ",
                   widths_.alignment(), "; at most ", Percent(kMostNeuronsRemoved),
@@ -203,9 +209,9 @@ class Solver {
         parameters < others ? 0 : widths_.Down((parameters - others) / counts_.neuron);
     if (width >= widths_.smallest_expert()) return width;
     const Size least = At(widths_.smallest_expert());
-    return absl::OutOfRangeError(
-        StrCat(field, " ", value, " cannot be reached: removing FFN neurons alone gets down to ",
-               least.*achieved, LeavesEnough(least)));
+    return absl::OutOfRangeError(StrCat(field, " ", value,
+                                        " cannot be reached: removing FFN neurons", Beside(),
+                                        " gets down to ", least.*achieved, LeavesEnough(least)));
   }
 
   const Counts& counts_;

@@ -56,6 +56,10 @@ absl::StatusOr<Size> SolveMixed(const ModelConfig& config, const Budget& budget,
                                 const GroupTarget& target, const RemovalOrder& order,
                                 const GroupOrder& groups) {
   const std::vector<int64_t> possible = PossibleGroups(config, target);
+  size_t narrowest = 0;  // width that holds every layer's protected neurons
+  for (const std::vector<uint16_t>& channels : order.protected_channels) {
+    narrowest = std::max(narrowest, channels.size());
+  }
   absl::StatusOr<Size> best;
   double least = std::numeric_limits<double>::infinity();
   for (auto kept = possible.rbegin(); kept != possible.rend(); ++kept) {
@@ -63,8 +67,9 @@ absl::StatusOr<Size> SolveMixed(const ModelConfig& config, const Budget& budget,
     OtherChanges with_groups = others;
     with_groups.kv_head_groups = *kept;
     const absl::StatusOr<Size> size = SolveWidth(config, budget, alignment, item_size, with_groups);
-    if (!size.ok()) {
-      if (!best.ok()) best = size.status();
+    if (!size.ok() || size->width < static_cast<int64_t>(narrowest)) {
+      // Kept while nothing else is found: what the caller is to tell.
+      if (least == std::numeric_limits<double>::infinity()) best = size;
       continue;
     }
     const double removed = RemovedRelevance(order, groups.neuron_totals, size->width) +

@@ -38,8 +38,9 @@ std::vector<std::vector<int32_t>> SelectGroups(const GroupOrder& order, int64_t 
 double RemovedRelevance(const RemovalOrder& order, const std::vector<double>& totals,
                         int64_t width);
 
-// Possible numbers of groups from half of the model's on; of equally good ones the larger. As
-// SolveWidth() for each; OUT_OF_RANGE, of the smallest number, when none meets the budget.
+// Possible numbers of groups from half of the model's on, of which the width holds the protected
+// neurons of every layer; of equally good ones the larger. As SolveWidth() for each; when none will
+// do what it says of the smallest number, OUT_OF_RANGE or a width that is too narrow.
 // REQUIRES: order and groups of the model's layers; the order as in RemovedRelevance().
 absl::StatusOr<Size> SolveMixed(const ModelConfig& config, const Budget& budget, int64_t alignment,
                                 int64_t item_size, const OtherChanges& others,

@@ -25,7 +25,8 @@ class KvCache {
   // Of the first pass; 0 before it.
   int64_t sequences() const { return static_cast<int64_t>(lengths_.size()); }
 
-  // Adds the rows of a pass, `batch`, to layer `layer`. Inside GuardTorch.
+  // Adds the rows of a pass, `batch`, to layer `layer`. Inside GuardTorch. REQUIRES: each layer
+  // once a pass; after a pass that failed the cache is spent.
   const Layer& Append(int64_t layer, const PackedBatch& batch, const at::Tensor& key,
                       const at::Tensor& value);
   // After a pass has been through all layers.

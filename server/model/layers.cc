@@ -98,6 +98,10 @@ void AttendSequence(const at::Tensor& query, const at::Tensor& key, const at::Te
 
 }  // namespace
 
+at::Tensor PostNormGain(const ModelConfig& config, const at::Tensor& norm) {
+  return config.post_norms ? norm.to(at::kDouble) + config.norm_offset : at::Tensor();
+}
+
 void Normalize(const at::Tensor& x, const NormSpec& norm, at::Tensor& y) {
   if (!Fused(x)) {
     y.copy_(Normalized(x, norm));
@@ -207,20 +211,16 @@ void Attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& va
 void AttendNext(const at::Tensor& query, const std::vector<at::Tensor>& keys,
                 const std::vector<at::Tensor>& values, const ModelConfig& config, int64_t window,
                 at::Tensor& out) {
-  const int64_t groups = config.num_kv_heads;
   for (size_t i = 0; i < keys.size(); ++i) {
     const int64_t had = keys[i].size(0);
-    const int64_t seen = window > 0 ? std::min(window, had) : had;
-    // [groups, seen, head_dim], and the queries of each group.
-    const auto heads = [&](const at::Tensor& rows) {
-      return rows.narrow(0, had - seen, seen).unflatten(1, {groups, -1}).transpose(0, 1);
-    };
+    const int64_t first = window > 0 ? std::max<int64_t>(had - window, 0) : 0;
     const auto row = static_cast<int64_t>(i);
-    const at::Tensor queries = query[row].view({groups, -1, config.head_dim});
-    const at::Tensor logits =
-        at::bmm(queries, heads(keys[i]).transpose(1, 2)) * config.attention_scale;
-    const at::Tensor weights = at::softmax(logits, 2, at::kFloat).to(query.scalar_type());
-    out[row].copy_(at::bmm(weights, heads(values[i])).flatten());
+    const at::Tensor attended = at::scaled_dot_product_attention(
+        Heads(query, row, row + 1, config.head_dim), Heads(keys[i], first, had, config.head_dim),
+        Heads(values[i], first, had, config.head_dim), std::nullopt, /*dropout_p=*/0.0,
+        /*is_causal=*/false, config.attention_scale,
+        /*enable_gqa=*/config.num_kv_heads != config.num_heads);
+    out[row].copy_(attended.flatten());
   }
 }
 

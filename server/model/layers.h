@@ -24,6 +24,10 @@ struct NormSpec {
   double eps = 0.0;
 };
 
+// The gain of a norm behind a sublayer, whose weight is `norm`: [hidden size], float64; undefined
+// in families that have none there.
+at::Tensor PostNormGain(const ModelConfig& config, const at::Tensor& norm);
+
 // y = norm(x).
 void Normalize(const at::Tensor& x, const NormSpec& norm, at::Tensor& y);
 

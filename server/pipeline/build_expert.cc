@@ -233,7 +233,7 @@ class ExpertBuilder {
                    .compensated = Chosen() == Compensation::kLeastSquares ||
                                   Chosen() == Compensation::kSequential,
                    .biased = Chosen() == Compensation::kBias,
-                   .attention = request_.attention,
+                   .attention_channels = request_.attention_channels,
                    .base_kv_head_groups = base.kv_head_groups,
                    .expert_kv_head_groups = size_.kv_head_groups,
                    .masked = request_.shape == Shape::kMasked,

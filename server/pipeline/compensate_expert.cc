@@ -121,12 +121,13 @@ v1::CompensationResult ToProto(const Compensated& cut, const MeasuredText& measu
 }  // namespace
 
 v1::CompensationCost CostOfCompensation(const ResidentModel& model, const ExpertRequest& request,
-                                        const ComposedRequest& composed) {
+                                        const ComposedRequest& composed,
+                                        const PlannedExpert& planned) {
   const int64_t tokens = EstimateCompensationTokens(request, composed.sources);
   const CompensationCost cost = CostOfCompensation(model.config(), tokens, tokens / kHeldOutEvery,
                                                    {.shape = request.shape,
                                                     .compensation = request.compensation,
-                                                    .attention = request.kv_head_groups});
+                                                    .attention = !planned.mask.attention.empty()});
   v1::CompensationCost out;
   out.set_token_count(tokens);
   out.set_memory_bytes(cost.memory_bytes);

@@ -16,7 +16,8 @@ struct CompensatedExpert {
 
 // Roughly what that takes.
 v1::CompensationCost CostOfCompensation(const ResidentModel& model, const ExpertRequest& request,
-                                        const ComposedRequest& composed);
+                                        const ComposedRequest& composed,
+                                        const PlannedExpert& planned);
 
 // For a request with compensation. `planned.mask` is the plain mask that must be beaten. Holds
 // the device for each of its two halves. Errors as reading documents, measuring and solving.

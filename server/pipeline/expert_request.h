@@ -41,8 +41,9 @@ using ExpertBudget = std::variant<Budget, Sigma>;
 
 struct ExpertRequest {
   std::vector<Selection> select;  // sorted by key
-  bool neurons = true;     // FFN neurons go; else the vocabulary alone, and nothing ranks them
-  bool attention = false;  // channels of attention go, with neurons: CUS_PRUN, masked, by sigma
+  bool neurons = true;  // FFN neurons go; else the vocabulary alone, and nothing ranks them
+  // Channels of attention go, with neurons: CUS_PRUN, masked, by sigma.
+  bool attention_channels = false;
   bool kv_head_groups = false;  // KV head groups go, with neurons
   // Groups that every layer keeps, with kMasked on average; 0: as many as remove least relevance
   // within the budget.

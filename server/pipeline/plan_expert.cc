@@ -233,7 +233,7 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
     weighted.push_back({composed.views.back().get(), view.weight});
   }
   ASSIGN_OR_RETURN(composed.order, Compose(request.rule, weighted, kComposeThreads));
-  if (request.attention) {
+  if (request.attention_channels) {
     ASSIGN_OR_RETURN(composed.attention, ComposeAttention(weighted));
   }
   if (request.kv_head_groups) {
@@ -244,7 +244,8 @@ absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
 }
 
 ProfileSettings ProfileSettingsOf(const ExpertRequest& request) {
-  return {.max_document_tokens = request.max_document_tokens, .attention = request.attention};
+  return {.max_document_tokens = request.max_document_tokens,
+          .attention = request.attention_channels};
 }
 
 absl::Status AddVocabulary(const ResidentModel& model, const ExpertRequest& request, Stores stores,

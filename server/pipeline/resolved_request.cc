@@ -44,7 +44,7 @@ void AddNeurons(const ExpertRequest& request, const ResolvedBudget& budget, v1::
     spec.mutable_budget()->set_sigma(std::get<Sigma>(budget).value);
   }
   spec.add_units(v1::FFN_NEURON);
-  if (request.attention) spec.add_units(v1::ATTENTION_CHANNEL);
+  if (request.attention_channels) spec.add_units(v1::ATTENTION_CHANNEL);
   spec.set_compensation(CompensationToProto(request.compensation));
   spec.set_max_document_tokens(request.max_document_tokens);
 }

@@ -14,6 +14,7 @@
 
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/model/layers.h"
 #include "server/model/torch_guard.h"
 #include "server/profile/attention_scorer.h"
 #include "server/profile/document_half.h"

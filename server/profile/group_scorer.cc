@@ -5,6 +5,8 @@
 
 #include <ATen/ATen.h>
 
+#include "server/model/layers.h"
+
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/profile/scorer.h"

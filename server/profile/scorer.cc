@@ -153,10 +153,6 @@ NeuronNorms MeasureNeurons(const at::Tensor& down, const at::Tensor& gain) {
           .largest = ToVector(largest)};
 }
 
-at::Tensor PostNormGain(const ModelConfig& config, const at::Tensor& norm) {
-  return config.post_norms ? norm.to(at::kDouble) + config.norm_offset : at::Tensor();
-}
-
 std::vector<double> TokenWeights(const FfnActivation& activation, bool post_norm) {
   return WeightsOf(activation, post_norm);
 }

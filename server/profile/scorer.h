@@ -32,10 +32,6 @@ struct NeuronNorms {
 // `down`: [d, neurons]; `gain`: [d], or undefined where there is no post norm.
 NeuronNorms MeasureNeurons(const at::Tensor& down, const at::Tensor& gain);
 
-// What a post norm of weight `norm`, [d], multiplies with: [d] in double; undefined in families
-// that have none.
-at::Tensor PostNormGain(const ModelConfig& config, const at::Tensor& norm);
-
 // omega_t for each token, of either sublayer. 0 where h(t), or o(t) before a post norm, is 0:
 // nothing is relative to it. NaN where they are not finite.
 std::vector<double> TokenWeights(const FfnActivation& activation, bool post_norm);

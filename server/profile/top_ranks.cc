@@ -80,7 +80,7 @@ absl::Status CheckTopRanks(std::string_view where, const std::vector<uint16_t>& 
     const bool padded = std::all_of(row + used, end, [](uint16_t rank) { return rank == 0; });
     if (sorted && padded && *row < units) continue;
     return absl::InvalidArgumentError(StrCat(
-        where, ", channel ", k, ": ", absl::StrJoin(row, end, " "),
+        where, ", unit ", k, ": ", absl::StrJoin(row, end, " "),
         " is not allowed; expected ranks below ", units, ", descending, 0 past the first ", used));
   }
   return absl::OkStatus();

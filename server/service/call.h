@@ -35,7 +35,7 @@ class CallRunner {
   grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, std::string_view method,
                                   const google::protobuf::Message& request,
                                   std::function<absl::Status(RunContext& run)> work);
-  // Of work that takes no time.
+  // Of work that is not to be stopped.
   grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, std::string_view method,
                                   const google::protobuf::Message& request,
                                   std::function<absl::Status()> work);

@@ -95,6 +95,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
   RETURN_IF_ERROR(AddVocabulary(*model, expert, parts.stores, run, composed));
   PlanConvergence convergence(composed);
   for (const auto& [asked, budget] : budgets) {
+    RETURN_IF_ERROR(run.CheckCancelled());
     const auto planned = PlanSize(*model, expert, composed, budget);
     if (!planned.ok()) {
       if (request.budgets_size() == 0 || !absl::IsOutOfRange(planned.status())) {
@@ -108,7 +109,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
     ASSIGN_OR_RETURN(const auto enough, convergence.At(*planned));
     if (enough) *plan.mutable_convergence() = *enough;
     if (expert.compensation != Compensation::kNone) {
-      *plan.mutable_compensation_cost() = CostOfCompensation(*model, expert, composed);
+      *plan.mutable_compensation_cost() = CostOfCompensation(*model, expert, composed, *planned);
     }
     plan.set_expert_exists(parts.stores.experts.Find(planned->expert_id).has_value());
   }

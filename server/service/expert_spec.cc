@@ -296,7 +296,7 @@ absl::StatusOr<int64_t> AlignmentOf(const v1::Target& target) {
 absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, const ExpertRequest& request,
                                              std::string_view path) {
   const auto at = [path](const char* field) { return StrCat(path, ".", field); };
-  if (request.attention && budget.size_case() != v1::Budget::kSigma &&
+  if (request.attention_channels && budget.size_case() != v1::Budget::kSigma &&
       budget.size_case() != v1::Budget::SIZE_NOT_SET) {
     return NotHonoured(path, "with ATTENTION_CHANNEL in units the budget is a sigma");
   }
@@ -348,7 +348,7 @@ absl::StatusOr<ExpertRequest> RequestFromProto(const v1::ExpertSpec& spec, int64
   ExpertRequest request;
   ASSIGN_OR_RETURN(request.select, SelectFromProto(spec));
   request.neurons = Removes(spec, v1::FFN_NEURON);
-  request.attention = Removes(spec, v1::ATTENTION_CHANNEL);
+  request.attention_channels = Removes(spec, v1::ATTENTION_CHANNEL);
   request.kv_head_groups = Removes(spec, v1::KV_HEAD_GROUP);
   request.kept_kv_head_groups = spec.kv_head_groups();
   request.vocabulary = Removes(spec, v1::VOCABULARY);

@@ -58,10 +58,19 @@ TEST(ModelCard, SaysWhatWasMadeFromWhatAndHow) {
 
 TEST(ModelCard, TellsOfZerosInAttention) {
   ModelCard card = SomeCard();
-  card.attention = card.masked = true;
+  card.attention_channels = card.masked = true;
   const std::string text = ModelCardText(card);
   EXPECT_THAT(text, HasSubstr("FFN neurons and channels of attention were removed from"));
   EXPECT_THAT(text, HasSubstr("What was removed is zeros: the tensors keep the base's shape."));
+}
+
+TEST(ModelCard, SaysWhenNothingWasRemoved) {
+  ModelCard card = SomeCard();
+  card.expert_width = card.base_width;
+  EXPECT_THAT(ModelCardText(card), HasSubstr("modified: no parts were removed from **smollm2**"));
+  card.base_kv_head_groups = 3;
+  card.expert_kv_head_groups = 2;
+  EXPECT_THAT(ModelCardText(card), HasSubstr("modified: KV head groups were removed from"));
 }
 
 TEST(ModelCard, TellsOfKvHeadGroups) {
@@ -95,6 +104,7 @@ TEST(ModelCard, TellsOfATrimmedVocabularyAndWhatItCosts) {
     EXPECT_THAT(text, HasSubstr(part));
   }
   card.rule = "";
+  card.expert_width = card.base_width;
   text = ModelCardText(card);
   EXPECT_THAT(text, HasSubstr("modified: tokens of the vocabulary were removed from **smollm2**"));
   EXPECT_THAT(text, Not(HasSubstr("FFN neurons")));

@@ -232,7 +232,9 @@ TEST(CreateExpert, WeighsNeuronsAgainstKvHeadGroupsWhereTheBudgetCountsParameter
   request.mutable_spec()->add_units(v1::FFN_NEURON);
   request.mutable_spec()->add_units(v1::KV_HEAD_GROUP);
   const v1::Expert mixed = live.Make(request);
-  EXPECT_EQ(mixed.name() == neurons.name(), mixed.size().kv_head_groups() == 2);
+  // This model's groups matter more than what its neurons come to.
+  EXPECT_EQ(mixed.size().kv_head_groups(), 2);
+  EXPECT_EQ(mixed.name(), neurons.name());
   // What neurons alone cannot reach.
   budget.set_max_parameters(neurons.base_size().parameter_count() -
                             3 * 3 * 64 * (neurons.base_size().width() - 16) - 1);
@@ -243,6 +245,22 @@ TEST(CreateExpert, WeighsNeuronsAgainstKvHeadGroupsWhereTheBudgetCountsParameter
   request.mutable_spec()->add_units(v1::FFN_NEURON);
   request.mutable_spec()->add_units(v1::KV_HEAD_GROUP);
   EXPECT_EQ(live.Make(request).size().kv_head_groups(), 1);
+}
+
+TEST(CreateExpert, RemovesKvHeadGroupsAndRowsOfTheVocabularyTogether) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  v1::CreateExpertRequest request = LawRequest();
+  for (const v1::UnitKind unit : {v1::FFN_NEURON, v1::KV_HEAD_GROUP, v1::VOCABULARY}) {
+    request.mutable_spec()->add_units(unit);
+  }
+  request.mutable_spec()->set_kv_head_groups(1);
+  const v1::Expert expert = live.Make(request);
+  ASSERT_OK_AND_ASSIGN(const auto folder, ModelFolder::Open(expert.uri().substr(5)));
+  EXPECT_EQ(folder->config().num_kv_heads, 1);
+  EXPECT_EQ(folder->config().vocabulary_size, expert.size().vocabulary_size());
+  EXPECT_EQ(CountParameters(folder->config()), expert.size().parameter_count());
+  EXPECT_LE(expert.verification().max_logit_error(), 1e-5);
 }
 
 TEST(CreateExpert, RefusesNumbersOfKvHeadGroupsThatCannotBeHad) {

@@ -144,5 +144,20 @@ TEST(DurableOperationStore, DoesNotUseDamagedEventsAndKeepsThem) {
   EXPECT_EQ(DurableOperationStore(blobs).Load()->at("ob").back().kind, Kind::kFailed);
 }
 
+// The same request under its id, after the first acceptance could not be read.
+TEST(DurableOperationStore, BeginsAgainWithTheLastAcceptance) {
+  MemoryStore blobs;
+  DurableOperationStore store(blobs);
+  for (const size_t event : {0, 1, 5}) ASSERT_OK(store.Append("oa", Events()[event]));
+  Overwrite(blobs, Keys(blobs)[0], "damaged");
+  DurableOperationStore other(blobs);
+  EXPECT_THAT(other.Load(), IsOkAndHolds(IsEmpty()));
+  ASSERT_OK(other.Append("oa", Events()[0]));
+  ASSERT_OK(other.Append("oa", Events()[1]));
+  ASSERT_OK_AND_ASSIGN(const auto operations, DurableOperationStore(blobs).Load());
+  ASSERT_THAT(operations.at("oa"), SizeIs(2));
+  EXPECT_EQ(operations.at("oa")[0].kind, Kind::kCreated);
+}
+
 }  // namespace
 }  // namespace secateur

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -19,6 +20,7 @@
 namespace secateur {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
@@ -35,7 +37,9 @@ class Process {
  public:
   Process(BlobStore& blobs, const Clock& clock, JobQueue::Options options = {.workers = 1})
       : store_(blobs),
-        queue_(options, {{"Echo", Echo}, {"Block", [this](const auto&) { return Block(); }}},
+        queue_(options,
+               {{"Echo", [this](const auto& request) { return Echo(request); }},
+                {"Block", [this](const auto&) { return Block(); }}},
                store_, clock, metrics_) {
     EXPECT_OK(queue_.Restore());
   }
@@ -53,13 +57,20 @@ class Process {
     }));
     return done->get_future().get();
   }
+  // The requests of "Echo" in the order in which they ran.
+  std::vector<std::string> ran() {
+    MutexLock lock(mutex_);
+    return ran_;
+  }
   void WaitUntilABlockRuns() {
     while (!blocked_) std::this_thread::yield();
   }
 
  private:
-  static absl::StatusOr<Job> Echo(const OperationRequest& request) {
-    return Job([bytes = request.request](RunContext&) -> absl::StatusOr<TypedBytes> {
+  absl::StatusOr<Job> Echo(const OperationRequest& request) {
+    return Job([this, bytes = request.request](RunContext&) -> absl::StatusOr<TypedBytes> {
+      MutexLock lock(mutex_);
+      ran_.push_back(bytes);
       return TypedBytes{"echo", bytes};
     });
   }
@@ -73,6 +84,8 @@ class Process {
 
   Metrics metrics_{"test"};
   std::atomic<bool> blocked_{false};
+  Mutex mutex_;
+  std::vector<std::string> ran_ ABSL_GUARDED_BY(mutex_);
   DurableOperationStore store_;
   JobQueue queue_;
 };
@@ -123,16 +136,88 @@ TEST_F(RestoreTest, WhatWasNotDoneIsDoneInItsOrder) {
   Leave("o1", Request("Echo", "first"), {kStarted});
   Leave("o2", Request("Echo", "second"), {});
   Process process(blobs_, clock_);
-  EXPECT_EQ(process.queue().Get("o1")->state, State::kRunning);
+  EXPECT_EQ(process.queue().Get("o1")->state, State::kQueued);  // nobody is at it
   EXPECT_EQ(process.queue().Get("o2")->state, State::kQueued);
   const std::string fresh = process.Submit(Request("Echo", "new"));
   process.WaitFor(fresh);  // not behind those that wait
-  EXPECT_EQ(process.queue().Get("o1")->state, State::kRunning);
+  EXPECT_EQ(process.queue().Get("o1")->state, State::kQueued);
   process.queue().Resume();
   process.queue().Resume();
   EXPECT_EQ(process.WaitFor("o1").result.bytes, "first");
   EXPECT_EQ(process.WaitFor("o2").result.bytes, "second");
-  EXPECT_LE(process.queue().Get("o1")->end_time, process.queue().Get("o2")->end_time);
+  EXPECT_THAT(process.ran(), ElementsAre("new", "first", "second"));
+}
+
+TEST_F(RestoreTest, WhatWasAcceptedGoesOnHoweverFewMayWait) {
+  for (const char* id : {"o1", "o2", "o3"}) Leave(id, Request("Echo", id), {});
+  Process process(blobs_, clock_, {.workers = 1, .max_queued = 1});
+  process.queue().Resume();
+  for (const char* id : {"o1", "o2", "o3"}) EXPECT_EQ(process.WaitFor(id).result.bytes, id);
+}
+
+// The models that it needs may never load: SIGTERM then is not to wait for it, and is no crash of
+// it, nor a good start.
+TEST_F(RestoreTest, ADrainDoesNotWaitForWhatNobodyStarts) {
+  Leave("o1", Request("Echo", "a"), {kStarted, kStarted});
+  {
+    Process process(blobs_, clock_);
+    process.queue().Drain(absl::InfiniteDuration());
+    EXPECT_TRUE(process.queue().Get("o1")->suspended);
+    EXPECT_OK(process.queue().Cancel("o1"));
+    process.queue().Drain(absl::InfiniteDuration());
+  }
+  EXPECT_EQ(Process(blobs_, clock_).queue().Get("o1")->state, State::kCancelled);
+  Leave("o2", Request("Echo", "a"), {kStarted, kStarted});
+  {
+    Process process(blobs_, clock_);
+  }
+  EXPECT_EQ(Process(blobs_, clock_).queue().Get("o2")->starts, 2);
+}
+
+// A store that takes nothing for a while.
+class FullStore final : public BlobStore {
+ public:
+  const std::string& uri() const override { return store_.uri(); }
+  absl::StatusOr<std::unique_ptr<BlobWriter>> Create(const std::string& key) override {
+    if (full) return absl::ResourceExhaustedError("no space");
+    return store_.Create(key);
+  }
+  absl::StatusOr<std::string> Read(const std::string& key, int64_t offset,
+                                   int64_t length) override {
+    return store_.Read(key, offset, length);
+  }
+  absl::StatusOr<BlobInfo> Head(const std::string& key) override { return store_.Head(key); }
+  absl::StatusOr<std::vector<BlobInfo>> List(const std::string& prefix,
+                                             const std::string& start_after,
+                                             int64_t limit) override {
+    return store_.List(prefix, start_after, limit);
+  }
+  absl::Status Delete(const std::string& key) override { return store_.Delete(key); }
+  std::optional<std::string> LocalPath(const std::string&) override { return std::nullopt; }
+  absl::Status Check() override { return absl::OkStatus(); }
+
+  std::atomic<bool> full{false};
+
+ private:
+  MemoryStore store_;
+};
+
+TEST_F(RestoreTest, AnEndThatTheStoreDidNotTakeIsWrittenLater) {
+  FullStore blobs;
+  std::string id;
+  {
+    Process process(blobs, clock_);
+    id = process.Submit(Request("Block", ""));
+    process.WaitUntilABlockRuns();
+    blobs.full = true;
+    process.queue().Cancel(id).IgnoreError();
+    EXPECT_EQ(process.WaitFor(id).state, State::kCancelled);
+    EXPECT_THAT(process.queue().Submit(Request("Echo", "refused")),
+                StatusIs(absl::StatusCode::kResourceExhausted));
+    blobs.full = false;
+    process.WaitFor(process.Submit(Request("Echo", "next")));
+  }
+  EXPECT_EQ(Process(blobs, clock_).queue().Get(id)->state, State::kCancelled);
 }
 
 TEST_F(RestoreTest, ACancelThatWasAskedForIsKept) {

@@ -176,7 +176,7 @@ TEST(ProfileFileWithAttention, RefusesRanksThatNoDocumentsCanGive) {
   for (const std::string& spoilt : {set(row, 8), set(row + 10, 1)}) {
     EXPECT_THAT(ReadProfile("x", spoilt),
                 StatusIs(absl::StatusCode::kInvalidArgument,
-                         HasSubstr("tensor \"query_key_ranks\", layer 1, channel 6")));
+                         HasSubstr("tensor \"query_key_ranks\", layer 1, unit 6")));
   }
 }
 

@@ -184,7 +184,8 @@ const std::map<std::string, Case>& Cases() {
         },
         "",
         [](auto& r) {
-          return r.neurons && r.kv_head_groups && !r.attention && r.kept_kv_head_groups == 0;
+          return r.neurons && r.kv_head_groups && !r.attention_channels &&
+                 r.kept_kv_head_groups == 0;
         }}},
       {"ExpertSpec.kv_head_groups",
        {[](auto& s) {
@@ -198,7 +199,8 @@ const std::map<std::string, Case>& Cases() {
           RemoveAttention(s);
           s.mutable_budget()->set_sigma(0.5);
         },
-        "", [](auto& r) { return r.neurons && r.attention && r.shape == Shape::kMasked; }}},
+        "",
+        [](auto& r) { return r.neurons && r.attention_channels && r.shape == Shape::kMasked; }}},
       {"UnitKind.VOCABULARY",
        {[](auto& s) {
           s.add_units(v1::FFN_NEURON);
