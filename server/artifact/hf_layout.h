@@ -41,10 +41,10 @@ absl::StatusOr<std::unique_ptr<TensorSource>> MakeSlicedSource(const ModelConfig
 
 // What of an expert's shape its config.json says.
 struct ExpertShape {
-  int64_t width = 0;                         // FFN neurons of every layer
-  std::optional<int64_t> vocabulary = {};    // rows, where some go
-  std::optional<AttentionHeads> heads = {};  // of every layer, where some go
-  bool ffn_bias = false;                     // biases of the FFN come
+  int64_t width = 0;                    // FFN neurons of every layer
+  std::optional<int64_t> vocabulary;    // rows, where some go
+  std::optional<AttentionHeads> heads;  // of every layer, where some go
+  bool ffn_bias = false;                // biases of the FFN come
 };
 // The base's config.json with `intermediate_size` and, where `shape` says more, `vocab_size`,
 // `num_attention_heads`, `num_key_value_heads` and `head_dim` (without which a reader would divide

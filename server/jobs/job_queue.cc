@@ -179,7 +179,7 @@ absl::StatusOr<bool> JobQueue::EndLeft(Entry& entry) {
   } else {
     return false;
   }
-  RETURN_IF_ERROR(Apply(entry, std::move(end)));
+  RETURN_IF_ERROR(Apply(entry, end));
   return true;
 }
 
@@ -388,7 +388,7 @@ void JobQueue::RunOne(const std::shared_ptr<Entry>& entry) {
                                                     : OperationEvent::Kind::kFailed;
     event.error = result.status();
   }
-  Apply(*entry, std::move(event)).IgnoreError();
+  Apply(*entry, event).IgnoreError();
 }
 
 absl::StatusOr<TypedBytes> JobQueue::Execute(const std::shared_ptr<Entry>& entry) {
@@ -439,7 +439,7 @@ absl::Status JobQueue::WriteAll() {
   return absl::OkStatus();
 }
 
-absl::Status JobQueue::Apply(Entry& entry, OperationEvent event) {
+absl::Status JobQueue::Apply(Entry& entry, const OperationEvent& event) {
   Operation& operation = entry.operation;
   const absl::Status written = Write(operation.id, event);
   Advance(event, operation);

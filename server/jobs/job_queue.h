@@ -96,7 +96,8 @@ class JobQueue {
   absl::StatusOr<Operation> Known(const std::string& id, const OperationRequest& request) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Writes the event, applies it, tells observers.
-  absl::Status Apply(Entry& entry, OperationEvent event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Apply(Entry& entry, const OperationEvent& event)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Write(const std::string& id, const OperationEvent& event)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status WriteAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // of unwritten_

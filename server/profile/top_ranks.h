@@ -22,7 +22,7 @@ void InsertTopRank(uint16_t rank, uint16_t* row);
 void MergeTopRanks(const uint16_t* other, uint16_t* row);
 
 // Rows [unit][kTopRanks] that `documents` documents can have left. INVALID_ARGUMENT naming `where`
-// and the first unit, as a "channel", that has none of these.
+// and the first unit that has none of these.
 absl::Status CheckTopRanks(std::string_view where, const std::vector<uint16_t>& top_ranks,
                            int64_t documents);
 

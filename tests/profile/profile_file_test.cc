@@ -287,10 +287,12 @@ TEST(ProfileFile, RefusesValuesThatNoDocumentsCanGive) {
   for (const Case& c : cases) {
     Parts parts = TakeApart(FileOf(AnyProfile()));
     c.spoil(parts);
-    EXPECT_THAT(
-        ReadProfile("x", parts.Assemble()),
-        StatusIs(absl::StatusCode::kInvalidArgument,
-                 HasSubstr(absl::StrCat("tensor \"", c.name, "\", layer 1, channel ", c.channel))));
+    // Ranks are of neurons and of units of attention.
+    const char* unit = std::string_view(c.name) == "top_ranks" ? "unit" : "channel";
+    EXPECT_THAT(ReadProfile("x", parts.Assemble()),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr(absl::StrCat("tensor \"", c.name, "\", layer 1, ", unit, " ",
+                                                c.channel))));
   }
 }
 
