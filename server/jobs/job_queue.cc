@@ -11,6 +11,7 @@
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/jobs/operation_errors.h"
 
 namespace secateur {
 namespace {
@@ -29,27 +30,6 @@ std::string IdFor(const OperationRequest& request) {
     for (int i = 0; i < 4; ++i) hash.UpdateField((uint64_t{random()} << 32) | random());
   }
   return hash.Finish().Id('o');
-}
-
-absl::Status NotFound(const std::string& id) {
-  return WithResource(absl::NotFoundError(StrCat("operations/", id,
-                                                 " is not known: it was deleted, forgotten after "
-                                                 "it was done, or belongs to another store")),
-                      "google.longrunning.Operation", StrCat("operations/", id));
-}
-
-absl::Status ShutDown() {
-  return WithReason(
-      absl::UnavailableError("the server shut down before this was done: send the request again"),
-      "DRAINING");
-}
-
-absl::Status Draining() {
-  return WithReason(WithRetryAfter(absl::UnavailableError(
-                                       "the server is shutting down and takes no new work; try "
-                                       "again, another replica will answer"),
-                                   absl::Seconds(1)),
-                    "DRAINING");
 }
 
 std::string_view Name(OperationState state) {
@@ -85,7 +65,8 @@ JobQueue::JobQueue(Options options, std::map<std::string, JobFactory> factories,
       factories_(std::move(factories)),
       store_(store),
       clock_(clock),
-      metrics_(metrics) {
+      metrics_(metrics),
+      journal_(store) {
   for (int i = 0; i < options_.workers; ++i) workers_.emplace_back([this] { Work(); });
 }
 
@@ -134,7 +115,7 @@ absl::StatusOr<std::shared_ptr<JobQueue::Entry>> JobQueue::Accept(OperationReque
   const std::string id = IdFor(request);
   const absl::Time now = clock_.Now();
   OperationEvent created{.kind = OperationEvent::Kind::kCreated, .time = now, .request = request};
-  RETURN_IF_ERROR(store_.Append(id, created));
+  RETURN_IF_ERROR(journal_.Begin(id, created));
   Forget(now, /*arriving=*/1);
   return Remember({.id = id, .request = std::move(request), .create_time = now});
 }
@@ -154,14 +135,13 @@ absl::Status JobQueue::Restore() {
     if (operation.state == OperationState::kRunning) operation.state = OperationState::kQueued;
     const auto entry = Remember(std::move(operation));
     if (IsDone(entry->operation.state)) continue;
-    ASSIGN_OR_RETURN(const bool ended, EndLeft(*entry));
-    if (!ended) restored_.push_back(entry);
+    if (!EndLeft(*entry)) restored_.push_back(entry);
   }
   Forget(clock_.Now(), /*arriving=*/0);
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> JobQueue::EndLeft(Entry& entry) {
+bool JobQueue::EndLeft(Entry& entry) {
   const Operation& operation = entry.operation;
   OperationEvent end{.time = clock_.Now()};
   if (operation.cancel_requested) {
@@ -179,7 +159,7 @@ absl::StatusOr<bool> JobQueue::EndLeft(Entry& entry) {
   } else {
     return false;
   }
-  RETURN_IF_ERROR(Apply(entry, end));
+  Apply(entry, end);
   return true;
 }
 
@@ -196,9 +176,9 @@ void JobQueue::Resume() {
 
 void JobQueue::Suspend(Entry& entry) {
   if (entry.operation.state == OperationState::kRunning) {
-    // If this cannot be written it counts as one more start.
+    // Where this cannot be written it counts as one more start.
     const OperationEvent event{.kind = OperationEvent::Kind::kSuspended, .time = clock_.Now()};
-    Write(entry.operation.id, event).IgnoreError();
+    journal_.Write(entry.operation.id, event);
     Advance(event, entry.operation);
   }
   --unfinished_;
@@ -217,7 +197,7 @@ absl::StatusOr<Operation> JobQueue::Submit(OperationRequest request) {
     auto known = Known(IdFor(request), request);
     if (!absl::IsNotFound(known.status())) return known;
   }
-  if (draining_) return Draining();
+  if (draining_) return DrainingError();
   if (static_cast<int64_t>(queue_.size()) >= options_.max_queued) {
     return WithReason(WithRetryAfter(absl::ResourceExhaustedError(StrCat(
                                          "the queue is full (", options_.max_queued,
@@ -243,19 +223,18 @@ absl::StatusOr<Operation> JobQueue::SubmitDone(OperationRequest request, TypedBy
     auto known = Known(IdFor(request), request);
     if (!absl::IsNotFound(known.status())) return known;
   }
-  if (draining_) return Draining();
+  if (draining_) return DrainingError();
   ASSIGN_OR_RETURN(std::shared_ptr<Entry> entry, Accept(std::move(request)));
-  Apply(
-      *entry,
-      {.kind = OperationEvent::Kind::kSucceeded, .time = clock_.Now(), .result = std::move(result)})
-      .IgnoreError();
+  Apply(*entry, {.kind = OperationEvent::Kind::kSucceeded,
+                 .time = clock_.Now(),
+                 .result = std::move(result)});
   return entry->operation;
 }
 
 absl::StatusOr<Operation> JobQueue::Get(const std::string& id) const {
   MutexLock lock(mutex_);
   const auto found = entries_.find(id);
-  if (found == entries_.end()) return NotFound(id);
+  if (found == entries_.end()) return OperationNotFound(id);
   return found->second->operation;
 }
 
@@ -272,19 +251,18 @@ std::vector<Operation> JobQueue::List() const {
 absl::Status JobQueue::Cancel(const std::string& id) {
   MutexLock lock(mutex_);
   const auto found = entries_.find(id);
-  if (found == entries_.end()) return NotFound(id);
+  if (found == entries_.end()) return OperationNotFound(id);
   Entry& entry = *found->second;
   if (IsDone(entry.operation.state) || entry.operation.cancel_requested) return absl::OkStatus();
   entry.context->Cancel();
-  RETURN_IF_ERROR(
-      Apply(entry, {.kind = OperationEvent::Kind::kCancelRequested, .time = clock_.Now()}));
+  Apply(entry, {.kind = OperationEvent::Kind::kCancelRequested, .time = clock_.Now()});
   if (entry.operation.state == OperationState::kQueued) {
     std::erase(queue_, found->second);
     std::erase(restored_, found->second);
     metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
-    return Apply(entry, {.kind = OperationEvent::Kind::kCancelled,
-                         .time = clock_.Now(),
-                         .error = absl::CancelledError("cancelled before it started")});
+    Apply(entry, {.kind = OperationEvent::Kind::kCancelled,
+                  .time = clock_.Now(),
+                  .error = absl::CancelledError("cancelled before it started")});
   }
   return absl::OkStatus();
 }
@@ -292,12 +270,12 @@ absl::Status JobQueue::Cancel(const std::string& id) {
 absl::Status JobQueue::Delete(const std::string& id) {
   MutexLock lock(mutex_);
   const auto found = entries_.find(id);
-  if (found == entries_.end()) return NotFound(id);
+  if (found == entries_.end()) return OperationNotFound(id);
   if (!IsDone(found->second->operation.state)) {
     return absl::FailedPreconditionError(
         StrCat("operations/", id, " is not done: cancel it first, or wait"));
   }
-  RETURN_IF_ERROR(store_.Delete(id));
+  RETURN_IF_ERROR(journal_.Delete(id));
   entries_.erase(found);
   std::erase(by_age_, id);
   return absl::OkStatus();
@@ -306,7 +284,7 @@ absl::Status JobQueue::Delete(const std::string& id) {
 absl::StatusOr<int64_t> JobQueue::Observe(const std::string& id, Observer observer) {
   MutexLock lock(mutex_);
   const auto found = entries_.find(id);
-  if (found == entries_.end()) return NotFound(id);
+  if (found == entries_.end()) return OperationNotFound(id);
   const int64_t ticket = next_ticket_++;
   observer(found->second->operation);
   if (IsDone(found->second->operation.state)) return ticket;
@@ -339,9 +317,9 @@ void JobQueue::Drain(absl::Duration timeout) {
     if (store_.durable()) {
       Suspend(*entry);
     } else {
-      Apply(*entry,
-            {.kind = OperationEvent::Kind::kFailed, .time = clock_.Now(), .error = ShutDown()})
-          .IgnoreError();
+      Apply(
+          *entry,
+          {.kind = OperationEvent::Kind::kFailed, .time = clock_.Now(), .error = ShutDownError()});
     }
   }
   for (auto& [id, entry] : entries_) {
@@ -349,7 +327,7 @@ void JobQueue::Drain(absl::Duration timeout) {
     if (!IsDone(operation.state) && !operation.suspended) entry->context->Cancel();
   }
   while (unfinished_ > 0) changed_.Wait(mutex_);
-  WriteAll().IgnoreError();
+  journal_.Flush();
 }
 
 void JobQueue::Work() {
@@ -365,7 +343,7 @@ void JobQueue::Work() {
       const absl::Time now = clock_.Now();
       metrics_.job_queue_wait.Observe(absl::ToDoubleSeconds(now - entry->queue_time));
       entry->phase_start = now;
-      Apply(*entry, {.kind = OperationEvent::Kind::kStarted, .time = now}).IgnoreError();
+      Apply(*entry, {.kind = OperationEvent::Kind::kStarted, .time = now});
     }
     RunOne(entry);
   }
@@ -382,13 +360,13 @@ void JobQueue::RunOne(const std::shared_ptr<Entry>& entry) {
              !entry->operation.cancel_requested) {
     if (store_.durable()) return Suspend(*entry);
     event.kind = OperationEvent::Kind::kFailed;
-    event.error = ShutDown();
+    event.error = ShutDownError();
   } else {
     event.kind = absl::IsCancelled(result.status()) ? OperationEvent::Kind::kCancelled
                                                     : OperationEvent::Kind::kFailed;
     event.error = result.status();
   }
-  Apply(*entry, event).IgnoreError();
+  Apply(*entry, event);
 }
 
 absl::StatusOr<TypedBytes> JobQueue::Execute(const std::shared_ptr<Entry>& entry) {
@@ -417,31 +395,9 @@ void JobQueue::Report(const std::shared_ptr<Entry>& entry, const Progress& progr
   if (new_phase || now - entry->last_notified >= kNotifyEvery) Notify(*entry);
 }
 
-// What could not be written is tried again before the next event, and at the latest when the queue
-// drains: work that is done is not undone because a store was full.
-absl::Status JobQueue::Write(const std::string& id, const OperationEvent& event) {
-  unwritten_.emplace_back(id, event);
-  return WriteAll();
-}
-
-absl::Status JobQueue::WriteAll() {
-  while (!unwritten_.empty()) {
-    const absl::Status written = store_.Append(unwritten_.front().first, unwritten_.front().second);
-    if (!written.ok()) {
-      Log(LogLevel::kError, "an operation's event could not be stored yet",
-          {{"operation", unwritten_.front().first},
-           {"waiting", std::ssize(unwritten_)},
-           {"error", written.ToString()}});
-      return written;
-    }
-    unwritten_.pop_front();
-  }
-  return absl::OkStatus();
-}
-
-absl::Status JobQueue::Apply(Entry& entry, const OperationEvent& event) {
+void JobQueue::Apply(Entry& entry, const OperationEvent& event) {
   Operation& operation = entry.operation;
-  const absl::Status written = Write(operation.id, event);
+  journal_.Write(operation.id, event);
   Advance(event, operation);
   if (IsDone(operation.state)) {
     if (!operation.suspended) --unfinished_;
@@ -457,7 +413,6 @@ absl::Status JobQueue::Apply(Entry& entry, const OperationEvent& event) {
          {"error", operation.error.ok() ? std::string() : operation.error.ToString()}});
   }
   Notify(entry);
-  return written;
 }
 
 void JobQueue::Notify(Entry& entry) {
@@ -486,18 +441,10 @@ void JobQueue::Forget(absl::Time now, int64_t arriving) {
     }
     --left;
     --too_many;
-    store_.Delete(id).IgnoreError();
+    journal_.Delete(id).IgnoreError();
     entries_.erase(id);
   }
   by_age_ = std::move(kept);
-}
-
-absl::Status SuspendedError(const std::string& id) {
-  return WithReason(WithRetryAfter(absl::UnavailableError(
-                                       StrCat("the server is shutting down; operations/", id,
-                                              " goes on when one starts on its store: ask again")),
-                                   absl::Seconds(1)),
-                    "DRAINING");
 }
 
 }  // namespace secateur

@@ -13,7 +13,6 @@
 #include <memory>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -22,6 +21,7 @@
 #include "server/base/mutex.h"
 #include "server/base/run_context.h"
 #include "server/jobs/operation.h"
+#include "server/jobs/operation_journal.h"
 #include "server/jobs/operation_store.h"
 #include "server/metrics/metrics.h"
 
@@ -96,16 +96,12 @@ class JobQueue {
   absl::StatusOr<Operation> Known(const std::string& id, const OperationRequest& request) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Writes the event, applies it, tells observers.
-  absl::Status Apply(Entry& entry, const OperationEvent& event)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Write(const std::string& id, const OperationEvent& event)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status WriteAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // of unwritten_
+  void Apply(Entry& entry, const OperationEvent& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Notify(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Forget(absl::Time now, int64_t arriving) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::shared_ptr<Entry> Remember(Operation operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // What becomes of an operation that an earlier process left, if it is not to go on.
-  absl::StatusOr<bool> EndLeft(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Ends an operation that an earlier process left and that is not to go on; else false.
+  bool EndLeft(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Suspend(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
@@ -119,10 +115,9 @@ class JobQueue {
   std::map<std::string, std::shared_ptr<Entry>> entries_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::string> by_age_ ABSL_GUARDED_BY(mutex_);  // ids, oldest first
   std::deque<std::shared_ptr<Entry>> queue_ ABSL_GUARDED_BY(mutex_);
+  OperationJournal journal_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Entry>> restored_ ABSL_GUARDED_BY(mutex_);  // until Resume()
-  // Events that the store did not take, oldest first; of operations that are in memory.
-  std::deque<std::pair<std::string, OperationEvent>> unwritten_ ABSL_GUARDED_BY(mutex_);
-  std::map<int64_t, std::string> tickets_ ABSL_GUARDED_BY(mutex_);  // ticket to operation id
+  std::map<int64_t, std::string> tickets_ ABSL_GUARDED_BY(mutex_);       // ticket to operation id
   int64_t next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
   int64_t unfinished_ ABSL_GUARDED_BY(mutex_) = 0;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
@@ -130,9 +125,5 @@ class JobQueue {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> workers_;
 };
-
-// What a caller that waits for a suspended operation is told: UNAVAILABLE, with a time to try
-// again.
-absl::Status SuspendedError(const std::string& id);
 
 }  // namespace secateur

@@ -12,6 +12,7 @@
 #include "server/base/mutex.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/jobs/operation_errors.h"
 #include "server/service/convert.h"
 #include "server/service/names.h"
 #include "server/service/paging.h"

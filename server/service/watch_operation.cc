@@ -7,6 +7,7 @@
 
 #include "server/base/mutex.h"
 #include "server/base/status_macros.h"
+#include "server/jobs/operation_errors.h"
 #include "server/service/convert.h"
 #include "server/service/names.h"
 #include "server/service/secateur_service.h"

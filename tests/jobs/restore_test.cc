@@ -272,6 +272,24 @@ TEST_F(RestoreTest, ADrainLeavesWhatIsNotDoneToTheNextProcess) {
   EXPECT_EQ(second.WaitFor(queued).result.bytes, "queued");
 }
 
+TEST_F(RestoreTest, ADeletedOperationLeavesNothingThatIsStillToBeWritten) {
+  FullStore blobs;
+  {
+    Process process(blobs, clock_);
+    const std::string id = process.Submit(Request("Block", ""));
+    process.WaitUntilABlockRuns();
+    blobs.full = true;
+    EXPECT_OK(process.queue().Cancel(id));
+    process.WaitFor(id);
+    ASSERT_OK(process.queue().Delete(id));
+    blobs.full = false;
+    const std::string next = process.Submit(Request("Echo", "next"));
+    process.WaitFor(next);
+    ASSERT_OK(process.queue().Delete(next));
+  }
+  EXPECT_THAT(blobs.List("", "", 10), IsOkAndHolds(IsEmpty()));
+}
+
 TEST_F(RestoreTest, WhatHasBeenDoneForTooLongIsForgotten) {
   std::string old_id;
   {

@@ -1,0 +1,43 @@
+#include "server/jobs/operation_errors.h"
+
+#include "server/base/errors.h"
+#include "server/base/strings.h"
+
+namespace secateur {
+namespace {
+
+constexpr absl::Duration kTryAgain = absl::Seconds(1);
+
+}  // namespace
+
+absl::Status OperationNotFound(const std::string& id) {
+  const std::string name = StrCat("operations/", id);
+  return WithResource(absl::NotFoundError(StrCat(name,
+                                                 " is not known: it was deleted, forgotten after "
+                                                 "it was done, or belongs to another store")),
+                      "google.longrunning.Operation", name);
+}
+
+absl::Status DrainingError() {
+  return WithReason(WithRetryAfter(absl::UnavailableError(
+                                       "the server is shutting down and takes no new work; try "
+                                       "again, another replica will answer"),
+                                   kTryAgain),
+                    "DRAINING");
+}
+
+absl::Status SuspendedError(const std::string& id) {
+  return WithReason(WithRetryAfter(absl::UnavailableError(
+                                       StrCat("the server is shutting down; operations/", id,
+                                              " goes on when one starts on its store: ask again")),
+                                   kTryAgain),
+                    "DRAINING");
+}
+
+absl::Status ShutDownError() {
+  return WithReason(
+      absl::UnavailableError("the server shut down before this was done: send the request again"),
+      "DRAINING");
+}
+
+}  // namespace secateur

@@ -1,0 +1,19 @@
+// What callers are told about operations that are not there, or not to be had now.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace secateur {
+
+// NOT_FOUND, with the resource.
+absl::Status OperationNotFound(const std::string& id);
+// UNAVAILABLE, reason DRAINING, with a time to try again: of new work while the server shuts down;
+// and of an operation that the next server goes on with.
+absl::Status DrainingError();
+absl::Status SuspendedError(const std::string& id);
+// UNAVAILABLE, reason DRAINING: how an operation ends that nobody goes on with.
+absl::Status ShutDownError();
+
+}  // namespace secateur
