@@ -5,6 +5,7 @@
 #include <set>
 
 #include "server/base/errors.h"
+#include "tests/jobs/request.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
 
@@ -16,11 +17,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 using State = OperationState;
-
-OperationRequest Request(const std::string& method, const std::string& request,
-                         const std::string& request_id = "") {
-  return {.method = method, .target = "models/m", .request_id = request_id, .request = request};
-}
 
 // Jobs of method "Echo" return their request, those of "Fail" an error, those of "Block" wait until
 // they are released or cancelled.

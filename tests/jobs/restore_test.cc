@@ -14,6 +14,7 @@
 #include "server/jobs/durable_operation_store.h"
 #include "server/jobs/job_queue.h"
 #include "server/storage/memory_store.h"
+#include "tests/jobs/request.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
 
@@ -25,11 +26,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 using State = OperationState;
-
-OperationRequest Request(const std::string& method, const std::string& request,
-                         const std::string& request_id = "") {
-  return {.method = method, .target = "models/m", .request_id = request_id, .request = request};
-}
 
 // A server's life on `blobs`: jobs of method "Echo" return their request; those of "Block" run
 // until they are cancelled.
