@@ -5,7 +5,11 @@ FROM ${DEBIAN} AS build
 WORKDIR /src
 # What is downloaded hangs on the scripts alone, so that a change of the code does not download again.
 COPY scripts scripts
-RUN scripts/setup --server
+# Debian 12 gives packages security fixes and no new versions, here and below.
+# hadolint ignore=DL3008
+RUN scripts/setup --server && \
+    apt-get install -y --no-install-recommends chrpath && \
+    rm -rf /var/lib/apt/lists/*
 COPY . .
 # The compiler cache outlives the build where the builder can keep it.
 RUN --mount=type=cache,target=/root/.cache/secateur/ccache \
@@ -14,7 +18,6 @@ RUN --mount=type=cache,target=/root/.cache/secateur/ccache \
 RUN deploy/image_files build/release/bin /image
 
 FROM ${DEBIAN}
-# Debian 12 gives these packages security fixes and no new versions.
 # hadolint ignore=DL3008
 RUN apt-get update && \
     apt-get install -y --no-install-recommends \
