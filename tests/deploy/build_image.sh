@@ -13,9 +13,8 @@ model=${SECATEUR_SMOLLM2:?set it to the folder of the base model that scripts/se
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/secateur-image.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT
-export TMPDIR=$work/tmp
-mkdir "$TMPDIR"
-image_tool() { buildah --root "$work/root" --runroot "$work/run" --storage-driver vfs "$@"; }
+mkdir "$work/tmp"
+image_tool() { TMPDIR=$work/tmp buildah --root "$work/root" --runroot "$work/run" --storage-driver vfs "$@"; }
 
 say "making the base image"
 # Mirror, package sources and certificates of this machine, where others than Debian's are in force.
@@ -37,7 +36,7 @@ rm "$work/base.tar"
 
 say "building the image"
 # The compiler cache of this machine instead of an empty one.
-mkdir -p "$CCACHE_DIR" "$TMPDIR/buildah-cache"
+mkdir -p "$CCACHE_DIR"
 image_tool bud --isolation chroot --network host --pull=never --build-arg DEBIAN=localhost/secateur-base \
   --volume "$CCACHE_DIR:/root/.cache/secateur/ccache" --tag secateur-test "$root"
 

@@ -1,5 +1,7 @@
-"""deploy/README.md speaks of metrics, log lines, flags and values that exist."""
+"""deploy/README.md speaks of metrics, log lines, flags and values that exist, and its alerts are Prometheus'."""
+import os
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -33,9 +35,19 @@ def test_the_flag_exists(flag):
     assert f'"{flag}"' in (ROOT / "server/options.cc").read_text()
 
 
-@pytest.mark.parametrize("path", named(r"`([a-z][A-Za-z]+(?:\.[a-zA-Z]+)+)`"))
+@pytest.mark.parametrize("path", named(r"`([a-z]+(?:[A-Z][A-Za-z]+|\.(?!yaml|schema)[a-zA-Z]+)+)(?:: [A-Za-z]+)?`"))
 def test_the_value_exists(path):
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     for part in path.split("."):
         assert part in values, path
         values = values[part]
+
+
+def test_prometheus_can_read_the_alerts(tmp_path):
+    alerts = re.findall(r"^\| `([^`]*secateur_[^`]*)` \|", RUNBOOK, re.MULTILINE)
+    assert len(alerts) >= 6
+    rules = [{"alert": f"Alert{i}", "expr": alert} for i, alert in enumerate(alerts)]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "secateur", "rules": rules}]}))
+    done = subprocess.run([os.environ["SECATEUR_PROMTOOL"], "check", "rules", tmp_path / "rules.yaml"],
+                          text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
