@@ -11,16 +11,17 @@ RUN scripts/setup --server && \
     apt-get install -y --no-install-recommends chrpath && \
     rm -rf /var/lib/apt/lists/*
 COPY . .
-# The compiler cache outlives the build where the builder can keep it.
+# The compiler cache, where common.sh has it, outlives the build if the builder can keep it.
 RUN --mount=type=cache,target=/root/.cache/secateur/ccache \
-    cmake --preset release -DSECATEUR_TESTS=OFF && \
-    cmake --build --preset release --target secateurd secateur_cli
+    bash -c '. scripts/lib/common.sh && \
+      cmake --preset release -DSECATEUR_TESTS=OFF && \
+      cmake --build --preset release --target secateurd secateur_cli'
 RUN deploy/image_files build/release/bin /image
 
 FROM ${DEBIAN}
 # hadolint ignore=DL3008
 RUN apt-get update && \
-    apt-get install -y --no-install-recommends \
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
       ca-certificates libabsl20220623 libcivetweb1 libgrpc++1.51 libprometheus-cpp-core1.0 \
       libprometheus-cpp-pull1.0 libprotobuf32 libspdlog1.10 libssl3 libstdc++6 zlib1g && \
     rm -rf /var/lib/apt/lists/*

@@ -95,6 +95,12 @@ def test_kubernetes_waits_longer_than_the_server_drains(name, drain, grace):
     assert pod_of(objects)["terminationGracePeriodSeconds"] == grace
 
 
+@pytest.mark.parametrize("name, seconds", [("insecure", 900), ("tls", 65)])
+def test_a_pod_has_the_time_to_start_that_the_values_give(name, seconds):
+    probe = container_of(render(name))["startupProbe"]
+    assert probe["failureThreshold"] * probe["periodSeconds"] == seconds
+
+
 def test_plain_text_comes_with_a_network_policy_and_tls_with_its_secret():
     insecure, tls = render("insecure"), render("bucket")
     rules = insecure["NetworkPolicy"]["spec"]["ingress"]
