@@ -443,6 +443,8 @@ absl::Status ArrowStore::Check() {
       });
 }
 
+void HurryObjectStorage(absl::Duration limit) { StallGuard::HurryAll(limit); }
+
 bool FinalizeObjectStorage() {
   if (hanging_threads > 0) return false;
   return arrow::fs::EnsureS3Finalized().ok();

@@ -71,4 +71,7 @@ class ArrowStore final : public BlobStore {
 // still hang in it: then the process must leave by _exit, since ending would wait for them.
 bool FinalizeObjectStorage();
 
+// For a process that is about to leave: see StallGuard::HurryAll.
+void HurryObjectStorage(absl::Duration limit);
+
 }  // namespace secateur

@@ -1,7 +1,10 @@
 #include "server/object_storage/stall_guard.h"
 
+#include <algorithm>
+#include <atomic>
 #include <deque>
 #include <exception>
+#include <limits>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -14,7 +17,7 @@ namespace secateur {
 class StallGuard::Task {
  public:
   Call call;
-  absl::Time deadline;
+  absl::Time begun;
   bool abandoned = false;              // guarded by State::mutex
   std::optional<absl::Status> result;  // guarded by State::mutex
 };
@@ -36,6 +39,20 @@ struct StallGuard::State {
 };
 
 namespace {
+
+constexpr std::chrono::milliseconds kLookEvery(50);
+
+// When HurryAll was called, and what it allows; times in nanoseconds since the epoch.
+std::atomic<int64_t> hurry_since{std::numeric_limits<int64_t>::max()};
+std::atomic<int64_t> hurry_limit{0};
+
+absl::Time Deadline(absl::Time begun, absl::Duration limit) {
+  const absl::Time deadline = begun + limit;
+  if (hurry_since == std::numeric_limits<int64_t>::max()) return deadline;
+  const absl::Time hurried = std::max(begun, absl::FromUnixNanos(hurry_since)) +
+                             absl::Nanoseconds(hurry_limit.load());
+  return std::min(deadline, hurried);
+}
 
 absl::Status RunGuarded(const StallGuard::Call& call) {
   try {
@@ -97,7 +114,7 @@ StallGuard::~StallGuard() {
 std::shared_ptr<StallGuard::Task> StallGuard::Start(Call call) {
   auto task = std::make_shared<Task>();
   task->call = std::move(call);
-  task->deadline = absl::Now() + state_->options.limit;
+  task->begun = absl::Now();
   MutexLock lock(state_->mutex);
   if (state_->abandoned >= state_->options.max_abandoned) {
     task->result = absl::UnavailableError(
@@ -118,10 +135,11 @@ absl::Status StallGuard::Finish(const std::shared_ptr<Task>& task) {
   {
     MutexLock lock(state_->mutex);
     while (!task->result) {
-      const absl::Duration left = task->deadline - absl::Now();
+      const absl::Duration left = Deadline(task->begun, state_->options.limit) - absl::Now();
       if (left <= absl::ZeroDuration()) break;
-      state_->changed.WaitFor(state_->mutex,
-                              absl::ToChronoMilliseconds(left) + std::chrono::milliseconds(1));
+      state_->changed.WaitFor(
+          state_->mutex,
+          std::min(absl::ToChronoMilliseconds(left) + std::chrono::milliseconds(1), kLookEvery));
     }
     if (task->result) return *std::move(task->result);
     task->abandoned = true;
@@ -131,7 +149,13 @@ absl::Status StallGuard::Finish(const std::shared_ptr<Task>& task) {
   }
   state_->options.on_abandoned(1);
   return absl::UnavailableError(
-      StrCat("no answer within ", absl::FormatDuration(state_->options.limit)));
+      StrCat("no answer within ",
+             absl::FormatDuration(Deadline(task->begun, state_->options.limit) - task->begun)));
+}
+
+void StallGuard::HurryAll(absl::Duration limit) {
+  hurry_limit = absl::ToInt64Nanoseconds(limit);
+  hurry_since = absl::ToUnixNanos(absl::Now());
 }
 
 int StallGuard::abandoned() const {

@@ -56,6 +56,10 @@ class StallGuard {
 
   int abandoned() const;
 
+  // From now on all guards of the process wait for `limit` at most, also for calls that have begun:
+  // a process that is to end has no time for a store that hangs.
+  static void HurryAll(absl::Duration limit);
+
  private:
   struct State;
   const std::shared_ptr<State> state_;

@@ -99,5 +99,19 @@ TEST(StallGuard, LetsACallThatHangsOutliveIt) {
   EXPECT_TRUE(Soon([&] { return owned.use_count() == 1; }));
 }
 
+// Last of this file: it is for the whole process.
+TEST(StallGuardOfAProcessThatEnds, WaitsForNothingForLong) {
+  StallGuard guard({.limit = absl::Hours(1)});
+  Hanging hanging;
+  const auto task = guard.Start(hanging.Call());
+  StallGuard::HurryAll(absl::Milliseconds(5));
+  EXPECT_THAT(guard.Finish(task), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(guard.Run(hanging.Call()), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_OK(guard.Run([] { return absl::OkStatus(); }));
+  StallGuard::HurryAll(absl::Hours(1));
+  hanging.Release();
+  EXPECT_TRUE(Soon([&] { return guard.abandoned() == 0; }));
+}
+
 }  // namespace
 }  // namespace secateur
