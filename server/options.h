@@ -33,6 +33,11 @@ struct ServerOptions {
   int64_t max_queued_operations = 64;           // --max-queued-operations
   int64_t view_cache_bytes = int64_t{1} << 30;  // --view-cache-bytes: relevance kept in memory
   absl::Duration drain = absl::Seconds(30);     // --drain-seconds: after SIGTERM, for running work
+  // --keep-operations-days: then done operations are forgotten; fractions are allowed.
+  absl::Duration keep_operations = absl::Hours(24 * 30);
+  // --lease-seconds: how long a server of this store that says nothing counts as alive; then others
+  // go on with its operations.
+  absl::Duration lease = absl::Seconds(60);
   LogLevel log_level = LogLevel::kInfo;         // --log-level debug|info|warning|error
 };
 

@@ -14,7 +14,6 @@
 #include "server/base/mutex.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
-#include "server/jobs/durable_operation_store.h"
 #include "server/jobs/job_queue.h"
 #include "server/metrics/exposer.h"
 #include "server/model/compute_threads.h"
@@ -63,6 +62,8 @@ struct Server::Parts {
   absl::Status Build();
   absl::Status OpenStores();
   absl::Status BuildServices();
+  // Makes known what other servers on the store have stored.
+  void CatchUp();
   absl::Status Listen();
   absl::Status StartExposer();
   void Monitor();
@@ -81,7 +82,6 @@ struct Server::Parts {
   ViewCache views;
   MeasuredCache measured;
   SingleFlight single_flight;
-  std::optional<DurableOperationStore> operations;
   std::optional<CallRunner> calls;
   std::optional<JobQueue> jobs;
   std::optional<SecateurService> service;
@@ -139,13 +139,24 @@ absl::Status Server::Parts::BuildServices() {
                       views,  measured, single_flight, metrics};
   const JobParts parts{models, stores, *readable, *writable};
   calls.emplace(kCallThreads, kMaxPendingCalls, metrics);
-  jobs.emplace(
-      JobQueue::Options{.workers = options.workers, .max_queued = options.max_queued_operations},
-      MakeFactories(parts), operations.emplace(*blobs), Clock::System(), metrics);
+  jobs.emplace(JobQueue::Options{.workers = options.workers,
+                                 .max_queued = options.max_queued_operations,
+                                 .keep_done = options.keep_operations,
+                                 .lease = options.lease,
+                                 .before_adopted = [this] { CatchUp(); }},
+               MakeFactories(parts), *blobs, Clock::System(), metrics);
   RETURN_IF_ERROR(Annotate(jobs->Restore(), "operations of the store"));
   service.emplace(ServiceParts{parts, *jobs, *calls});
   operations_service.emplace(*jobs, *calls);
   return absl::OkStatus();
+}
+
+void Server::Parts::CatchUp() {
+  for (const absl::Status& status : {corpora->Load(), profiles->Load(), experts->Load()}) {
+    if (status.ok()) continue;
+    Log(LogLevel::kWarning, "what other servers stored could not be read",
+        {{"error", status.ToString()}});
+  }
 }
 
 absl::Status Server::Parts::Listen() {
