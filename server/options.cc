@@ -115,8 +115,9 @@ CommandLine ParseCommandLine(int argc, char** argv) {
       ->check(CLI::Range(0.0, 36500.0))
       ->capture_default_str()
       ->envname("SECATEUR_KEEP_OPERATIONS_DAYS");
-  app.add_option("--lease-seconds", lease_seconds,
-                 "time after which other servers on the store go on with the work of one that is silent")
+  app.add_option(
+         "--lease-seconds", lease_seconds,
+         "time after which other servers on the store go on with the work of one that is silent")
       ->check(CLI::Range(1.0, 86400.0))
       ->capture_default_str()
       ->envname("SECATEUR_LEASE_SECONDS");

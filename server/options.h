@@ -38,7 +38,7 @@ struct ServerOptions {
   // --lease-seconds: how long a server of this store that says nothing counts as alive; then others
   // go on with its operations.
   absl::Duration lease = absl::Seconds(60);
-  LogLevel log_level = LogLevel::kInfo;         // --log-level debug|info|warning|error
+  LogLevel log_level = LogLevel::kInfo;  // --log-level debug|info|warning|error
 };
 
 // What the command line asks for: run the server, or print and leave.

@@ -14,6 +14,7 @@
 #include "server/base/mutex.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/base/ticker.h"
 #include "server/jobs/job_queue.h"
 #include "server/metrics/exposer.h"
 #include "server/model/compute_threads.h"
@@ -34,6 +35,8 @@ constexpr int kMaxPendingCalls = 1024;
 constexpr int64_t kMeasuredDiskBytes = int64_t{8} << 30;
 constexpr std::chrono::milliseconds kLoadCheckEvery(50);
 constexpr std::chrono::seconds kStoreCheckEvery(5);
+// What other servers on the store have stored is known within that time.
+constexpr std::chrono::seconds kCatchUpEvery(10);
 // After the drain, streams may deliver the last states.
 constexpr std::chrono::seconds kStreamGrace(5);
 constexpr const char* kServices[] = {"", "secateur.v1.Secateur", "google.longrunning.Operations"};
@@ -96,6 +99,7 @@ struct Server::Parts {
   bool stopping ABSL_GUARDED_BY(mutex) = false;
   absl::Status store_status ABSL_GUARDED_BY(mutex);
   std::thread monitor;
+  std::unique_ptr<Ticker> catch_up;
 };
 
 absl::Status Server::Parts::Build() {
@@ -109,6 +113,7 @@ absl::Status Server::Parts::Build() {
   RETURN_IF_ERROR(Listen());
   RETURN_IF_ERROR(StartExposer());
   monitor = std::thread([this] { Monitor(); });
+  catch_up = std::make_unique<Ticker>(kCatchUpEvery, [this] { CatchUp(); });
   return absl::OkStatus();
 }
 
@@ -152,7 +157,7 @@ absl::Status Server::Parts::BuildServices() {
 }
 
 void Server::Parts::CatchUp() {
-  for (const absl::Status& status : {corpora->Load(), profiles->Load(), experts->Load()}) {
+  for (const absl::Status& status : {corpora->Refresh(), profiles->Load(), experts->Load()}) {
     if (status.ok()) continue;
     Log(LogLevel::kWarning, "what other servers stored could not be read",
         {{"error", status.ToString()}});
@@ -259,6 +264,7 @@ Server::~Server() {
   }
   parts_->changed.NotifyAll();
   if (parts_->monitor.joinable()) parts_->monitor.join();
+  parts_->catch_up.reset();
   if (parts_->jobs) parts_->jobs->Drain(absl::ZeroDuration());
   if (parts_->grpc_server) {
     parts_->grpc_server->Shutdown(std::chrono::system_clock::now() + kStreamGrace);

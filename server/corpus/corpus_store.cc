@@ -84,16 +84,36 @@ CorpusStore::CorpusStore(BlobStore& blobs, const Clock& clock, CorpusLimits limi
     : blobs_(blobs), clock_(clock), limits_(limits) {}
 
 absl::Status CorpusStore::Load() {
+  RETURN_IF_ERROR(Refresh());
+  return DeleteForgottenDocuments();
+}
+
+absl::Status CorpusStore::Refresh() {
+  MutexLock changing(change_mutex_);
   std::map<std::string, std::string> newest;  // by folder: the last key in key order
   RETURN_IF_ERROR(ForEachObject(blobs_, kCorporaPrefix, [&](const BlobInfo& blob) {
     newest[blob.key.substr(0, blob.key.rfind('/'))] = blob.key;
     return absl::OkStatus();
   }));
-  for (const auto& [folder, key] : newest) {
-    ASSIGN_OR_RETURN(StoredCorpus corpus, ReadMeta(key));
-    Remember(std::move(corpus));
+  std::map<std::string, std::string> known;
+  {
+    MutexLock lock(mutex_);
+    std::erase_if(corpora_, [&newest](const auto& entry) {
+      return !newest.contains(StrCat(kCorporaPrefix, entry.first));
+    });
+    for (const auto& [id, corpus] : corpora_) {
+      known[StrCat(kCorporaPrefix, id)] = MetaKey(id, corpus.info.generation);
+    }
   }
-  return DeleteForgottenDocuments();
+  for (const auto& [folder, key] : newest) {
+    const auto same = known.find(folder);
+    if (same != known.end() && same->second == key) continue;
+    absl::StatusOr<StoredCorpus> corpus = ReadMeta(key);
+    if (absl::IsNotFound(corpus.status())) continue;  // changed or removed right now
+    RETURN_IF_ERROR(corpus.status());
+    Remember(*std::move(corpus));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CorpusStore::DeleteForgottenDocuments() {

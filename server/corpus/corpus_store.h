@@ -69,6 +69,8 @@ class CorpusStore {
   // no meta object names for a day. Call once before the rest. DATA_LOSS for a damaged meta object,
   // FAILED_PRECONDITION for one of a newer format; both name it.
   absl::Status Load();
+  // Makes known what other servers on the store have added, changed and removed since. As Load().
+  absl::Status Refresh();
 
   // `labels`, `purpose`, `display_name` of the corpus to be; the rest is filled in. A `digest`
   // other than zero announces the content: Finish() refuses any other with INVALID_ARGUMENT.

@@ -116,9 +116,7 @@ absl::StatusOr<OperationEvent> EventFromText(std::string_view text) {
   }
 }
 
-std::string WithDigest(const std::string& text) {
-  return StrCat(Sha256Of(text).Hex(), "\n", text);
-}
+std::string WithDigest(const std::string& text) { return StrCat(Sha256Of(text).Hex(), "\n", text); }
 
 absl::StatusOr<std::string> CheckDigest(std::string_view text) {
   if (text.size() <= kDigestDigits || text[kDigestDigits] != '\n' ||

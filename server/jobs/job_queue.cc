@@ -32,13 +32,12 @@ std::string IdFor(const OperationRequest& request) {
 absl::Status CheckSame(const std::string& id, const OperationRequest& made,
                        const OperationRequest& request) {
   if (made.request == request.request) return absl::OkStatus();
-  return WithField(
-      WithReason(absl::InvalidArgumentError(
-                     StrCat("request_id \"", request.request_id, "\" was used for another ",
-                            request.method, " request (operations/", id,
-                            "): give each request an id of its own, or leave it empty")),
-                 "REQUEST_ID_REUSED"),
-      "request_id");
+  return WithField(WithReason(absl::InvalidArgumentError(StrCat(
+                                  "request_id \"", request.request_id, "\" was used for another ",
+                                  request.method, " request (operations/", id,
+                                  "): give each request an id of its own, or leave it empty")),
+                              "REQUEST_ID_REUSED"),
+                   "request_id");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Operations: a bounded queue of jobs, the workers that run them, and what callers see of them. They
-// are kept in a store that several processes may share; each answers for all of them
+// Operations: a bounded queue of jobs, the workers that run them, and what callers see of them.
+// They are kept in a store that several processes may share; each answers for all of them
 // (server/decisions/0012-leases.md).
 //
 // Thread-safe. Only Observe and Unobserve may be called on gRPC's threads: all else may work with

@@ -98,8 +98,7 @@ void JobWorkers::Work() {
       entry->work.at = At::kWorker;
       ++working_;
       metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
-      metrics_.job_queue_wait.Observe(
-          absl::ToDoubleSeconds(clock_.Now() - entry->work.queue_time));
+      metrics_.job_queue_wait.Observe(absl::ToDoubleSeconds(clock_.Now() - entry->work.queue_time));
     }
     run_(entry, *entry->work.context);
     MutexLock lock(mutex_);

@@ -40,8 +40,8 @@ struct OperationEntry {
   Mutex transition;
 
   // OperationJournal's.
-  std::vector<StoredEvent> events ABSL_GUARDED_BY(transition);    // read and written; none once done
-  OperationStore::Keys keys ABSL_GUARDED_BY(transition);          // in the store when last seen
+  std::vector<StoredEvent> events ABSL_GUARDED_BY(transition);  // read and written; none once done
+  OperationStore::Keys keys ABSL_GUARDED_BY(transition);        // in the store when last seen
   std::deque<StoredEvent> unwritten ABSL_GUARDED_BY(transition);  // oldest first
   bool refused ABSL_GUARDED_BY(transition) = false;               // by the store, and logged
   bool gone ABSL_GUARDED_BY(transition) = false;                  // deleted, here or elsewhere

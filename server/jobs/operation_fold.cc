@@ -61,8 +61,7 @@ absl::StatusOr<Operation> Fold(const std::string& id, std::vector<StoredEvent> e
   if (begin == events.end()) {
     return absl::NotFoundError(StrCat("operation ", id, " has no beginning"));
   }
-  Operation operation{
-      .id = id, .request = begin->event.request, .create_time = begin->event.time};
+  Operation operation{.id = id, .request = begin->event.request, .create_time = begin->event.time};
   std::erase_if(events, [first = begin->key.epoch](const StoredEvent& stored) {
     return stored.key.epoch < first;
   });

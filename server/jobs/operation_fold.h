@@ -1,5 +1,5 @@
-// The operation that a set of events makes: whatever the order in which they arrive, the same set is
-// the same operation, in every process (DESIGN 7). No store is asked to compare and swap.
+// The operation that a set of events makes: whatever the order in which they arrive, the same set
+// is the same operation, in every process (DESIGN 7). No store is asked to compare and swap.
 //
 // A term is what one owner writes in one epoch: its events are numbered in order. A term is claimed
 // when it holds kCreated or kAdopted; in any other only kCancelRequested counts. Then:
@@ -10,8 +10,8 @@
 //   owner, then the lowest number: whoever ended it first by that order has ended it, and later
 //   events of all others change nothing. Whether a cancel had been asked for is as that end says.
 // - Without an end the owner is, of the highest claimed epoch, the lowest that claims it; a process
-//   that finds another in its place yields. The operation runs when the owner's term has started and
-//   was not suspended after that; else it waits.
+//   that finds another in its place yields. The operation runs when the owner's term has started
+//   and was not suspended after that; else it waits.
 // - Starts are counted over the owners of all epochs up to that term, from the last that suspended.
 #pragma once
 

@@ -5,8 +5,8 @@
 // written after a look at the store: where another process's end is there already, that one stands
 // and ours is dropped. What other processes write is shown as soon as it has been read.
 //
-// Thread-safe; works on one operation at a time, whose `transition` the caller holds. Bounded by the
-// operations that are known, each of which has a handful of events.
+// Thread-safe; works on one operation at a time, whose `transition` the caller holds. Bounded by
+// the operations that are known, each of which has a handful of events.
 #pragma once
 
 #include <string>
@@ -49,8 +49,7 @@ class OperationJournal {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);
   // Makes events and keys those of the store and what is not written yet. True when that changes
   // anything.
-  absl::StatusOr<bool> Fetch(OperationEntry& entry)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);
+  absl::StatusOr<bool> Fetch(OperationEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);
   // Whether it has an end without what is not written yet.
   static bool EndedElsewhere(const OperationEntry& entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);

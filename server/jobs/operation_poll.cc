@@ -170,8 +170,7 @@ absl::StatusOr<OperationEntryPtr> OperationPoll::Find(const std::string& id) {
 
 void OperationPoll::Forget() {
   const absl::Time before = parts_.clock.Now() - parts_.keep_done;
-  for (const OperationEntryPtr& entry :
-       parts_.registry.ToForget(before, parts_.max_operations)) {
+  for (const OperationEntryPtr& entry : parts_.registry.ToForget(before, parts_.max_operations)) {
     MutexLock lock(entry->transition);
     // Where that fails it is found again, and forgotten again.
     parts_.journal.Delete(*entry).IgnoreError();

@@ -94,9 +94,8 @@ absl::Status OperationSteps::Cancel(const OperationEntryPtr& entry) {
   }
   if (leases_.held() && IsOrphan(*entry, operation) && Claim(entry)) {
     parts_.metrics.OperationStarted(operation.request.method);
-    End(*entry, {.kind = Kind::kCancelled,
-                 .error = CancelledBeforeItStarted(),
-                 .cancel_requested = true});
+    End(*entry,
+        {.kind = Kind::kCancelled, .error = CancelledBeforeItStarted(), .cancel_requested = true});
     return absl::OkStatus();
   }
   operation = registry_.Get(*entry);
@@ -126,9 +125,8 @@ bool OperationSteps::Follow(const OperationEntryPtr& entry) {
     if (workers_.Withdraw(entry)) parts_.metrics.OperationLeft(operation.request.method);
     workers_.Stop(*entry, StopReason::kYield);
   } else if (operation.cancel_requested && workers_.Withdraw(entry)) {
-    End(*entry, {.kind = Kind::kCancelled,
-                 .error = CancelledBeforeItStarted(),
-                 .cancel_requested = true});
+    End(*entry,
+        {.kind = Kind::kCancelled, .error = CancelledBeforeItStarted(), .cancel_requested = true});
   } else if (operation.cancel_requested) {
     workers_.Stop(*entry, StopReason::kCancel);
   }
@@ -160,8 +158,8 @@ bool OperationSteps::Claim(const OperationEntryPtr& entry) {
   if (!journal_.Flush(*entry) || !journal_.Read(*entry).ok()) return false;
   if (!IsOrphan(*entry, registry_.Get(*entry))) return false;
   const int64_t epoch = OperationJournal::LastEpoch(*entry) + 1;
-  absl::Status claimed = journal_.WriteNow(
-      *entry, epoch, {.kind = Kind::kAdopted, .time = parts_.clock.Now()});
+  absl::Status claimed =
+      journal_.WriteNow(*entry, epoch, {.kind = Kind::kAdopted, .time = parts_.clock.Now()});
   if (claimed.ok()) claimed = journal_.Read(*entry);  // did another claim it, too?
   if (!claimed.ok()) {
     Log(LogLevel::kWarning, "an operation could not be adopted yet",
@@ -188,10 +186,9 @@ std::optional<OperationEvent> OperationSteps::EndOfLeft(const Operation& operati
                                             "log may say why"))};
   }
   if (!Knows(operation.request.method)) {
-    return OperationEvent{
-        .kind = Kind::kFailed,
-        .error = absl::UnimplementedError(
-            StrCat("this version of the server knows no ", operation.request.method))};
+    return OperationEvent{.kind = Kind::kFailed,
+                          .error = absl::UnimplementedError(StrCat(
+                              "this version of the server knows no ", operation.request.method))};
   }
   return std::nullopt;
 }
@@ -218,8 +215,7 @@ void OperationSteps::Run(const OperationEntryPtr& entry, RunContext& context) {
       return parts_.metrics.OperationLeft(operation.request.method);
     }
     adopted = entry->own_epoch > 1;
-    journal_.Write(*entry, entry->own_epoch,
-                   {.kind = Kind::kStarted, .time = parts_.clock.Now()});
+    journal_.Write(*entry, entry->own_epoch, {.kind = Kind::kStarted, .time = parts_.clock.Now()});
   }
   absl::StatusOr<TypedBytes> result = Execute(operation.request, adopted, context);
   MutexLock lock(entry->transition);
@@ -240,9 +236,9 @@ void OperationSteps::Finish(OperationEntry& entry, absl::StatusOr<TypedBytes> re
   const bool cancelled = operation.cancel_requested || stop == StopReason::kCancel;
   const bool done = entry.gone || IsDone(operation.state);
   if (result.ok() && !done) {  // also when it is another's by now: nobody has to do it again
-    return End(entry, {.kind = Kind::kSucceeded,
-                       .result = *std::move(result),
-                       .cancel_requested = cancelled});
+    return End(
+        entry,
+        {.kind = Kind::kSucceeded, .result = *std::move(result), .cancel_requested = cancelled});
   }
   if (done || !IsOurs(entry, operation) || stop == StopReason::kYield) {
     return parts_.metrics.OperationLeft(operation.request.method);
@@ -250,8 +246,7 @@ void OperationSteps::Finish(OperationEntry& entry, absl::StatusOr<TypedBytes> re
   const absl::Status& error = result.status();
   if (stop == StopReason::kSuspend && (absl::IsCancelled(error) || absl::IsUnavailable(error))) {
     // Where this cannot be written it counts as one more start.
-    journal_.Write(entry, entry.own_epoch,
-                   {.kind = Kind::kSuspended, .time = parts_.clock.Now()});
+    journal_.Write(entry, entry.own_epoch, {.kind = Kind::kSuspended, .time = parts_.clock.Now()});
     return parts_.metrics.OperationLeft(operation.request.method);
   }
   End(entry, {.kind = absl::IsCancelled(error) ? Kind::kCancelled : Kind::kFailed,

@@ -1,11 +1,11 @@
-// What this process does with one operation at a time: takes it on, runs, cancels, suspends and ends
-// it, follows what other processes write, and adopts what nobody alive owns.
+// What this process does with one operation at a time: takes it on, runs, cancels, suspends and
+// ends it, follows what other processes write, and adopts what nobody alive owns.
 //
 // An owner is lowest in the epoch that it claimed; whoever finds another in its place yields: its
-// work stops and nothing more is written of it, unless it has just succeeded. A process whose lease may have
-// lapsed suspends its work; it and all others may then adopt it. Two that adopt at once write into
-// the same epoch, look once more, and the lower name stays. Both may have started by then, which
-// costs time and nothing else: every step of the work is named by its content.
+// work stops and nothing more is written of it, unless it has just succeeded. A process whose lease
+// may have lapsed suspends its work; it and all others may then adopt it. Two that adopt at once
+// write into the same epoch, look once more, and the lower name stays. Both may have started by
+// then, which costs time and nothing else: every step of the work is named by its content.
 //
 // Thread-safe; takes an entry's `transition` and works with the store under it.
 #pragma once
@@ -84,8 +84,7 @@ class OperationSteps {
   bool Claim(const OperationEntryPtr& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->transition);
   // How an operation that was left ends that is not to go on.
   std::optional<OperationEvent> EndOfLeft(const Operation& operation) const;
-  void CancelHere(const OperationEntryPtr& entry)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->transition);
+  void CancelHere(const OperationEntryPtr& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->transition);
 
   const Parts parts_;
   OperationRegistry& registry_;

@@ -67,8 +67,7 @@ absl::StatusOr<OperationEvent> ReadEvent(BlobStore& blobs, const std::string& ob
 }  // namespace
 
 absl::Status OperationStore::Put(const std::string& id, const StoredEvent& event) {
-  const absl::Status put =
-      blobs_.Put(ObjectOf(id, event.key), EventToText(event.event)).status();
+  const absl::Status put = blobs_.Put(ObjectOf(id, event.key), EventToText(event.event)).status();
   return absl::IsAlreadyExists(put) ? absl::OkStatus() : put;
 }
 

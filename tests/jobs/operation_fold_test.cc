@@ -47,8 +47,8 @@ auto AllOf(const Operation& o) {
 std::vector<StoredEvent> RandomEvents(std::mt19937& random) {
   std::vector<StoredEvent> events = {Stored(1, "b", 1, Kind::kCreated)};
   if (random() % 3 == 0) events.push_back(Stored(1, "a", 1, Kind::kCreated));
-  const std::vector<Kind> later = {Kind::kStarted, Kind::kSuspended, Kind::kCancelRequested,
-                                   Kind::kSucceeded, Kind::kFailed, Kind::kCancelled};
+  const std::vector<Kind> later = {Kind::kStarted,   Kind::kSuspended, Kind::kCancelRequested,
+                                   Kind::kSucceeded, Kind::kFailed,    Kind::kCancelled};
   for (int64_t epoch = 1; epoch <= 4; ++epoch) {
     for (const std::string owner : {"a", "b", "c"}) {
       int64_t number = 1;
@@ -129,7 +129,7 @@ TEST(Fold, IsNotChangedAfterItsEndByWhateverALoserStillWrites) {
     std::vector<StoredEvent> events = RandomEvents(random);
     const Operation before = FoldOf(events);
     if (!IsDone(before.state)) continue;
-    const std::vector<Kind> kinds = {Kind::kAdopted,   Kind::kStarted, Kind::kSuspended,
+    const std::vector<Kind> kinds = {Kind::kAdopted,         Kind::kStarted,   Kind::kSuspended,
                                      Kind::kCancelRequested, Kind::kSucceeded, Kind::kFailed,
                                      Kind::kCancelled};
     // Of a later epoch, or of a higher name in the same one.
