@@ -142,7 +142,7 @@ absl::StatusOr<StoredCorpus> CorpusStore::ReadMeta(const std::string& key) const
   return Annotate(corpus.status(), StrCat("the object ", key, " in ", blobs_.uri()));
 }
 
-absl::StatusOr<StoredCorpus> CorpusStore::ReadNewestMeta(const std::string& id) {
+absl::StatusOr<StoredCorpus> CorpusStore::ReadNewestMeta(const std::string& id) const {
   ASSIGN_OR_RETURN(const std::vector<std::string> keys, MetaKeys(blobs_, id));
   if (keys.empty()) return NotFound(id);
   ASSIGN_OR_RETURN(StoredCorpus corpus, ReadMeta(keys.back()));
@@ -157,7 +157,7 @@ absl::StatusOr<StoredCorpus> CorpusStore::Find(const std::string& id) const {
   return found->second;
 }
 
-void CorpusStore::Remember(StoredCorpus corpus) {
+void CorpusStore::Remember(StoredCorpus corpus) const {
   MutexLock lock(mutex_);
   corpora_[corpus.info.id()] = std::move(corpus);
 }
@@ -174,8 +174,13 @@ absl::StatusOr<std::unique_ptr<CorpusUpload>> CorpusStore::StartUpload(CorpusInf
 }
 
 absl::StatusOr<CorpusInfo> CorpusStore::Get(const std::string& id) const {
-  ASSIGN_OR_RETURN(StoredCorpus corpus, Find(id));
-  return std::move(corpus.info);
+  absl::StatusOr<StoredCorpus> corpus = Find(id);
+  if (!corpus.ok()) {
+    MutexLock changing(change_mutex_);
+    corpus = ReadNewestMeta(id);
+  }
+  RETURN_IF_ERROR(corpus.status());
+  return std::move(corpus->info);
 }
 
 std::vector<CorpusInfo> CorpusStore::List(const CorpusFilter& filter) const {

@@ -110,7 +110,6 @@ void JobQueue::Resume() {
     if (draining_) return;
   }
   poll_.Adopt(true);
-  poll_.Poll();
 }
 
 absl::Status JobQueue::TakePlace(const OperationRequest& request) {
@@ -151,6 +150,8 @@ absl::StatusOr<Operation> JobQueue::Accept(OperationRequest request,
     if (!absl::IsNotFound(known.status())) return known.status();
   }
   RETURN_IF_ERROR(arrival.Admit(request, /*needs_place=*/!result.has_value()));
+  // Others would take at once what a process accepts that they hold for dead.
+  if (!leases_.held()) RETURN_IF_ERROR(leases_.Renew());
   auto accepted = Create(id, std::move(request), std::move(result));
   poll_.Forget();
   return accepted;

@@ -63,7 +63,7 @@ class JobQueue {
   // nobody alive owns waits for Resume(), or ends: CANCELLED where that had been asked for, FAILED
   // after Options::max_starts.
   absl::Status Restore();
-  // From now on what nobody alive owns is adopted, oldest first, whatever Options::max_queued says.
+  // What nobody alive owns is adopted from the next poll on, oldest first, whatever max_queued is.
   void Resume();
   // Looks at the store once, as happens by itself every Options::poll_every.
   void Poll() { poll_.Poll(); }

@@ -156,6 +156,7 @@ void OperationSteps::AdoptOrphan(const OperationEntryPtr& entry, bool only_ends)
 
 bool OperationSteps::Claim(const OperationEntryPtr& entry) {
   if (!journal_.Flush(*entry) || !journal_.Read(*entry).ok()) return false;
+  if (!leases_.Look().ok()) return false;  // its owner may have come after the last look
   if (!IsOrphan(*entry, registry_.Get(*entry))) return false;
   const int64_t epoch = OperationJournal::LastEpoch(*entry) + 1;
   absl::Status claimed =

@@ -80,6 +80,11 @@ class Process {
   }
 
   JobQueue& queue() { return queue_; }
+  // Takes up what nobody alive owns.
+  void Resume() {
+    queue_.Resume();
+    queue_.Poll();
+  }
   Way& way() { return way_; }
   Metrics& metrics() { return metrics_; }
   std::string Submit(OperationRequest request) {

@@ -35,7 +35,7 @@ class ReplicasTest : public testing::Test {
 
 TEST_F(ReplicasTest, AnOrphanIsAdoptedWhenItsLeaseLapses) {
   Process a(blobs_, clock_), b(blobs_, clock_);
-  b.queue().Resume();
+  b.Resume();
   const std::string running = a.Submit(Request("Block", "a"));
   clock_.Advance(absl::Seconds(1));
   const std::string queued = a.Submit(Request("Echo", "b"));
@@ -60,7 +60,7 @@ TEST_F(ReplicasTest, AnOrphanIsAdoptedWhenItsLeaseLapses) {
 
 TEST_F(ReplicasTest, NothingIsAdoptedThatALivingProcessOwns) {
   Process a(blobs_, clock_), b(blobs_, clock_);
-  b.queue().Resume();
+  b.Resume();
   const std::string id = a.Submit(Request("Block", "a"));
   a.WaitUntilABlockRuns();
   for (int i = 0; i < 100; ++i) {
@@ -83,14 +83,14 @@ TEST_F(ReplicasTest, AProcessThatWasKilledHereIsFollowedAtOnce) {
   a.way().cut = true;
   Process b(blobs_, clock_);
   EXPECT_EQ(b.Get(id).state, State::kQueued);  // nobody is at it
-  b.queue().Resume();
+  b.Resume();
   b.ReleaseBlocks();
   EXPECT_EQ(b.WaitFor(id).result.bytes, "a");
 }
 
 TEST_F(ReplicasTest, ADrainHandsOverAtOnce) {
   Process a(blobs_, clock_), b(blobs_, clock_);
-  b.queue().Resume();
+  b.Resume();
   const std::string running = a.Submit(Request("Block", "a"));
   const std::string queued = a.Submit(Request("Echo", "b"));
   a.WaitUntilABlockRuns();
@@ -106,7 +106,7 @@ TEST_F(ReplicasTest, ADrainHandsOverAtOnce) {
 
 TEST_F(ReplicasTest, AProcessThatCannotRenewItsLeaseSuspendsItsWorkAndTakesItUpAgain) {
   Process a(blobs_, clock_);
-  a.queue().Resume();
+  a.Resume();
   const std::string id = a.Submit(Request("Block", "a"));
   a.WaitUntilABlockRuns();
   a.way().cut = true;
@@ -130,7 +130,7 @@ TEST_F(ReplicasTest, AProcessThatCannotRenewItsLeaseSuspendsItsWorkAndTakesItUpA
 
 TEST_F(ReplicasTest, AProcessThatComesBackLeavesAloneWhatAnotherHasAdopted) {
   Process a(blobs_, clock_), b(blobs_, clock_);
-  b.queue().Resume();
+  b.Resume();
   const std::string id = a.Submit(Request("Block", "a"));
   a.WaitUntilABlockRuns();
   a.way().cut = true;
@@ -153,7 +153,7 @@ TEST_F(ReplicasTest, AProcessThatComesBackLeavesAloneWhatAnotherHasAdopted) {
 
 TEST_F(ReplicasTest, AnEndThatComesTooLateChangesNothing) {
   Process a(blobs_, clock_), b(blobs_, clock_);
-  b.queue().Resume();
+  b.Resume();
   const std::string id = a.Submit(Request("Block", "a"));
   a.WaitUntilABlockRuns();
   a.way().cut = true;
@@ -174,7 +174,7 @@ TEST_F(ReplicasTest, AnEndThatComesTooLateChangesNothing) {
 
 TEST_F(ReplicasTest, AnEndThatComesBeforeTheAdoptersStopsIt) {
   Process a(blobs_, clock_), b(blobs_, clock_);
-  b.queue().Resume();
+  b.Resume();
   const std::string id = a.Submit(Request("Block", "a"));
   a.WaitUntilABlockRuns();
   a.way().cut = true;
@@ -204,10 +204,10 @@ TEST_F(ReplicasTest, OfTwoThatAdoptAtOnceTheLowerNameGoesOn) {
     Process b(blobs_, clock_), c(blobs_, clock_);
     b.way().before_create = [&](const std::string& key) {
       if (key.find(id) == std::string::npos || std::exchange(raced, true)) return;
-      c.queue().Resume();  // adopts and starts after b has looked and before it writes
+      c.Resume();  // adopts and starts after b has looked and before it writes
       c.WaitUntilABlockRuns();
     };
-    b.queue().Resume();
+    b.Resume();
     ASSERT_TRUE(raced);
     const bool b_lower = b.queue().owner() < c.queue().owner();
     c.queue().Poll();
@@ -344,7 +344,7 @@ TEST_F(ReplicasTest, ACancelOfAnOrphanEndsItAtOnce) {
 
 TEST_F(ReplicasTest, TheSameRequestIsOneOperationWhereverItArrives) {
   Process a(blobs_, clock_), b(blobs_, clock_);
-  b.queue().Resume();
+  b.Resume();
   const std::string id = a.Submit(Request("Block", "a", "mine"));
   a.WaitUntilABlockRuns();
   EXPECT_EQ(b.Submit(Request("Block", "a", "mine")), id);
@@ -413,7 +413,7 @@ TEST_F(ReplicasTest, OfTwoRequestsThatComeAtOnceUnderOneIdTheSecondIsRefused) {
 TEST_F(ReplicasTest, WhatAnotherStoredIsMadeKnownBeforeItsWorkGoesOn) {
   std::atomic<int> caught_up{0};
   Process b(blobs_, clock_, {.workers = 1, .before_adopted = [&caught_up] { ++caught_up; }});
-  b.queue().Resume();
+  b.Resume();
   b.WaitFor(b.Submit(Request("Echo", "own")));
   EXPECT_EQ(caught_up, 0);
   std::string id;
@@ -442,6 +442,7 @@ TEST_F(ReplicasTest, WhatThisServerDoesNotKnowIsLeftToOthersAsLongAsThereAreAny)
     Process other(blobs_, clock_);
     ASSERT_OK(old.Restore());
     old.Resume();
+    old.Poll();
     EXPECT_EQ(old.Get(id)->state, State::kQueued);
   }
   old.Poll();

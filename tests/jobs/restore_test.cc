@@ -78,8 +78,8 @@ TEST_F(RestoreTest, WhatWasNotDoneIsDoneInItsOrder) {
   const std::string fresh = process.Submit(Request("Echo", "new"));
   process.WaitFor(fresh);  // not behind those that wait
   EXPECT_EQ(process.queue().Get("o1")->state, State::kQueued);
-  process.queue().Resume();
-  process.queue().Resume();
+  process.Resume();
+  process.Resume();
   EXPECT_EQ(process.WaitFor("o1").result.bytes, "first");
   EXPECT_EQ(process.WaitFor("o2").result.bytes, "second");
   EXPECT_THAT(process.ran(), ElementsAre("new", "first", "second"));
@@ -88,7 +88,7 @@ TEST_F(RestoreTest, WhatWasNotDoneIsDoneInItsOrder) {
 TEST_F(RestoreTest, WhatWasAcceptedGoesOnHoweverFewMayWait) {
   for (const char* id : {"o1", "o2", "o3"}) Leave(id, Request("Echo", id), {});
   Process process(blobs_, clock_, {.workers = 1, .max_queued = 1});
-  process.queue().Resume();
+  process.Resume();
   for (const char* id : {"o1", "o2", "o3"}) EXPECT_EQ(process.WaitFor(id).result.bytes, id);
 }
 
@@ -137,7 +137,7 @@ TEST_F(RestoreTest, ACancelThatWasAskedForIsKept) {
   EXPECT_THAT(operation.error, StatusIs(absl::StatusCode::kCancelled));
   EXPECT_OK(process.queue().Cancel("o2"));  // before it goes on
   EXPECT_EQ(process.queue().Get("o2")->state, State::kCancelled);
-  process.queue().Resume();
+  process.Resume();
 }
 
 TEST_F(RestoreTest, WhatTakesTheServerDownEachTimeIsNotTriedForEver) {
@@ -151,7 +151,7 @@ TEST_F(RestoreTest, WhatTakesTheServerDownEachTimeIsNotTriedForEver) {
   EXPECT_THAT(poison.error, StatusIs(absl::StatusCode::kInternal, HasSubstr("3 times")));
   EXPECT_THAT(process.queue().Get("o4")->error,
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("Gone")));
-  process.queue().Resume();
+  process.Resume();
   EXPECT_EQ(process.WaitFor("o1").state, State::kSucceeded);
   EXPECT_EQ(process.WaitFor("o3").state, State::kSucceeded);
 }
@@ -174,7 +174,7 @@ TEST_F(RestoreTest, ADrainLeavesWhatIsNotDoneToTheNextProcess) {
   }
   Process second(blobs_, clock_);
   EXPECT_EQ(second.queue().Get(running)->starts, 0);  // it did not end the process
-  second.queue().Resume();
+  second.Resume();
   second.WaitUntilABlockRuns();
   EXPECT_OK(second.queue().Cancel(running));
   EXPECT_EQ(second.WaitFor(queued).result.bytes, "queued");
@@ -228,7 +228,7 @@ TEST_F(RestoreTest, DamagedEventsAreNotUsedAndKept) {
   EXPECT_THAT(process.queue().Get("o1"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("o1")));
   EXPECT_THAT(process.queue().List(), SizeIs(1));
   EXPECT_EQ(blobs_.List("operations/", "", 100)->size(), before);
-  process.queue().Resume();
+  process.Resume();
   EXPECT_EQ(process.WaitFor("o2").result.bytes, "b");  // once more
 }
 
