@@ -52,6 +52,8 @@ CommandLine ParseCommandLine(int argc, char** argv) {
   std::vector<std::string> models;
   double store_stall_seconds = absl::ToDoubleSeconds(options.store_stall);
   double drain_seconds = absl::ToDoubleSeconds(options.drain);
+  double keep_days = absl::ToDoubleHours(options.keep_operations) / 24;
+  double lease_seconds = absl::ToDoubleSeconds(options.lease);
   app.set_version_flag("--version", std::string("secateurd ") + SECATEUR_VERSION);
   app.add_option("--model", models, "NAME=FOLDER of a Hugging Face model; may be repeated")
       ->required()
@@ -117,6 +119,17 @@ CommandLine ParseCommandLine(int argc, char** argv) {
       ->check(CLI::Range(0.1, 3600.0))
       ->capture_default_str()
       ->envname("SECATEUR_STORE_STALL_SECONDS");
+  app.add_option("--keep-operations-days", keep_days,
+                 "days after which operations that are done are forgotten")
+      ->check(CLI::Range(0.0, 36500.0))
+      ->capture_default_str()
+      ->envname("SECATEUR_KEEP_OPERATIONS_DAYS");
+  app.add_option(
+         "--lease-seconds", lease_seconds,
+         "time after which other servers on the store go on with the work of one that is silent")
+      ->check(CLI::Range(1.0, 86400.0))
+      ->capture_default_str()
+      ->envname("SECATEUR_LEASE_SECONDS");
   const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
                                                   {"info", LogLevel::kInfo},
                                                   {"warning", LogLevel::kWarning},
@@ -137,6 +150,8 @@ CommandLine ParseCommandLine(int argc, char** argv) {
   }
   options.store_stall = absl::Seconds(store_stall_seconds);
   options.drain = absl::Seconds(drain_seconds);
+  options.keep_operations = absl::Hours(24 * keep_days);
+  options.lease = absl::Seconds(lease_seconds);
   return line;
 }
 

@@ -27,14 +27,19 @@ struct ServerOptions {
   std::vector<std::string> allow_write;  // --allow-write file:/folder; none: store only
 
   // How it runs.
-  std::string device = "auto";                     // --device auto|cpu|cuda:N
-  int threads = 0;                                 // --threads of arithmetic; 0: all processors
-  int workers = 2;                                 // --workers: operations that run at once
-  int64_t max_queued_operations = 64;              // --max-queued-operations
-  int64_t view_cache_bytes = int64_t{1} << 30;     // --view-cache-bytes: relevance kept in memory
+  std::string device = "auto";                  // --device auto|cpu|cuda:N
+  int threads = 0;                              // --threads of arithmetic; 0: all processors
+  int workers = 2;                              // --workers: operations that run at once
+  int64_t max_queued_operations = 64;           // --max-queued-operations
+  int64_t view_cache_bytes = int64_t{1} << 30;  // --view-cache-bytes: relevance kept in memory
+  absl::Duration drain = absl::Seconds(30);     // --drain-seconds: after SIGTERM, for running work
   absl::Duration store_stall = absl::Seconds(60);  // --store-stall-seconds: for a bucket's answer
-  absl::Duration drain = absl::Seconds(30);  // --drain-seconds: after SIGTERM, for running work
-  LogLevel log_level = LogLevel::kInfo;      // --log-level debug|info|warning|error
+  // --keep-operations-days: then done operations are forgotten; fractions are allowed.
+  absl::Duration keep_operations = absl::Hours(24 * 30);
+  // --lease-seconds: how long a server of this store that says nothing counts as alive; then others
+  // go on with its operations.
+  absl::Duration lease = absl::Seconds(60);
+  LogLevel log_level = LogLevel::kInfo;  // --log-level debug|info|warning|error
 };
 
 // What the command line asks for: run the server, or print and leave.

@@ -14,10 +14,11 @@
 #include "server/base/mutex.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
-#include "server/jobs/durable_operation_store.h"
+#include "server/base/ticker.h"
 #include "server/jobs/job_queue.h"
 #include "server/metrics/exposer.h"
 #include "server/model/compute_threads.h"
+#include "server/object_storage/arrow_store.h"
 #include "server/object_storage/open_store.h"
 #include "server/security/tls.h"
 #include "server/service/operations_service.h"
@@ -36,6 +37,10 @@ constexpr int kMaxPendingCalls = 1024;
 constexpr int64_t kMeasuredDiskBytes = int64_t{8} << 30;
 constexpr std::chrono::milliseconds kLoadCheckEvery(50);
 constexpr std::chrono::seconds kStoreCheckEvery(5);
+// What other servers on the store have stored is known within that time.
+constexpr std::chrono::seconds kCatchUpEvery(10);
+// For each answer of a bucket once the drain time is over.
+constexpr absl::Duration kHurry = absl::Seconds(1);
 // After the drain, streams may deliver the last states.
 constexpr std::chrono::seconds kStreamGrace(5);
 constexpr const char* kServices[] = {"", "secateur.v1.Secateur", "google.longrunning.Operations"};
@@ -64,9 +69,13 @@ struct Server::Parts {
   absl::Status Build();
   absl::Status OpenStores();
   absl::Status BuildServices();
+  // Makes known what other servers on the store have stored.
+  void CatchUp();
   absl::Status Listen();
   absl::Status StartExposer();
   void Monitor();
+  // Until then work has the drain time, and a store that hangs its own; after it neither.
+  void HurryAfterDrain();
   std::pair<bool, std::string> Ready();
   std::pair<bool, std::string> Probe(std::string_view probe);
 
@@ -82,7 +91,6 @@ struct Server::Parts {
   ViewCache views;
   MeasuredCache measured;
   SingleFlight single_flight;
-  std::optional<DurableOperationStore> operations;
   std::optional<CallRunner> calls;
   std::optional<JobQueue> jobs;
   std::optional<SecateurService> service;
@@ -94,9 +102,11 @@ struct Server::Parts {
   Mutex mutex;
   CondVar changed;
   bool draining ABSL_GUARDED_BY(mutex) = false;
+  bool drained ABSL_GUARDED_BY(mutex) = false;
   bool stopping ABSL_GUARDED_BY(mutex) = false;
   absl::Status store_status ABSL_GUARDED_BY(mutex);
   std::thread monitor;
+  std::unique_ptr<Ticker> catch_up;
 };
 
 absl::Status Server::Parts::Build() {
@@ -110,6 +120,7 @@ absl::Status Server::Parts::Build() {
   RETURN_IF_ERROR(Listen());
   RETURN_IF_ERROR(StartExposer());
   monitor = std::thread([this] { Monitor(); });
+  catch_up = std::make_unique<Ticker>(kCatchUpEvery, [this] { CatchUp(); });
   return absl::OkStatus();
 }
 
@@ -143,13 +154,24 @@ absl::Status Server::Parts::BuildServices() {
                       views,  measured, single_flight, metrics};
   const JobParts parts{models, stores, *readable, *writable};
   calls.emplace(kCallThreads, kMaxPendingCalls, metrics);
-  jobs.emplace(
-      JobQueue::Options{.workers = options.workers, .max_queued = options.max_queued_operations},
-      MakeFactories(parts), operations.emplace(*blobs), Clock::System(), metrics);
+  jobs.emplace(JobQueue::Options{.workers = options.workers,
+                                 .max_queued = options.max_queued_operations,
+                                 .keep_done = options.keep_operations,
+                                 .lease = options.lease,
+                                 .before_adopted = [this] { CatchUp(); }},
+               MakeFactories(parts), *blobs, Clock::System(), metrics);
   RETURN_IF_ERROR(Annotate(jobs->Restore(), "operations of the store"));
   service.emplace(ServiceParts{parts, *jobs, *calls});
   operations_service.emplace(*jobs, *calls);
   return absl::OkStatus();
+}
+
+void Server::Parts::CatchUp() {
+  for (const absl::Status& status : {corpora->Refresh(), profiles->Load(), experts->Load()}) {
+    if (status.ok()) continue;
+    Log(LogLevel::kWarning, "what other servers stored could not be read",
+        {{"error", status.ToString()}});
+  }
 }
 
 absl::Status Server::Parts::Listen() {
@@ -200,6 +222,18 @@ std::pair<bool, std::string> Server::Parts::Probe(std::string_view probe) {
   return Ready();
 }
 
+void Server::Parts::HurryAfterDrain() {
+  const absl::Time deadline = absl::Now() + options.drain;
+  {
+    MutexLock lock(mutex);
+    for (auto left = options.drain; !drained && left > absl::ZeroDuration();
+         left = deadline - absl::Now()) {
+      changed.WaitFor(mutex, absl::ToChronoMilliseconds(left) + std::chrono::milliseconds(1));
+    }
+  }
+  HurryObjectStorage(kHurry);
+}
+
 // Keeps gRPC's health in step with what is true.
 void Server::Parts::Monitor() {
   bool published = false;
@@ -217,6 +251,8 @@ void Server::Parts::Monitor() {
     if (ready != published) {
       Log(LogLevel::kInfo, ready ? "serving" : "not serving",
           {{"port", port}, {"metrics_port", exposer->port()}, {"reason", Ready().second}});
+      MutexLock lock(mutex);
+      if (draining) return;  // and said that nothing is served
       for (const char* name : kServices) {
         grpc_server->GetHealthCheckService()->SetServingStatus(name, ready);
       }
@@ -252,6 +288,7 @@ Server::~Server() {
   }
   parts_->changed.NotifyAll();
   if (parts_->monitor.joinable()) parts_->monitor.join();
+  parts_->catch_up.reset();
   if (parts_->jobs) parts_->jobs->Drain(absl::ZeroDuration());
   if (parts_->grpc_server) {
     parts_->grpc_server->Shutdown(std::chrono::system_clock::now() + kStreamGrace);
@@ -265,12 +302,20 @@ void Server::DrainAndStop() {
   {
     MutexLock lock(parts_->mutex);
     parts_->draining = true;
+    parts_->grpc_server->GetHealthCheckService()->SetServingStatus(false);
   }
   parts_->changed.NotifyAll();
-  parts_->monitor.join();
-  parts_->grpc_server->GetHealthCheckService()->SetServingStatus(false);
   Log(LogLevel::kInfo, "draining", {{"seconds", absl::ToDoubleSeconds(parts_->options.drain)}});
+  std::thread hurry([this] { parts_->HurryAfterDrain(); });
   parts_->jobs->Drain(parts_->options.drain);
+  {
+    MutexLock lock(parts_->mutex);
+    parts_->drained = true;
+  }
+  parts_->changed.NotifyAll();
+  hurry.join();
+  parts_->monitor.join();
+  parts_->catch_up.reset();
   parts_->grpc_server->Shutdown(std::chrono::system_clock::now() + kStreamGrace);
   parts_->grpc_server->Wait();
   Log(LogLevel::kInfo, "stopped");

@@ -148,22 +148,45 @@ int64_t StoredExpert::bytes() const {
 ExpertStore::ExpertStore(BlobStore& blobs) : blobs_(blobs) {}
 
 absl::Status ExpertStore::Load() {
-  std::map<std::string, StoredExpert> experts;
+  std::map<std::string, StoredExpert> before, experts;
+  {
+    MutexLock lock(mutex_);
+    before = experts_;
+  }
   RETURN_IF_ERROR(ForEachBlob(blobs_, std::string(kRoot), [&](const BlobInfo& blob) {
     const std::string id = IdOfManifestKey(blob.key);
     if (id.empty() || experts.contains(id)) return absl::OkStatus();
+    const auto known = before.find(id);
+    if (known != before.end() && blob.key == StrCat(known->second.prefix, kManifestName)) {
+      experts.insert(*known);
+      return absl::OkStatus();
+    }
     absl::StatusOr<StoredExpert> expert = ReadExpert(blobs_, id, blob);
     if (expert.ok()) {
       experts.emplace(id, *std::move(expert));
-    } else {
+    } else if (FirstTime(blob.key)) {
       Log(LogLevel::kError, "an expert's manifest cannot be read",
           {{"key", blob.key}, {"error", std::string(expert.status().message())}});
     }
     return absl::OkStatus();
   }));
   MutexLock lock(mutex_);
-  experts_ = std::move(experts);
+  for (const auto& [id, expert] : before) {
+    const auto now = experts_.find(id);
+    const bool same = now != experts_.end() && now->second.prefix == expert.prefix;
+    if (same && !experts.contains(id)) experts_.erase(now);
+  }
+  // What was published here meanwhile stays, and the first in key order counts.
+  for (auto& [id, expert] : experts) {
+    const auto [at, inserted] = experts_.emplace(id, expert);
+    if (!inserted && expert.prefix != at->second.prefix) at->second = expert;
+  }
   return absl::OkStatus();
+}
+
+bool ExpertStore::FirstTime(const std::string& key) {
+  MutexLock lock(mutex_);
+  return unreadable_.insert(key).second;
 }
 
 std::optional<StoredExpert> ExpertStore::Find(const std::string& id) const {

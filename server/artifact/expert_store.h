@@ -7,6 +7,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,7 +38,8 @@ class ExpertStore {
  public:
   explicit ExpertStore(BlobStore& blobs);  // must outlive the store
 
-  // Reads every manifest. An unreadable one is logged and passed over.
+  // Reads every manifest. An unreadable one is logged and passed over. Later it makes known what
+  // other servers on the store have added and removed since.
   absl::Status Load();
 
   std::optional<StoredExpert> Find(const std::string& id) const;
@@ -66,9 +68,13 @@ class ExpertStore {
   absl::Status CopyTo(const StoredExpert& expert, BlobStore& target, RunContext& context) const;
 
  private:
+  // Whether this is the first time that a manifest cannot be read.
+  bool FirstTime(const std::string& key);
+
   BlobStore& blobs_;
   mutable Mutex mutex_;
   std::map<std::string, StoredExpert> experts_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> unreadable_ ABSL_GUARDED_BY(mutex_);  // manifests that were logged
 };
 
 }  // namespace secateur

@@ -84,16 +84,36 @@ CorpusStore::CorpusStore(BlobStore& blobs, const Clock& clock, CorpusLimits limi
     : blobs_(blobs), clock_(clock), limits_(limits) {}
 
 absl::Status CorpusStore::Load() {
+  RETURN_IF_ERROR(Refresh());
+  return DeleteForgottenDocuments();
+}
+
+absl::Status CorpusStore::Refresh() {
+  MutexLock changing(change_mutex_);
   std::map<std::string, std::string> newest;  // by folder: the last key in key order
   RETURN_IF_ERROR(ForEachObject(blobs_, kCorporaPrefix, [&](const BlobInfo& blob) {
     newest[blob.key.substr(0, blob.key.rfind('/'))] = blob.key;
     return absl::OkStatus();
   }));
-  for (const auto& [folder, key] : newest) {
-    ASSIGN_OR_RETURN(StoredCorpus corpus, ReadMeta(key));
-    Remember(std::move(corpus));
+  std::map<std::string, std::string> known;
+  {
+    MutexLock lock(mutex_);
+    std::erase_if(corpora_, [&newest](const auto& entry) {
+      return !newest.contains(StrCat(kCorporaPrefix, entry.first));
+    });
+    for (const auto& [id, corpus] : corpora_) {
+      known[StrCat(kCorporaPrefix, id)] = MetaKey(id, corpus.info.generation);
+    }
   }
-  return DeleteForgottenDocuments();
+  for (const auto& [folder, key] : newest) {
+    const auto same = known.find(folder);
+    if (same != known.end() && same->second == key) continue;
+    absl::StatusOr<StoredCorpus> corpus = ReadMeta(key);
+    if (absl::IsNotFound(corpus.status())) continue;  // changed or removed right now
+    RETURN_IF_ERROR(corpus.status());
+    Remember(*std::move(corpus));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CorpusStore::DeleteForgottenDocuments() {
@@ -122,7 +142,7 @@ absl::StatusOr<StoredCorpus> CorpusStore::ReadMeta(const std::string& key) const
   return Annotate(corpus.status(), StrCat("the object ", key, " in ", blobs_.uri()));
 }
 
-absl::StatusOr<StoredCorpus> CorpusStore::ReadNewestMeta(const std::string& id) {
+absl::StatusOr<StoredCorpus> CorpusStore::ReadNewestMeta(const std::string& id) const {
   ASSIGN_OR_RETURN(const std::vector<std::string> keys, MetaKeys(blobs_, id));
   if (keys.empty()) return NotFound(id);
   ASSIGN_OR_RETURN(StoredCorpus corpus, ReadMeta(keys.back()));
@@ -137,7 +157,7 @@ absl::StatusOr<StoredCorpus> CorpusStore::Find(const std::string& id) const {
   return found->second;
 }
 
-void CorpusStore::Remember(StoredCorpus corpus) {
+void CorpusStore::Remember(StoredCorpus corpus) const {
   MutexLock lock(mutex_);
   corpora_[corpus.info.id()] = std::move(corpus);
 }
@@ -154,8 +174,13 @@ absl::StatusOr<std::unique_ptr<CorpusUpload>> CorpusStore::StartUpload(CorpusInf
 }
 
 absl::StatusOr<CorpusInfo> CorpusStore::Get(const std::string& id) const {
-  ASSIGN_OR_RETURN(StoredCorpus corpus, Find(id));
-  return std::move(corpus.info);
+  absl::StatusOr<StoredCorpus> corpus = Find(id);
+  if (!corpus.ok()) {
+    MutexLock changing(change_mutex_);
+    corpus = ReadNewestMeta(id);
+  }
+  RETURN_IF_ERROR(corpus.status());
+  return std::move(corpus->info);
 }
 
 std::vector<CorpusInfo> CorpusStore::List(const CorpusFilter& filter) const {

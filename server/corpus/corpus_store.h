@@ -69,13 +69,15 @@ class CorpusStore {
   // no meta object names for a day. Call once before the rest. DATA_LOSS for a damaged meta object,
   // FAILED_PRECONDITION for one of a newer format; both name it.
   absl::Status Load();
+  // Makes known what other servers on the store have added, changed and removed since. As Load().
+  absl::Status Refresh();
 
   // `labels`, `purpose`, `display_name` of the corpus to be; the rest is filled in. A `digest`
   // other than zero announces the content: Finish() refuses any other with INVALID_ARGUMENT.
   // INVALID_ARGUMENT for bad labels or a display name that is too long or not UTF-8.
   absl::StatusOr<std::unique_ptr<CorpusUpload>> StartUpload(CorpusInfo info, CorpusFormat format);
 
-  // NOT_FOUND naming the id.
+  // Also one that another server has just added. NOT_FOUND naming the id.
   absl::StatusOr<CorpusInfo> Get(const std::string& id) const;
   // Sorted by id.
   std::vector<CorpusInfo> List(const CorpusFilter& filter) const;
@@ -94,10 +96,10 @@ class CorpusStore {
   friend class CorpusUpload;
 
   absl::StatusOr<StoredCorpus> Find(const std::string& id) const;
-  void Remember(StoredCorpus corpus);
+  void Remember(StoredCorpus corpus) const;
   absl::StatusOr<StoredCorpus> ReadMeta(const std::string& key) const;
   // Another server's corpus or change, which this one has not seen.
-  absl::StatusOr<StoredCorpus> ReadNewestMeta(const std::string& id);
+  absl::StatusOr<StoredCorpus> ReadNewestMeta(const std::string& id) const;
   absl::Status DeleteForgottenDocuments();
   absl::StatusOr<CorpusUpload::Result> Publish(CorpusInfo info, const std::string& documents_key);
 
@@ -106,9 +108,9 @@ class CorpusStore {
   const CorpusLimits limits_;
   // Held while meta objects are written or deleted; taken before `mutex_`, which is never held
   // while the store works.
-  Mutex change_mutex_;
+  mutable Mutex change_mutex_;
   mutable Mutex mutex_;
-  std::map<std::string, StoredCorpus> corpora_ ABSL_GUARDED_BY(mutex_);
+  mutable std::map<std::string, StoredCorpus> corpora_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace secateur

@@ -1,36 +1,35 @@
-// A bounded queue of jobs, the workers that run them, and the operations by which callers see them.
+// Operations: a bounded queue of jobs, the workers that run them, and what callers see of them.
+// They are kept in a store that several processes may share; each answers for all of them
+// (server/decisions/0012-leases.md).
 //
-// Thread-safe. Callbacks run on the queue's threads or inside the call that registers them; they
-// must be quick and must not call back into the queue. Nothing grows without bound: `max_queued`
-// jobs wait, `max_operations` operations are remembered (the oldest finished one is forgotten
-// first).
+// Thread-safe. Only Observe and Unobserve may be called on gRPC's threads: all else may work with
+// the store. Observers run on the queue's threads or inside the call that registers them; they must
+// be quick and must not call back into the queue. Nothing grows without bound: `max_queued` jobs
+// wait, `max_operations` operations are remembered (the oldest finished one is forgotten first).
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
-#include <memory>
+#include <optional>
+#include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
-#include "server/base/run_context.h"
-#include "server/jobs/operation.h"
+#include "server/base/process_id.h"
+#include "server/jobs/leases.h"
 #include "server/jobs/operation_journal.h"
+#include "server/jobs/operation_poll.h"
+#include "server/jobs/operation_registry.h"
+#include "server/jobs/operation_steps.h"
 #include "server/jobs/operation_store.h"
 #include "server/metrics/metrics.h"
+#include "server/storage/blob_store.h"
 
 namespace secateur {
-
-// The work behind an operation. Runs once, on one worker.
-using Job = absl::AnyInvocable<absl::StatusOr<TypedBytes>(RunContext&)>;
-// Makes the job of a method from the serialized request; called on the worker.
-using JobFactory = std::function<absl::StatusOr<Job>(const OperationRequest&)>;
 
 class JobQueue {
  public:
@@ -43,87 +42,89 @@ class JobQueue {
     // Starts of one operation. One that was running each time when a process ended without saying
     // so is FAILED: it may be the cause.
     int64_t max_starts = 3;
+    // How long a process that says nothing counts as alive. Renewed six times within.
+    absl::Duration lease = absl::Seconds(60);
+    // How often what others do is looked at. Zero: only by Poll(), for tests.
+    absl::Duration poll_every = absl::Seconds(1);
+    // Called on a worker before the job of an operation that another process has had: what that one
+    // stored is then to be known here.
+    std::function<void()> before_adopted = {};
+    ProcessId self = ProcessId::OfThis();  // for others on this machine
   };
-  using Observer = std::function<void(const Operation&)>;
+  using Observer = OperationObserver;
 
-  // `store`, `clock` and `metrics` must outlive the queue.
-  JobQueue(Options options, std::map<std::string, JobFactory> factories, OperationStore& store,
+  // `blobs`, `clock` and `metrics` must outlive the queue.
+  JobQueue(Options options, std::map<std::string, JobFactory> factories, BlobStore& blobs,
            const Clock& clock, Metrics& metrics);
-  // Cancels what runs and joins.
+  // Drain(0).
   ~JobQueue();
 
-  // Takes up all operations of the store, before any other call: those that are done can be asked
-  // for; those that are not wait for Resume(), or end: CANCELLED where that had been asked for,
-  // FAILED after Options::max_starts. REQUIRES: no other process works on them.
+  // Begins this process's lease and reads all operations of the store; before any other call. What
+  // nobody alive owns waits for Resume(), or ends: CANCELLED where that had been asked for, FAILED
+  // after Options::max_starts.
   absl::Status Restore();
-  // Queues what Restore() found, oldest first, whatever Options::max_queued says.
+  // What nobody alive owns is adopted from the next poll on, oldest first, whatever max_queued is.
   void Resume();
+  // Looks at the store once, as happens by itself every Options::poll_every.
+  void Poll() { poll_.Poll(); }
 
   // Accepts work. With a request_id the operation's id follows from method and request_id: the same
-  // request again is the same operation, another one INVALID_ARGUMENT. UNAVAILABLE while draining.
+  // request again is the same operation, whichever process it reaches; another one is
+  // INVALID_ARGUMENT. UNAVAILABLE while draining.
   absl::StatusOr<Operation> Submit(OperationRequest request);
   // An operation that is done at once: a cached result by the same road.
   absl::StatusOr<Operation> SubmitDone(OperationRequest request, TypedBytes result);
 
-  absl::StatusOr<Operation> Get(const std::string& id) const;  // NOT_FOUND
-  std::vector<Operation> List() const;                         // newest first
-  // Asks a job to stop; a queued one is cancelled at once. OK also when it is done.
+  // NOT_FOUND. Of other processes' operations the state, as of the last poll, and no progress.
+  absl::StatusOr<Operation> Get(const std::string& id);
+  std::vector<Operation> List();  // newest first
+  // Asks a job to stop, in whichever process it is; one that waits here is cancelled at once. OK
+  // also when it is done.
   absl::Status Cancel(const std::string& id);
-  // Forgets a done operation; FAILED_PRECONDITION when it is not done.
+  // Forgets a done operation; FAILED_PRECONDITION when it is not done. Other processes may still
+  // show it until they list operations next.
   absl::Status Delete(const std::string& id);
 
   // Calls `observer` with the present state, then at every change until the operation is done or
-  // Unobserve(); progress reports come at most every 200 ms. Returns a ticket. NOT_FOUND.
+  // Unobserve(); progress reports come at most every 200 ms. Returns a ticket. NOT_FOUND when it is
+  // not known here: Get() asks the store, and makes it known.
   absl::StatusOr<int64_t> Observe(const std::string& id, Observer observer);
   // No call of the observer is running or follows when this returns. OK for a ticket already gone.
   void Unobserve(int64_t ticket);
 
-  // Refuses new work; returns when everything accepted is done or `timeout` has passed, then
-  // cancels the rest and waits for it to stop. With a durable store the rest is suspended:
-  // observers are told, and the next process goes on. Else it ends as FAILED with UNAVAILABLE.
+  // Refuses new work; returns when everything that this process works on is done or `timeout` has
+  // passed, then suspends the rest and waits for it to stop: observers are told, the lease is
+  // removed, and any other process goes on at once.
   void Drain(absl::Duration timeout);
 
- private:
-  struct Entry;
-  struct Subscription;
+  const std::string& owner() const { return leases_.owner(); }  // this process's name
 
-  void Work();
-  void RunOne(const std::shared_ptr<Entry>& entry);
-  absl::StatusOr<TypedBytes> Execute(const std::shared_ptr<Entry>& entry);
-  void Report(const std::shared_ptr<Entry>& entry, const Progress& progress);
-  absl::StatusOr<std::shared_ptr<Entry>> Accept(OperationRequest request)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<Operation> Known(const std::string& id, const OperationRequest& request) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Writes the event, applies it, tells observers.
-  void Apply(Entry& entry, const OperationEvent& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Notify(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Forget(absl::Time now, int64_t arriving) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  std::shared_ptr<Entry> Remember(Operation operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Ends an operation that an earlier process left and that is not to go on; else false.
-  bool EndLeft(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Suspend(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+ private:
+  class Arrival;
+
+  absl::StatusOr<Operation> Accept(OperationRequest request, std::optional<TypedBytes> result);
+  absl::StatusOr<Operation> Create(const std::string& id, OperationRequest request,
+                                   std::optional<TypedBytes> result);
+  // Puts an accepted operation to work, or ends it, unless it is another process's.
+  Operation Begin(const OperationEntryPtr& entry, std::optional<TypedBytes> result)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->transition);
+  absl::Status TakePlace(const OperationRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
-  const std::map<std::string, JobFactory> factories_;
-  OperationStore& store_;
   const Clock& clock_;
   Metrics& metrics_;
+  OperationStore store_;
+  OperationRegistry registry_;
+  Leases leases_;
+  OperationJournal journal_;
+  OperationSteps steps_;
+  OperationPoll poll_;
 
-  mutable Mutex mutex_;
+  Mutex mutex_;
   CondVar changed_;
-  std::map<std::string, std::shared_ptr<Entry>> entries_ ABSL_GUARDED_BY(mutex_);
-  std::deque<std::string> by_age_ ABSL_GUARDED_BY(mutex_);  // ids, oldest first
-  std::deque<std::shared_ptr<Entry>> queue_ ABSL_GUARDED_BY(mutex_);
-  OperationJournal journal_ ABSL_GUARDED_BY(mutex_);
-  std::deque<std::shared_ptr<Entry>> restored_ ABSL_GUARDED_BY(mutex_);  // until Resume()
-  std::map<int64_t, std::string> tickets_ ABSL_GUARDED_BY(mutex_);       // ticket to operation id
-  int64_t next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
-  int64_t unfinished_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::set<std::string> arriving_ ABSL_GUARDED_BY(mutex_);  // ids that are being accepted
+  int64_t places_ ABSL_GUARDED_BY(mutex_) = 0;              // in the queue, taken by those
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
-  bool drain_cancelled_ ABSL_GUARDED_BY(mutex_) = false;
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  std::vector<std::thread> workers_;
 };
 
 }  // namespace secateur

@@ -1,7 +1,7 @@
 // A long request as the caller sees it: a name, a state, progress, a result or an error.
 //
-// What is kept of an operation is a list of events, each written once; the operation is a fold over
-// them (DESIGN 7). Progress is not kept: it is of the process that works. Plain data.
+// What is kept of an operation is a set of events, each written once; the operation is a fold over
+// them (operation_fold.h). Progress is not kept: it is of the process that works. Plain data.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
 namespace secateur {
@@ -40,9 +39,10 @@ struct OperationRequest {
 
 struct OperationEvent {
   enum class Kind {
-    kCreated,
+    kCreated,  // accepted by a process, which is to do it
+    kAdopted,  // taken over by another one
     kStarted,
-    kSuspended,  // the process that was at it shut down, in good order
+    kSuspended,  // the process that was at it has left it to the next, in good order
     kCancelRequested,
     kSucceeded,
     kFailed,
@@ -53,7 +53,10 @@ struct OperationEvent {
   OperationRequest request;  // kCreated
   TypedBytes result;         // kSucceeded
   absl::Status error;        // kFailed, kCancelled
+  // Of the three ends: whether Cancel had been asked for, as far as whoever ended it knew.
+  bool cancel_requested = false;
 };
+bool IsEnd(OperationEvent::Kind kind);  // kSucceeded, kFailed, kCancelled
 
 // How far the present phase is.
 struct OperationProgress {
@@ -70,7 +73,11 @@ struct Operation {
   OperationRequest request;
   OperationState state = OperationState::kQueued;
   bool cancel_requested = false;
-  // True when this process has stopped working on it, which the next one goes on with.
+  // The process that is to do it, or that has ended it; several may share one store.
+  std::string owner;
+  int64_t epoch = 0;      // counts its owners
+  bool released = false;  // the owner has left it to the next
+  // True when this process is shutting down and has nothing more to tell about it; others have.
   bool suspended = false;
   int64_t starts = 0;  // by workers, since the last kSuspended
   absl::Time create_time, end_time = absl::InfinitePast();
@@ -79,12 +86,5 @@ struct Operation {
   absl::Status error;
   OperationProgress progress;
 };
-
-// The next step of the fold: what `event` makes of the operation. A terminal state beats every
-// event after it.
-void Advance(const OperationEvent& event, Operation& operation);
-
-// The operation that a sequence of events makes. INTERNAL when it does not begin with kCreated.
-absl::StatusOr<Operation> Fold(const std::string& id, const std::vector<OperationEvent>& events);
 
 }  // namespace secateur

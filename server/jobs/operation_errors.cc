@@ -29,15 +29,9 @@ absl::Status DrainingError() {
 absl::Status SuspendedError(const std::string& id) {
   return WithReason(WithRetryAfter(absl::UnavailableError(
                                        StrCat("the server is shutting down; operations/", id,
-                                              " goes on when one starts on its store: ask again")),
+                                              " goes on in another one on its store: ask again")),
                                    kTryAgain),
                     "DRAINING");
-}
-
-absl::Status ShutDownError() {
-  return WithReason(
-      absl::UnavailableError("the server shut down before this was done: send the request again"),
-      "DRAINING");
 }
 
 }  // namespace secateur

@@ -10,10 +10,8 @@ namespace secateur {
 // NOT_FOUND, with the resource.
 absl::Status OperationNotFound(const std::string& id);
 // UNAVAILABLE, reason DRAINING, with a time to try again: of new work while the server shuts down;
-// and of an operation that the next server goes on with.
+// and of an operation that another server goes on with.
 absl::Status DrainingError();
 absl::Status SuspendedError(const std::string& id);
-// UNAVAILABLE, reason DRAINING: how an operation ends that nobody goes on with.
-absl::Status ShutDownError();
 
 }  // namespace secateur

@@ -1,38 +1,48 @@
-// Where the events of operations are kept: in memory, where they end with the process, or as
-// objects of their own (durable_operation_store.h). Thread-safe.
+// Events of operations as write-once objects of a blob store (DESIGN 7), so that operations outlive
+// the process and every process sees them: `operations/<id>/<epoch>.<owner>.<number>`, epoch and
+// number six digits, counted from 1, the owner 16 hex digits. event_text.h says what is in them.
+// Objects of other names are left alone. Thread-safe.
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "server/base/mutex.h"
-#include "server/jobs/operation.h"
+#include "absl/time/time.h"
+#include "server/jobs/operation_fold.h"
+#include "server/storage/blob_store.h"
 
 namespace secateur {
 
 class OperationStore {
  public:
-  virtual ~OperationStore() = default;
-  // The event counts once this has returned OK.
-  virtual absl::Status Append(const std::string& id, const OperationEvent& event) = 0;
-  virtual absl::Status Delete(const std::string& id) = 0;
-  // Whether another process will find them.
-  virtual bool durable() const { return false; }
-  // All events by operation, in the order in which they were appended.
-  virtual absl::StatusOr<std::map<std::string, std::vector<OperationEvent>>> Load() = 0;
-};
+  using Keys = std::set<EventKey>;
 
-class MemoryOperationStore final : public OperationStore {
- public:
-  absl::Status Append(const std::string& id, const OperationEvent& event) override;
-  absl::Status Delete(const std::string& id) override;
-  absl::StatusOr<std::map<std::string, std::vector<OperationEvent>>> Load() override;
+  explicit OperationStore(BlobStore& blobs) : blobs_(blobs) {}  // outlives it
+
+  // Durable when OK; also OK when this very event is there already: nobody else writes its key.
+  absl::Status Put(const std::string& id, const StoredEvent& event);
+
+  // Of one operation; empty when there is none.
+  absl::StatusOr<Keys> KeysOf(const std::string& id);
+  struct Listed {
+    Keys keys;
+    absl::Time modified = absl::InfinitePast();  // of the last that was written
+  };
+  absl::StatusOr<std::map<std::string, Listed>> ListAll();
+  // The events of `keys`, except those that are gone by now and those that are damaged, which are
+  // logged and stay where they are. An error is the store's: try again.
+  absl::StatusOr<std::vector<StoredEvent>> Read(const std::string& id, const Keys& keys);
+
+  // One event; OK also when it is gone.
+  absl::Status Remove(const std::string& id, const EventKey& key);
+  // All of an operation, the beginning first: what a crash leaves of the rest is no operation.
+  absl::Status Delete(const std::string& id);
 
  private:
-  Mutex mutex_;
-  std::map<std::string, std::vector<OperationEvent>> events_ ABSL_GUARDED_BY(mutex_);
+  BlobStore& blobs_;
 };
 
 }  // namespace secateur

@@ -76,7 +76,10 @@ Metrics::Metrics(std::string_view version)
       operation_duration(Histograms(registry, "secateur_operation_duration_seconds",
                                     "Time of ended operations, waiting included.")),
       operations_active(
-          Gauges(registry, "secateur_operations_active", "Operations that wait or run.")),
+          Gauges(registry, "secateur_operations_active", "Operations that wait or run here.")),
+      operations_adopted(Counters(registry, "secateur_operations_adopted_total",
+                                  "Operations taken over from a process that is gone.")
+                             .Add({})),
       job_queue_length(
           Gauges(registry, "secateur_job_queue_length", "Jobs that wait for a worker.").Add({})),
       job_queue_wait(Histograms(registry, "secateur_job_queue_wait_seconds",
@@ -139,6 +142,10 @@ void Metrics::CountRpc(std::string_view method, absl::StatusCode code, double se
 
 void Metrics::OperationStarted(std::string_view type) {
   operations_active.Add({{"type", std::string(type)}}).Increment();
+}
+
+void Metrics::OperationLeft(std::string_view type) {
+  operations_active.Add({{"type", std::string(type)}}).Decrement();
 }
 
 void Metrics::OperationEnded(std::string_view type, std::string_view state, double seconds) {

@@ -43,6 +43,8 @@ struct Metrics {
   // "cancelled".
   void OperationStarted(std::string_view type);
   void OperationEnded(std::string_view type, std::string_view state, double seconds);
+  // Another process goes on with it.
+  void OperationLeft(std::string_view type);
   // `operation` is "read", "write", "head", "list", "delete" or "check"; `direction` is "read" or
   // "write".
   void CountStore(std::string_view operation, absl::StatusCode code, double seconds);
@@ -58,6 +60,7 @@ struct Metrics {
   Family<Counter>& operations;            // type, state; counted when they end
   Family<Histogram>& operation_duration;  // type
   Family<Gauge>& operations_active;       // type
+  Counter& operations_adopted;
   Gauge& job_queue_length;
   Histogram& job_queue_wait;
   Counter& profile_tokens;

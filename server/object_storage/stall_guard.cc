@@ -49,8 +49,8 @@ std::atomic<int64_t> hurry_limit{0};
 absl::Time Deadline(absl::Time begun, absl::Duration limit) {
   const absl::Time deadline = begun + limit;
   if (hurry_since == std::numeric_limits<int64_t>::max()) return deadline;
-  const absl::Time hurried = std::max(begun, absl::FromUnixNanos(hurry_since)) +
-                             absl::Nanoseconds(hurry_limit.load());
+  const absl::Time hurried =
+      std::max(begun, absl::FromUnixNanos(hurry_since)) + absl::Nanoseconds(hurry_limit.load());
   return std::min(deadline, hurried);
 }
 

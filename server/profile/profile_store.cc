@@ -1,5 +1,6 @@
 #include "server/profile/profile_store.h"
 
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -116,11 +117,27 @@ absl::Status NoSuchProfile(const std::string& id) {
 ProfileStore::ProfileStore(BlobStore& blobs, Metrics& metrics) : blobs_(blobs), metrics_(metrics) {}
 
 absl::Status ProfileStore::Load() {
+  std::set<std::string> gone;  // of the objects that are known those that are not listed
+  for (const ProfileInfo& info : List()) gone.insert(ObjectKey(info.id(), info.content));
   ASSIGN_OR_RETURN(const std::vector<BlobInfo> all, ListAll(blobs_, std::string(kRoot)));
+  std::set<std::string> seen;
+  {
+    MutexLock lock(mutex_);
+    for (const BlobInfo& blob : all) {
+      if (gone.erase(blob.key) > 0 || seen_.contains(blob.key)) seen.insert(blob.key);
+    }
+    std::erase_if(profiles_, [&gone](const auto& entry) {
+      return gone.contains(ObjectKey(entry.first, entry.second.content));
+    });
+    seen_ = seen;
+  }
   for (const BlobInfo& blob : all) {
+    if (seen.contains(blob.key)) continue;
     const std::optional<ObjectName> name = ParseObjectKey(blob.key);
     if (!name) {
       Log(LogLevel::kWarning, "left an object that is no profile alone", {{"key", blob.key}});
+      MutexLock lock(mutex_);
+      seen_.insert(blob.key);
       continue;
     }
     const absl::StatusOr<std::string> beginning = blobs_.Read(blob.key, 0, kBeginningBytes);
@@ -132,6 +149,8 @@ absl::Status ProfileStore::Load() {
     } else {
       Refuse(blob.key, info.status());
     }
+    MutexLock lock(mutex_);
+    seen_.insert(blob.key);
   }
   return absl::OkStatus();
 }

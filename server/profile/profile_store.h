@@ -9,6 +9,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ class ProfileStore {
   // Both must outlive the store.
   ProfileStore(BlobStore& blobs, Metrics& metrics);
   // Reads the header of every stored profile, so that Find and List answer from memory.
+  // Later it makes known what other servers on the store have added and removed since.
   absl::Status Load();
 
   std::optional<ProfileInfo> Find(const std::string& id) const;
@@ -63,6 +65,7 @@ class ProfileStore {
   Metrics& metrics_;
   mutable Mutex mutex_;
   mutable std::map<std::string, ProfileInfo> profiles_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> seen_ ABSL_GUARDED_BY(mutex_);  // objects that Load() has read
 };
 
 }  // namespace secateur

@@ -63,6 +63,15 @@ absl::StatusOr<ExpertRequest> CheckedRequest(const JobParts& parts, const Reside
   return request;
 }
 
+// As ResolveSources, once more when that finds too little: another server may have just added a
+// corpus.
+absl::StatusOr<ResolvedSources> SourcesOf(const JobParts& parts, const ExpertRequest& request) {
+  absl::StatusOr<ResolvedSources> sources = ResolveSources(request, parts.stores.corpora);
+  if (!absl::IsFailedPrecondition(sources.status())) return sources;
+  RETURN_IF_ERROR(parts.stores.corpora.Refresh());
+  return ResolveSources(request, parts.stores.corpora);
+}
+
 absl::StatusOr<std::string> OutputPath(const JobParts& parts, const std::string& uri) {
   if (uri.empty()) return std::string();
   auto path = parts.writable.Resolve(uri, "--allow-write");
@@ -89,7 +98,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
   }
   if (budgets.empty()) budgets.emplace_back(request.spec().budget(), expert.budget);
   RETURN_IF_ERROR(CheckDigestKnown(*model));
-  ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(expert, parts.stores.corpora));
+  ASSIGN_OR_RETURN(ResolvedSources sources, SourcesOf(parts, expert));
   ASSIGN_OR_RETURN(ComposedRequest composed,
                    ComposeRequest(*model, expert, std::move(sources), parts.stores));
   RETURN_IF_ERROR(AddVocabulary(*model, expert, parts.stores, run, composed));
@@ -119,7 +128,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
 absl::StatusOr<v1::Expert> Validate(const ServiceParts& parts, const ResidentModel& model,
                                     const ExpertRequest& request, RunContext& run) {
   RETURN_IF_ERROR(CheckDigestKnown(model));
-  ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(request, parts.stores.corpora));
+  ASSIGN_OR_RETURN(ResolvedSources sources, SourcesOf(parts, request));
   ASSIGN_OR_RETURN(ComposedRequest composed,
                    ComposeRequest(model, request, std::move(sources), parts.stores));
   RETURN_IF_ERROR(AddVocabulary(model, request, parts.stores, run, composed));
@@ -178,7 +187,7 @@ absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& re
   ASSIGN_OR_RETURN(const QualityGate gate,
                    GateFromProto(request.gate(), expert.evaluation_corpora));
   RETURN_IF_ERROR(OutputPath(parts, request.output_uri()).status());
-  RETURN_IF_ERROR(ResolveSources(expert, parts.stores.corpora).status());
+  RETURN_IF_ERROR(SourcesOf(parts, expert).status());
   RETURN_IF_ERROR(CheckReachable(*model, expert));
   std::optional<v1::Expert> done;
   if (request.validate_only()) {

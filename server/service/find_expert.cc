@@ -12,7 +12,12 @@ namespace secateur {
 
 absl::StatusOr<FoundExpert> FindExpertByName(const JobParts& parts, const std::string& name) {
   ASSIGN_OR_RETURN(const ChildName parsed, ParseExpertName(name, "name"));
-  if (auto stored = parts.stores.experts.Find(parsed.id)) {
+  auto stored = parts.stores.experts.Find(parsed.id);
+  if (!stored) {  // another server may have just made it
+    RETURN_IF_ERROR(parts.stores.experts.Load());
+    stored = parts.stores.experts.Find(parsed.id);
+  }
+  if (stored) {
     ASSIGN_OR_RETURN(v1::Expert proto, ToProto(*stored, parts.stores.blobs.uri()));
     if (proto.name() == name) return FoundExpert{*std::move(stored), std::move(proto)};
   }

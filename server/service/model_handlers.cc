@@ -19,7 +19,11 @@ namespace {
 
 absl::StatusOr<ProfileInfo> FindProfile(const ServiceParts& parts, const std::string& name) {
   ASSIGN_OR_RETURN(const ChildName parsed, ParseProfileName(name, "name"));
-  const auto profile = parts.stores.profiles.Find(parsed.id);
+  auto profile = parts.stores.profiles.Find(parsed.id);
+  if (!profile) {  // another server may have just made it
+    RETURN_IF_ERROR(parts.stores.profiles.Load());
+    profile = parts.stores.profiles.Find(parsed.id);
+  }
   if (profile && profile->key.model == parsed.model) return *profile;
   return WithResource(absl::NotFoundError(StrCat(name, " does not exist")), "secateur.dev/Profile",
                       name);
@@ -62,7 +66,12 @@ absl::StatusOr<std::vector<std::string>> CorporaOf(const JobParts& parts,
     ASSIGN_OR_RETURN(CorpusFilter filter,
                      ParseCorpusFilter(request.filter() == "*" ? "" : request.filter(), "filter"));
     filter.purpose = CorpusPurpose::kCalibration;
-    for (const CorpusInfo& corpus : parts.stores.corpora.List(filter)) ids.push_back(corpus.id());
+    std::vector<CorpusInfo> found = parts.stores.corpora.List(filter);
+    if (found.empty()) {  // another server may have just added one
+      RETURN_IF_ERROR(parts.stores.corpora.Refresh());
+      found = parts.stores.corpora.List(filter);
+    }
+    for (const CorpusInfo& corpus : found) ids.push_back(corpus.id());
     if (ids.empty()) {
       return WithField(absl::FailedPreconditionError(
                            StrCat("filter ", request.filter(), " matches no calibration corpus")),

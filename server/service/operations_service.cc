@@ -40,36 +40,56 @@ class WaitReactor final : public grpc::ServerUnaryReactor,
 
   void Start(const lro::WaitOperationRequest& request) {
     self_ = shared_from_this();
-    const absl::Status status = Attach(request);
+    const absl::Status status = Find(request);
     if (!status.ok()) End(status);
   }
   void OnCancel() override { End(absl::CancelledError("the client went away")); }
   void OnDone() override { self_.reset(); }
 
  private:
-  absl::Status Attach(const lro::WaitOperationRequest& request) {
+  absl::Status Find(const lro::WaitOperationRequest& request) {
     RETURN_IF_ERROR(CheckAllFieldsKnown(request));
     ASSIGN_OR_RETURN(const std::string id, ParseOperationName(request.name(), "name"));
+    const auto wait = TimeoutOf(request);
+    const absl::Status known = Attach(id, wait);
+    if (!absl::IsNotFound(known)) return known;
+    // Another server's: the store is asked, which is not for gRPC's threads.
+    const bool posted = calls_.Post([self = self_, id, wait] {
+      absl::Status status = self->jobs_.Get(id).status();
+      if (status.ok()) status = self->Attach(id, wait);
+      if (!status.ok()) self->End(status);
+    });
+    return posted ? absl::OkStatus() : CallRunner::Overloaded();
+  }
+
+  absl::Status Attach(const std::string& id, std::chrono::nanoseconds wait) {
     bool done = false;
+    bool ended = false;
+    ASSIGN_OR_RETURN(const int64_t ticket,
+                     jobs_.Observe(id, [this](const Operation& now) { Take(now); }));
     {
-      ASSIGN_OR_RETURN(const int64_t ticket,
-                       jobs_.Observe(id, [this](const Operation& now) { Take(now); }));
       MutexLock lock(mutex_);
       ticket_ = ticket;
       done = done_;
-      if (!done) ArmTimer(request);
+      ended = ended_;
+      if (!done && !ended) ArmTimer(wait);
     }
-    if (done) EndAsSeen();
+    if (ended) {
+      jobs_.Unobserve(ticket);  // the client went away meanwhile
+    } else if (done) {
+      EndAsSeen();
+    }
     return absl::OkStatus();
   }
 
-  void ArmTimer(const lro::WaitOperationRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const int64_t seconds =
-        request.has_timeout() ? std::clamp<int64_t>(request.timeout().seconds(), 0, kMaxWaitSeconds)
-                              : kMaxWaitSeconds;
-    const auto wait = std::chrono::seconds(seconds) +
-                      std::chrono::nanoseconds(
-                          request.has_timeout() ? std::max(request.timeout().nanos(), 0) : 0);
+  static std::chrono::nanoseconds TimeoutOf(const lro::WaitOperationRequest& request) {
+    if (!request.has_timeout()) return std::chrono::seconds(kMaxWaitSeconds);
+    return std::chrono::seconds(
+               std::clamp<int64_t>(request.timeout().seconds(), 0, kMaxWaitSeconds)) +
+           std::chrono::nanoseconds(std::max(request.timeout().nanos(), 0));
+  }
+
+  void ArmTimer(std::chrono::nanoseconds wait) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     alarm_.emplace();
     alarm_->Set(std::chrono::system_clock::now() +
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(wait),

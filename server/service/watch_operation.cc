@@ -27,7 +27,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchOperationRes
 
   void Start(const v1::WatchOperationRequest& request) {
     self_ = shared_from_this();
-    const absl::Status status = Attach(request);
+    const absl::Status status = Find(request);
     if (!status.ok()) End(status);
   }
 
@@ -58,13 +58,30 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchOperationRes
   void OnDone() override { self_.reset(); }
 
  private:
-  absl::Status Attach(const v1::WatchOperationRequest& request) {
+  absl::Status Find(const v1::WatchOperationRequest& request) {
     RETURN_IF_ERROR(CheckAllFieldsKnown(request));
     ASSIGN_OR_RETURN(const std::string id, ParseOperationName(request.name(), "name"));
+    const absl::Status known = Attach(id);
+    if (!absl::IsNotFound(known)) return known;
+    // Another server's: the store is asked, which is not for gRPC's threads.
+    const bool posted = parts_.calls.Post([self = self_, id] {
+      absl::Status status = self->parts_.jobs.Get(id).status();
+      if (status.ok()) status = self->Attach(id);
+      if (!status.ok()) self->End(status);
+    });
+    return posted ? absl::OkStatus() : CallRunner::Overloaded();
+  }
+
+  absl::Status Attach(const std::string& id) {
     ASSIGN_OR_RETURN(const int64_t ticket,
                      parts_.jobs.Observe(id, [this](const Operation& now) { Take(now); }));
-    MutexLock lock(mutex_);
-    ticket_ = ticket;
+    bool ended = false;
+    {
+      MutexLock lock(mutex_);
+      ticket_ = ticket;
+      ended = ended_;
+    }
+    if (ended) parts_.jobs.Unobserve(ticket);  // the client went away meanwhile
     return absl::OkStatus();
   }
 

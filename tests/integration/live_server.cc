@@ -111,7 +111,8 @@ void LiveServer::Restart() {
 std::map<std::string, std::string> LiveServer::Stored() const {
   std::map<std::string, std::string> files = FilesOf(store());
   std::erase_if(files, [](const auto& file) {
-    return file.first.starts_with(".tmp/") || file.first.starts_with("operations/");
+    return file.first.starts_with(".tmp/") || file.first.starts_with("operations/") ||
+           file.first.starts_with("replicas/");
   });
   return files;
 }

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "server/base/errors.h"
+#include "server/storage/memory_store.h"
 #include "tests/jobs/request.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
@@ -36,10 +37,26 @@ class JobQueueTest : public testing::Test {
     const auto block = [this](const OperationRequest& request) -> absl::StatusOr<Job> {
       return Job([this, bytes = request.request](RunContext& run) { return Block(bytes, run); });
     };
-    return std::make_unique<JobQueue>(
-        options,
-        std::map<std::string, JobFactory>{{"Echo", echo}, {"Fail", fail}, {"Block", block}}, store_,
-        clock_, metrics_);
+    return Queue(options, {{"Echo", echo}, {"Fail", fail}, {"Block", block}});
+  }
+  std::unique_ptr<JobQueue> Queue(JobQueue::Options options,
+                                  std::map<std::string, JobFactory> factories) {
+    options.poll_every = absl::ZeroDuration();
+    auto queue =
+        std::make_unique<JobQueue>(options, std::move(factories), blobs_, clock_, metrics_);
+    EXPECT_OK(queue->Restore());
+    return queue;
+  }
+  // What the store has of an operation.
+  Operation Stored(const std::string& id) {
+    OperationStore store(blobs_);
+    const auto keys = store.KeysOf(id);
+    EXPECT_OK(keys);
+    const auto events = store.Read(id, *keys);
+    EXPECT_OK(events);
+    const auto operation = Fold(id, *events);
+    EXPECT_OK(operation);
+    return operation.ok() ? *operation : Operation{};
   }
 
   absl::StatusOr<TypedBytes> Block(const std::string& bytes, RunContext& run) {
@@ -83,8 +100,8 @@ class JobQueueTest : public testing::Test {
   CondVar changed_;
   std::vector<std::string> ran_;
   std::set<std::string> released_;
-  MemoryOperationStore store_;
   FakeClock clock_;
+  MemoryStore blobs_{clock_};
   Metrics metrics_{"test"};
 };
 
@@ -238,7 +255,8 @@ TEST_F(JobQueueTest, ReportsTheRateAndTheTimeThatIsLeftOfEachPhase) {
   const auto block = [this](const OperationRequest&) -> absl::StatusOr<Job> {
     return Job([this](RunContext& run) { return Block("first", run); });
   };
-  JobQueue queue({.workers = 1}, {{"Step", step}, {"Block", block}}, store_, clock_, metrics_);
+  const auto made = Queue({.workers = 1}, {{"Step", step}, {"Block", block}});
+  JobQueue& queue = *made;
   Start(queue, Request("Block", ""));
   const std::string id = Start(queue, Request("Step", ""));
   ASSERT_OK(queue.Observe(id, [&seen](const Operation& now) {
@@ -280,21 +298,6 @@ TEST_F(JobQueueTest, FinishesWhatItHasAcceptedWhenItDrains) {
   EXPECT_EQ(queue->Get(queued)->state, State::kSucceeded);
 }
 
-TEST_F(JobQueueTest, FailsWhatIsNotDoneWhenTheDrainEnds) {
-  const auto queue = Queue({.workers = 1});
-  const std::string running = Start(*queue, Request("Block", "running"));
-  WaitUntilRan("running");
-  const std::string queued = Start(*queue, Request("Echo", "queued"));
-  queue->Drain(absl::ZeroDuration());
-  for (const std::string& id : {running, queued}) {
-    ASSERT_OK_AND_ASSIGN(const Operation operation, queue->Get(id));
-    EXPECT_EQ(operation.state, State::kFailed);
-    EXPECT_THAT(operation.error, StatusIs(absl::StatusCode::kUnavailable));
-    EXPECT_EQ(NotesOf(operation.error).reason, "DRAINING");
-  }
-  EXPECT_THAT(Ran(), ElementsAre("running"));
-}
-
 TEST_F(JobQueueTest, ForgetsTheOldestThatIsDone) {
   const auto queue = Queue({.workers = 1, .max_operations = 3});
   const std::string blocked = Start(*queue, Request("Block", "running"));
@@ -308,8 +311,7 @@ TEST_F(JobQueueTest, ForgetsTheOldestThatIsDone) {
   for (const Operation& operation : queue->List()) listed.push_back(operation.id);
   EXPECT_THAT(listed, ElementsAre(ids[5], ids[4], blocked));  // newest first, the live one kept
   EXPECT_THAT(queue->Get(ids[1]), StatusIs(absl::StatusCode::kNotFound, HasSubstr(ids[1])));
-  ASSERT_OK_AND_ASSIGN(const auto stored, store_.Load());
-  EXPECT_THAT(stored, SizeIs(3));
+  EXPECT_THAT(OperationStore(blobs_).ListAll(), IsOkAndHolds(SizeIs(3)));
   Release("running");
 }
 
@@ -337,9 +339,8 @@ TEST_F(JobQueueTest, WritesEventsThatFoldToWhatItShows) {
     }
   }
   for (const std::string& id : ids) WaitFor(*queue, id);
-  ASSERT_OK_AND_ASSIGN(const auto stored, store_.Load());
   for (const std::string& id : ids) {
-    ASSERT_OK_AND_ASSIGN(const Operation folded, Fold(id, stored.at(id)));
+    const Operation folded = Stored(id);
     ASSERT_OK_AND_ASSIGN(const Operation shown, queue->Get(id));
     EXPECT_EQ(folded.state, shown.state);
     EXPECT_EQ(folded.result.bytes, shown.result.bytes);

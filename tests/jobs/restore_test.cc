@@ -2,21 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <atomic>
-#include <future>
-#include <memory>
-#include <optional>
 #include <string>
-#include <thread>
+#include <vector>
 
 #include "server/base/errors.h"
-#include "server/jobs/durable_operation_store.h"
-#include "server/jobs/job_queue.h"
-#include "server/storage/memory_store.h"
-#include "tests/jobs/request.h"
-#include "tests/support/fake_clock.h"
-#include "tests/support/status_matchers.h"
+#include "tests/jobs/process.h"
 
 namespace secateur {
 namespace {
@@ -27,76 +17,27 @@ using testing::IsEmpty;
 using testing::SizeIs;
 using State = OperationState;
 
-// A server's life on `blobs`: jobs of method "Echo" return their request; those of "Block" run
-// until they are cancelled.
-class Process {
- public:
-  Process(BlobStore& blobs, const Clock& clock, JobQueue::Options options = {.workers = 1})
-      : store_(blobs),
-        queue_(options,
-               {{"Echo", [this](const auto& request) { return Echo(request); }},
-                {"Block", [this](const auto&) { return Block(); }}},
-               store_, clock, metrics_) {
-    EXPECT_OK(queue_.Restore());
-  }
-
-  JobQueue& queue() { return queue_; }
-  std::string Submit(OperationRequest request) {
-    const auto operation = queue_.Submit(std::move(request));
-    EXPECT_OK(operation);
-    return operation.ok() ? operation->id : "";
-  }
-  Operation WaitFor(const std::string& id) {
-    const auto done = std::make_shared<std::promise<Operation>>();
-    EXPECT_OK(queue_.Observe(id, [done](const Operation& now) {
-      if (IsDone(now.state)) done->set_value(now);
-    }));
-    return done->get_future().get();
-  }
-  // The requests of "Echo" in the order in which they ran.
-  std::vector<std::string> ran() {
-    MutexLock lock(mutex_);
-    return ran_;
-  }
-  void WaitUntilABlockRuns() {
-    while (!blocked_) std::this_thread::yield();
-  }
-
- private:
-  absl::StatusOr<Job> Echo(const OperationRequest& request) {
-    return Job([this, bytes = request.request](RunContext&) -> absl::StatusOr<TypedBytes> {
-      MutexLock lock(mutex_);
-      ran_.push_back(bytes);
-      return TypedBytes{"echo", bytes};
-    });
-  }
-  absl::StatusOr<Job> Block() {
-    return Job([this](RunContext& run) -> absl::StatusOr<TypedBytes> {
-      blocked_ = true;
-      while (!run.cancelled()) std::this_thread::yield();
-      return run.CheckCancelled();
-    });
-  }
-
-  Metrics metrics_{"test"};
-  std::atomic<bool> blocked_{false};
-  Mutex mutex_;
-  std::vector<std::string> ran_ ABSL_GUARDED_BY(mutex_);
-  DurableOperationStore store_;
-  JobQueue queue_;
-};
-
 class RestoreTest : public testing::Test {
  protected:
-  // Events of an operation as a process that was killed leaves them.
+  // Events of an operation as processes that were killed leave them: each start after the first is
+  // another process's.
   void Leave(const std::string& id, const OperationRequest& request,
              const std::vector<OperationEvent::Kind>& kinds) {
-    DurableOperationStore store(blobs_);
-    ASSERT_OK(store.Load());
-    ASSERT_OK(store.Append(
-        id, {.kind = OperationEvent::Kind::kCreated, .time = clock_.Now(), .request = request}));
+    OperationStore store(blobs_);
+    EventKey key{1, "00000000000000a1", 0};
+    const auto put = [&](OperationEvent event) {
+      ++key.number;
+      event.time = clock_.Now();
+      ASSERT_OK(store.Put(id, {key, event}));
+    };
+    put({.kind = OperationEvent::Kind::kCreated, .request = request});
+    bool started = false;
     for (const OperationEvent::Kind kind : kinds) {
-      ASSERT_OK(store.Append(id, {.kind = kind, .time = clock_.Now()}));
+      if (kind == kStarted && std::exchange(started, true)) {
+        key = {key.epoch + 1, key.owner, 0};
+        put({.kind = OperationEvent::Kind::kAdopted});
+      }
+      put({.kind = kind});
     }
     clock_.Advance(absl::Seconds(1));
   }
@@ -105,8 +46,8 @@ class RestoreTest : public testing::Test {
   static constexpr auto kSuspended = OperationEvent::Kind::kSuspended;
   static constexpr auto kCancelRequested = OperationEvent::Kind::kCancelRequested;
 
-  MemoryStore blobs_;
   FakeClock clock_;
+  MemoryStore blobs_{clock_};
 };
 
 TEST_F(RestoreTest, WhatIsDoneCanStillBeAskedFor) {
@@ -137,8 +78,8 @@ TEST_F(RestoreTest, WhatWasNotDoneIsDoneInItsOrder) {
   const std::string fresh = process.Submit(Request("Echo", "new"));
   process.WaitFor(fresh);  // not behind those that wait
   EXPECT_EQ(process.queue().Get("o1")->state, State::kQueued);
-  process.queue().Resume();
-  process.queue().Resume();
+  process.Resume();
+  process.Resume();
   EXPECT_EQ(process.WaitFor("o1").result.bytes, "first");
   EXPECT_EQ(process.WaitFor("o2").result.bytes, "second");
   EXPECT_THAT(process.ran(), ElementsAre("new", "first", "second"));
@@ -147,7 +88,7 @@ TEST_F(RestoreTest, WhatWasNotDoneIsDoneInItsOrder) {
 TEST_F(RestoreTest, WhatWasAcceptedGoesOnHoweverFewMayWait) {
   for (const char* id : {"o1", "o2", "o3"}) Leave(id, Request("Echo", id), {});
   Process process(blobs_, clock_, {.workers = 1, .max_queued = 1});
-  process.queue().Resume();
+  process.Resume();
   for (const char* id : {"o1", "o2", "o3"}) EXPECT_EQ(process.WaitFor(id).result.bytes, id);
 }
 
@@ -170,50 +111,21 @@ TEST_F(RestoreTest, ADrainDoesNotWaitForWhatNobodyStarts) {
   EXPECT_EQ(Process(blobs_, clock_).queue().Get("o2")->starts, 2);
 }
 
-// A store that takes nothing for a while.
-class FullStore final : public BlobStore {
- public:
-  const std::string& uri() const override { return store_.uri(); }
-  absl::StatusOr<std::unique_ptr<BlobWriter>> Create(const std::string& key) override {
-    if (full) return absl::ResourceExhaustedError("no space");
-    return store_.Create(key);
-  }
-  absl::StatusOr<std::string> Read(const std::string& key, int64_t offset,
-                                   int64_t length) override {
-    return store_.Read(key, offset, length);
-  }
-  absl::StatusOr<BlobInfo> Head(const std::string& key) override { return store_.Head(key); }
-  absl::StatusOr<std::vector<BlobInfo>> List(const std::string& prefix,
-                                             const std::string& start_after,
-                                             int64_t limit) override {
-    return store_.List(prefix, start_after, limit);
-  }
-  absl::Status Delete(const std::string& key) override { return store_.Delete(key); }
-  std::optional<std::string> LocalPath(const std::string&) override { return std::nullopt; }
-  absl::Status Check() override { return absl::OkStatus(); }
-
-  std::atomic<bool> full{false};
-
- private:
-  MemoryStore store_;
-};
-
 TEST_F(RestoreTest, AnEndThatTheStoreDidNotTakeIsWrittenLater) {
-  FullStore blobs;
   std::string id;
   {
-    Process process(blobs, clock_);
+    Process process(blobs_, clock_);
     id = process.Submit(Request("Block", ""));
     process.WaitUntilABlockRuns();
-    blobs.full = true;
+    process.way().full = true;
     process.queue().Cancel(id).IgnoreError();
     EXPECT_EQ(process.WaitFor(id).state, State::kCancelled);
     EXPECT_THAT(process.queue().Submit(Request("Echo", "refused")),
                 StatusIs(absl::StatusCode::kResourceExhausted));
-    blobs.full = false;
+    process.way().full = false;
     process.WaitFor(process.Submit(Request("Echo", "next")));
   }
-  EXPECT_EQ(Process(blobs, clock_).queue().Get(id)->state, State::kCancelled);
+  EXPECT_EQ(Process(blobs_, clock_).queue().Get(id)->state, State::kCancelled);
 }
 
 TEST_F(RestoreTest, ACancelThatWasAskedForIsKept) {
@@ -225,7 +137,7 @@ TEST_F(RestoreTest, ACancelThatWasAskedForIsKept) {
   EXPECT_THAT(operation.error, StatusIs(absl::StatusCode::kCancelled));
   EXPECT_OK(process.queue().Cancel("o2"));  // before it goes on
   EXPECT_EQ(process.queue().Get("o2")->state, State::kCancelled);
-  process.queue().Resume();
+  process.Resume();
 }
 
 TEST_F(RestoreTest, WhatTakesTheServerDownEachTimeIsNotTriedForEver) {
@@ -239,7 +151,7 @@ TEST_F(RestoreTest, WhatTakesTheServerDownEachTimeIsNotTriedForEver) {
   EXPECT_THAT(poison.error, StatusIs(absl::StatusCode::kInternal, HasSubstr("3 times")));
   EXPECT_THAT(process.queue().Get("o4")->error,
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("Gone")));
-  process.queue().Resume();
+  process.Resume();
   EXPECT_EQ(process.WaitFor("o1").state, State::kSucceeded);
   EXPECT_EQ(process.WaitFor("o3").state, State::kSucceeded);
 }
@@ -262,28 +174,27 @@ TEST_F(RestoreTest, ADrainLeavesWhatIsNotDoneToTheNextProcess) {
   }
   Process second(blobs_, clock_);
   EXPECT_EQ(second.queue().Get(running)->starts, 0);  // it did not end the process
-  second.queue().Resume();
+  second.Resume();
   second.WaitUntilABlockRuns();
   EXPECT_OK(second.queue().Cancel(running));
   EXPECT_EQ(second.WaitFor(queued).result.bytes, "queued");
 }
 
 TEST_F(RestoreTest, ADeletedOperationLeavesNothingThatIsStillToBeWritten) {
-  FullStore blobs;
   {
-    Process process(blobs, clock_);
+    Process process(blobs_, clock_);
     const std::string id = process.Submit(Request("Block", ""));
     process.WaitUntilABlockRuns();
-    blobs.full = true;
+    process.way().full = true;
     EXPECT_OK(process.queue().Cancel(id));
     process.WaitFor(id);
     ASSERT_OK(process.queue().Delete(id));
-    blobs.full = false;
+    process.way().full = false;
     const std::string next = process.Submit(Request("Echo", "next"));
     process.WaitFor(next);
     ASSERT_OK(process.queue().Delete(next));
   }
-  EXPECT_THAT(blobs.List("", "", 10), IsOkAndHolds(IsEmpty()));
+  EXPECT_THAT(blobs_.List("", "", 10), IsOkAndHolds(IsEmpty()));
 }
 
 TEST_F(RestoreTest, WhatHasBeenDoneForTooLongIsForgotten) {
@@ -300,7 +211,52 @@ TEST_F(RestoreTest, WhatHasBeenDoneForTooLongIsForgotten) {
   }
   clock_.Advance(absl::Hours(24 * 31));
   EXPECT_THAT(Process(blobs_, clock_).queue().List(), IsEmpty());
-  EXPECT_THAT(DurableOperationStore(blobs_).Load(), IsOkAndHolds(IsEmpty()));
+  EXPECT_THAT(blobs_.List("", "", 10), IsOkAndHolds(IsEmpty()));
+}
+
+TEST_F(RestoreTest, DamagedEventsAreNotUsedAndKept) {
+  Leave("o1", Request("Echo", "a"), {kStarted});
+  Leave("o2", Request("Echo", "b"), {kStarted, OperationEvent::Kind::kSucceeded});
+  const auto damage = [this](const std::string& key) {
+    ASSERT_OK(blobs_.Delete(key));
+    ASSERT_OK(blobs_.Put(key, "damaged"));
+  };
+  damage("operations/o1/000001.00000000000000a1.000001");  // its beginning
+  damage("operations/o2/000001.00000000000000a1.000003");  // its end
+  const auto before = blobs_.List("", "", 100)->size();
+  Process process(blobs_, clock_);
+  EXPECT_THAT(process.queue().Get("o1"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("o1")));
+  EXPECT_THAT(process.queue().List(), SizeIs(1));
+  EXPECT_EQ(blobs_.List("operations/", "", 100)->size(), before);
+  process.Resume();
+  EXPECT_EQ(process.WaitFor("o2").result.bytes, "b");  // once more
+}
+
+TEST_F(RestoreTest, ARequestWhoseAcceptanceWasDamagedIsAcceptedAgain) {
+  std::string id;
+  {
+    Process process(blobs_, clock_);
+    id = process.Submit(Request("Echo", "a", "mine"));
+    process.WaitFor(id);
+  }
+  const std::string first = blobs_.List("operations/", "", 1)->at(0).key;
+  ASSERT_OK(blobs_.Delete(first));
+  ASSERT_OK(blobs_.Put(first, "damaged"));
+  Process process(blobs_, clock_);
+  EXPECT_EQ(process.Submit(Request("Echo", "b", "mine")), id);
+  EXPECT_EQ(process.WaitFor(id).result.bytes, "b");
+  EXPECT_EQ(Process(blobs_, clock_).Get(id).result.bytes, "b");
+}
+
+// The beginning goes first, so a half-deleted operation that was done cannot come back to life.
+TEST_F(RestoreTest, WhatADeleteLeftThatWasCutShortIsRemovedInTheEnd) {
+  Leave("o1", Request("Echo", "a"), {kStarted, OperationEvent::Kind::kSucceeded});
+  ASSERT_OK(blobs_.Delete("operations/o1/000001.00000000000000a1.000001"));
+  EXPECT_THAT(Process(blobs_, clock_).queue().List(), IsEmpty());
+  EXPECT_THAT(*blobs_.List("operations/", "", 10), SizeIs(2));  // who knows what is under way
+  clock_.Advance(absl::Hours(25));
+  EXPECT_THAT(Process(blobs_, clock_).queue().List(), IsEmpty());
+  EXPECT_THAT(*blobs_.List("operations/", "", 10), IsEmpty());
 }
 
 }  // namespace

@@ -1,0 +1,181 @@
+#include "server/jobs/operation_poll.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "server/base/log.h"
+#include "server/base/status_macros.h"
+#include "server/base/strings.h"
+#include "server/jobs/operation_errors.h"
+
+namespace secateur {
+namespace {
+
+// What a Delete that was cut short left is removed when it is as old: no Submit takes as long
+// between its listing and its writing.
+constexpr absl::Duration kLeftoverAge = absl::Hours(24);
+
+}  // namespace
+
+absl::Status OperationPoll::Restore() {
+  RETURN_IF_ERROR(parts_.leases.Renew());
+  RETURN_IF_ERROR(parts_.leases.Look());
+  RETURN_IF_ERROR(Scan());
+  for (const OperationEntryPtr& entry : parts_.registry.Unsettled()) {
+    parts_.steps.AdoptOrphan(entry, /*only_ends=*/true);
+  }
+  Forget();
+  if (parts_.every <= absl::ZeroDuration()) return absl::OkStatus();
+  const auto pause = absl::ToChronoNanoseconds(parts_.every);
+  const auto renew_pause = absl::ToChronoNanoseconds(parts_.leases.renew_every() / 4);
+  // Three threads: a store that does not answer holds up neither of the others.
+  tickers_.push_back(std::make_unique<Ticker>(pause, [this] { Poll(); }));
+  tickers_.push_back(std::make_unique<Ticker>(renew_pause, [this] {
+    const absl::Status renewed = parts_.leases.Renew();
+    if (renewed.ok()) return;
+    Log(LogLevel::kError, "the lease could not be renewed", {{"error", renewed.ToString()}});
+  }));
+  tickers_.push_back(std::make_unique<Ticker>(renew_pause, [this] { Guard(); }));
+  return absl::OkStatus();
+}
+
+void OperationPoll::Adopt(bool adopt) {
+  MutexLock polling(polling_);
+  adopting_ = adopt;
+}
+
+void OperationPoll::Stop() {
+  for (const std::unique_ptr<Ticker>& ticker : tickers_) ticker->Stop();
+}
+
+void OperationPoll::Guard() {
+  if (parts_.leases.held()) return;
+  bool stopped = false;
+  for (const OperationEntryPtr& entry : parts_.registry.Unsettled()) {
+    if (!parts_.steps.workers().Has(*entry)) continue;
+    parts_.steps.Suspend(entry);
+    stopped = true;
+  }
+  if (!stopped) return;
+  Log(LogLevel::kError, "work is suspended: the lease could not be renewed for too long",
+      {{"owner", parts_.leases.owner()}});
+}
+
+void OperationPoll::Poll() {
+  MutexLock polling(polling_);
+  parts_.leases.Renew().IgnoreError();  // its own thread says so
+  Guard();
+  if (!parts_.leases.Look().ok()) return;  // the store is away
+  for (const OperationEntryPtr& entry : parts_.registry.Unsettled()) parts_.steps.Follow(entry);
+  std::set<std::string> alive = parts_.leases.alive();
+  bool scan = !std::includes(alive.begin(), alive.end(), alive_.begin(), alive_.end());
+  alive_ = std::move(alive);
+  {
+    MutexLock scanning(scanning_);
+    scan = scan || parts_.clock.Now() - scanned_ >= parts_.leases.renew_every();
+  }
+  if (scan) Scan().IgnoreError();  // next time
+  Forget();
+  if (!adopting_ || !parts_.leases.held()) return;
+  for (const OperationEntryPtr& entry : parts_.registry.Unsettled()) {
+    parts_.steps.AdoptOrphan(entry, /*only_ends=*/false);
+  }
+}
+
+void OperationPoll::Refresh() {
+  {
+    MutexLock scanning(scanning_);
+    if (parts_.clock.Now() - scanned_ < parts_.every) return;
+  }
+  Scan().IgnoreError();  // what is known is an answer, too
+}
+
+absl::Status OperationPoll::Scan() {
+  MutexLock scanning(scanning_);
+  const absl::Time begun = parts_.clock.Now();
+  const std::vector<OperationEntryPtr> known = parts_.registry.All();
+  ASSIGN_OR_RETURN(const auto listed, parts_.store.ListAll());
+  std::vector<OperationEntryPtr> found;
+  std::map<std::string, OperationStore::Keys> unreadable;
+  for (const auto& [id, objects] : listed) {
+    if (parts_.registry.Find(id) != nullptr) continue;
+    if (const auto seen = unreadable_.find(id);
+        seen != unreadable_.end() && seen->second == objects.keys) {
+      unreadable.insert(*seen);
+      continue;
+    }
+    absl::StatusOr<OperationEntryPtr> entry = Load(id);
+    if (absl::IsNotFound(entry.status())) {
+      unreadable[id] = objects.keys;
+      RemoveLeftover(id, objects);
+      continue;
+    }
+    RETURN_IF_ERROR(entry.status());
+    if (*entry != nullptr) found.push_back(*std::move(entry));
+  }
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
+    return std::tie(a->shown.operation.create_time, a->id) <
+           std::tie(b->shown.operation.create_time, b->id);
+  });
+  for (const OperationEntryPtr& entry : found) {
+    parts_.registry.Add(entry, parts_.registry.Get(*entry));
+  }
+  RemoveGone(known, listed);
+  unreadable_ = std::move(unreadable);
+  scanned_ = begun;
+  return absl::OkStatus();
+}
+
+void OperationPoll::RemoveLeftover(const std::string& id, const OperationStore::Listed& objects) {
+  if (objects.modified + kLeftoverAge >= parts_.leases.store_now()) return;
+  const auto events = parts_.store.Read(id, objects.keys);
+  // What is damaged stays: people may want to look at it.
+  if (!events.ok() || events->size() < objects.keys.size()) return;
+  const absl::Status removed = parts_.store.Delete(id);
+  Log(removed.ok() ? LogLevel::kInfo : LogLevel::kError, "removed what was left of an operation",
+      {{"operation", id}, {"status", removed.ToString()}});
+}
+
+void OperationPoll::RemoveGone(const std::vector<OperationEntryPtr>& known,
+                               const std::map<std::string, OperationStore::Listed>& listed) {
+  for (const OperationEntryPtr& entry : known) {
+    if (listed.contains(entry->id) || entry->behind) continue;
+    if (!IsDone(parts_.registry.Get(*entry).state)) continue;  // Follow() sees to it
+    {
+      MutexLock lock(entry->transition);
+      entry->gone = true;
+    }
+    parts_.registry.Remove(*entry);
+  }
+}
+
+absl::StatusOr<OperationEntryPtr> OperationPoll::Load(const std::string& id) {
+  auto entry = std::make_shared<OperationEntry>(id);
+  MutexLock lock(entry->transition);
+  RETURN_IF_ERROR(parts_.journal.Read(*entry));
+  const Operation operation = parts_.registry.Get(*entry);
+  const bool arriving = operation.owner == parts_.leases.owner() && !IsDone(operation.state);
+  return arriving ? nullptr : entry;
+}
+
+absl::StatusOr<OperationEntryPtr> OperationPoll::Find(const std::string& id) {
+  if (OperationEntryPtr known = parts_.registry.Find(id)) return known;
+  absl::StatusOr<OperationEntryPtr> entry = Load(id);
+  if (absl::IsNotFound(entry.status())) return OperationNotFound(id);
+  RETURN_IF_ERROR(entry.status());
+  if (*entry == nullptr) return OperationNotFound(id);
+  return parts_.registry.Add(*entry, parts_.registry.Get(**entry));
+}
+
+void OperationPoll::Forget() {
+  const absl::Time before = parts_.clock.Now() - parts_.keep_done;
+  for (const OperationEntryPtr& entry : parts_.registry.ToForget(before, parts_.max_operations)) {
+    MutexLock lock(entry->transition);
+    // Where that fails it is found again, and forgotten again.
+    parts_.journal.Delete(*entry).IgnoreError();
+    parts_.registry.Remove(*entry);
+  }
+}
+
+}  // namespace secateur

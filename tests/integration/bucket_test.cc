@@ -1,0 +1,112 @@
+// secateurd on a bucket of a real S3 server: killed, drained, and with a store that stops
+// answering.
+#include <sys/wait.h>
+
+#include <csignal>
+#include <string>
+#include <vector>
+
+#include "tests/integration/server_process.h"
+#include "tests/support/object_servers.h"
+#include "tests/support/status_matchers.h"
+
+namespace secateur {
+namespace {
+
+using Stub = v1::Secateur::Stub;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// Some seconds of work on the tiny model.
+constexpr int kLong = 3000;
+
+class Bucket : public testing::Test {
+ protected:
+  std::vector<std::string> Flags(std::vector<std::string> more = {}) {
+    more.insert(more.end(), {"--store", s3_.Uri("store")});
+    return more;
+  }
+  // Makes an expert of everything profiled.
+  static v1::Expert MakeExpert(ServerProcess& server) {
+    v1::CreateExpertRequest request;
+    request.set_parent("models/tiny");
+    request.mutable_spec()->set_rule(v1::ExpertSpec::RELATIVE_MEAN);
+    *request.mutable_spec()->mutable_select()->add_dimensions() = [] {
+      v1::Select::Dimension dimension;
+      dimension.set_key("language");
+      dimension.add_values()->set_value("en");
+      return dimension;
+    }();
+    request.mutable_spec()->mutable_budget()->set_neuron_ratio(0.25);
+    lro::Operation operation;
+    EXPECT_RPC_OK(server.Call(&Stub::CreateExpert, request, &operation));
+    operation = server.Wait(operation.name());
+    EXPECT_TRUE(operation.has_response()) << operation.DebugString() << server.Log();
+    v1::Expert expert;
+    operation.response().UnpackTo(&expert);
+    return expert;
+  }
+
+  const TempDir dir_;
+  S3Server s3_;
+};
+
+TEST_F(Bucket, HoldsEverythingThatAServerNeedsToStartAgain) {
+  std::string name;
+  {
+    ServerProcess server(dir_, Flags());
+    server.Upload(JsonLines(3, "short"));
+    server.Wait(server.StartProfile());
+    const v1::Expert expert = MakeExpert(server);
+    name = expert.name();
+    EXPECT_THAT(expert.uri(), HasSubstr("s3://bucket/store/tenants/default/experts/"));
+    const int status = server.Kill(SIGTERM);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << server.Log();
+    EXPECT_EQ(server.Log().find("testsecret"), std::string::npos);
+  }
+  ServerProcess server(dir_, Flags());
+  v1::GetExpertRequest get;
+  get.set_name(name);
+  v1::Expert expert;
+  EXPECT_RPC_OK(server.Call(&Stub::GetExpert, get, &expert));
+  EXPECT_EQ(MakeExpert(server).name(), name);
+  EXPECT_THAT(s3_.PendingUploads(), IsEmpty());
+}
+
+TEST_F(Bucket, KeepsWhatWasAcceptedByAServerThatIsKilled) {
+  std::string running;
+  {
+    ServerProcess server(dir_, Flags());
+    server.Upload(JsonLines(kLong, "long"));
+    running = server.StartProfile();
+    ASSERT_TRUE(server.HasProgress(running));
+    EXPECT_TRUE(WIFSIGNALED(server.Kill(SIGKILL)));
+  }
+  ServerProcess server(dir_, Flags());
+  EXPECT_TRUE(server.Wait(running).has_response()) << server.Log();
+}
+
+TEST_F(Bucket, ThatStopsAnsweringIsNotServedAndServedAgainLater) {
+  ServerProcess server(dir_, Flags({"--store-stall-seconds", "1"}));
+  EXPECT_EQ(server.Log().find("not serving"), std::string::npos);
+  s3_.process().Signal(SIGSTOP);
+  EXPECT_TRUE(Eventually([&] { return server.Log().find("not serving") != std::string::npos; }));
+  EXPECT_THAT(server.Log(), HasSubstr("no answer within"));
+  s3_.process().Signal(SIGCONT);
+  const size_t since = server.Log().find("not serving");
+  EXPECT_TRUE(Eventually([&] {
+    return server.Log().find("\"message\":\"serving\"", since) != std::string::npos;
+  })) << server.Log();
+  server.Upload(JsonLines(3, "short"));
+}
+
+TEST_F(Bucket, ThatHangsDoesNotKeepAServerFromEnding) {
+  ServerProcess server(dir_, Flags());
+  s3_.process().Signal(SIGSTOP);
+  const int status = server.Kill(SIGTERM);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << server.Log();
+  s3_.process().Signal(SIGCONT);
+}
+
+}  // namespace
+}  // namespace secateur

@@ -1,0 +1,154 @@
+#include "tests/integration/server_process.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "tests/support/status_matchers.h"
+#include "tests/support/tiny_model.h"
+
+extern char** environ;
+
+namespace secateur {
+
+ServerProcess::ServerProcess(const TempDir& dir, std::vector<std::string> flags,
+                             const std::string& name)
+    : log_(dir.Join("log-" + name)) {
+  const std::string model = dir.Join("model");
+  if (!std::filesystem::exists(model)) {
+    std::filesystem::create_directory(model);
+    EXPECT_OK(WriteTinyModel(FindTinyModel("llama_gqa"), model));
+  }
+  std::vector<std::string> words = {SECATEURD,
+                                    "--model",
+                                    "tiny=" + model,
+                                    "--listen",
+                                    "127.0.0.1:0",
+                                    "--metrics",
+                                    "127.0.0.1:0",
+                                    "--threads",
+                                    "1",
+                                    "--workers",
+                                    "1",
+                                    "--drain-seconds",
+                                    "0"};
+  if (std::find(flags.begin(), flags.end(), "--store") == flags.end()) {
+    words.insert(words.end(), {"--store", "file:" + dir.Join("store")});
+  }
+  words.insert(words.end(), flags.begin(), flags.end());
+  Spawn(std::move(words));
+  EXPECT_TRUE(Eventually([this] { return Port() != 0; })) << Log();
+  const auto channel = grpc::CreateChannel("127.0.0.1:" + std::to_string(Port()),
+                                           grpc::InsecureChannelCredentials());
+  stub_ = v1::Secateur::NewStub(channel);
+  operations_ = lro::Operations::NewStub(channel);
+  // Experts need the digest of the model, which is worked out behind the start.
+  v1::GetModelRequest request;
+  request.set_name("models/tiny");
+  EXPECT_TRUE(Eventually([&] {
+    v1::Model now;
+    return Call(&Stub::GetModel, request, &now).ok() && !now.digest().empty();
+  }));
+}
+
+ServerProcess::~ServerProcess() {
+  if (pid_ != 0) Kill(SIGKILL);
+}
+
+void ServerProcess::Signal(int signal) const { kill(pid_, signal); }
+
+int ServerProcess::Kill(int signal) {
+  kill(pid_, signal);
+  int status = 0;
+  waitpid(std::exchange(pid_, 0), &status, 0);
+  return status;
+}
+
+lro::Operation ServerProcess::Get(const std::string& name) {
+  grpc::ClientContext context;
+  lro::GetOperationRequest request;
+  request.set_name(name);
+  lro::Operation operation;
+  EXPECT_RPC_OK(operations_->GetOperation(&context, request, &operation));
+  return operation;
+}
+
+lro::Operation ServerProcess::Wait(const std::string& name) {
+  lro::Operation operation;
+  EXPECT_TRUE(Eventually([&] { return (operation = Get(name)).done(); })) << Log();
+  return operation;
+}
+
+bool ServerProcess::HasProgress(const std::string& name) {
+  return Eventually([&] { return MetadataOf(Get(name)).progress().done() > 0; });
+}
+
+grpc::Status ServerProcess::Cancel(const std::string& name) {
+  grpc::ClientContext context;
+  lro::CancelOperationRequest request;
+  request.set_name(name);
+  google::protobuf::Empty empty;
+  return operations_->CancelOperation(&context, request, &empty);
+}
+
+void ServerProcess::Upload(const std::string& text) {
+  grpc::ClientContext context;
+  v1::UploadCorpusResponse response;
+  const auto writer = stub_->UploadCorpus(&context, &response);
+  for (const v1::UploadCorpusRequest& message : UploadMessages({{"language", "en"}}, text)) {
+    EXPECT_TRUE(writer->Write(message));
+  }
+  writer->WritesDone();
+  EXPECT_RPC_OK(writer->Finish());
+}
+
+std::string ServerProcess::StartProfile(const std::string& request_id) {
+  lro::Operation operation;
+  EXPECT_RPC_OK(Call(&Stub::CreateProfile, ProfileAll(request_id), &operation));
+  return operation.name();
+}
+
+void ServerProcess::Spawn(std::vector<std::string> words) {
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, log_.c_str(),
+                                   O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  EXPECT_EQ(posix_spawn(&pid_, SECATEURD, &actions, nullptr, arguments.data(), environ), 0);
+  posix_spawn_file_actions_destroy(&actions);
+}
+
+std::string ServerProcess::Log() const {
+  std::stringstream text;
+  text << std::ifstream(log_).rdbuf();
+  return text.str();
+}
+
+int ServerProcess::Port() const {
+  const std::string log = Log();
+  const size_t serving = log.find("\"message\":\"serving\"");
+  if (serving == std::string::npos) return 0;
+  const size_t port = log.find("\"port\":", serving);
+  return port == std::string::npos ? 0 : std::atoi(log.c_str() + port + 7);
+}
+
+v1::CreateProfileRequest ProfileAll(const std::string& request_id) {
+  v1::CreateProfileRequest request;
+  request.set_parent("models/tiny");
+  request.set_filter("*");
+  request.set_request_id(request_id);
+  return request;
+}
+
+}  // namespace secateur
