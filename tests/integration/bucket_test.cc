@@ -30,13 +30,10 @@ class Bucket : public testing::Test {
   static v1::Expert MakeExpert(ServerProcess& server) {
     v1::CreateExpertRequest request;
     request.set_parent("models/tiny");
-    request.mutable_spec()->set_rule(v1::ExpertSpec::RELATIVE_MEAN);
-    *request.mutable_spec()->mutable_select()->add_dimensions() = [] {
-      v1::Select::Dimension dimension;
-      dimension.set_key("language");
-      dimension.add_values()->set_value("en");
-      return dimension;
-    }();
+    request.mutable_spec()->set_rule(v1::RELATIVE_MEAN);
+    v1::DimensionSelection& select = *request.mutable_spec()->add_select();
+    select.set_key("language");
+    select.add_values("en");
     request.mutable_spec()->mutable_budget()->set_neuron_ratio(0.25);
     lro::Operation operation;
     EXPECT_RPC_OK(server.Call(&Stub::CreateExpert, request, &operation));
