@@ -22,7 +22,7 @@ FROM ${DEBIAN}
 # hadolint ignore=DL3008
 RUN apt-get update && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-      ca-certificates libabsl20220623 libcivetweb1 libgrpc++1.51 libprometheus-cpp-core1.0 \
+      ca-certificates libabsl20220623 libcivetweb1 libcurl4 libgrpc++1.51 libprometheus-cpp-core1.0 \
       libprometheus-cpp-pull1.0 libprotobuf32 libspdlog1.10 libssl3 libstdc++6 zlib1g && \
     rm -rf /var/lib/apt/lists/*
 COPY --from=build /image /usr/local

@@ -16,6 +16,7 @@ include(${SECATEUR_CACHE}/env.cmake)
 find_package(Threads REQUIRED)
 find_package(OpenSSL REQUIRED)
 find_package(ZLIB REQUIRED)
+find_package(CURL REQUIRED)
 find_package(Protobuf REQUIRED)
 find_package(absl REQUIRED)
 find_package(gRPC REQUIRED)
@@ -44,3 +45,12 @@ endif()
 foreach(folder ${torch_rpath})
   target_link_options(secateur_torch INTERFACE -Wl,-rpath,${folder} -Wl,-rpath-link,${folder})
 endforeach()
+
+# Arrow as it comes in the pyarrow wheel, for object storage. GCS and Azure are in libarrow itself. Its headers are
+# beside much else, and its libraries bring copies of their own of what others use: link them after all of that.
+add_library(secateur_arrow INTERFACE)
+add_library(secateur::arrow ALIAS secateur_arrow)
+target_include_directories(secateur_arrow SYSTEM INTERFACE ${SECATEUR_ARROW_ROOT}/include)
+target_link_libraries(secateur_arrow INTERFACE
+  ${SECATEUR_ARROW_ROOT}/libarrow_s3.so.2600 ${SECATEUR_ARROW_ROOT}/libarrow.so.2600)
+target_link_options(secateur_arrow INTERFACE -Wl,-rpath,${SECATEUR_ARROW_ROOT} -Wl,-rpath-link,${SECATEUR_ARROW_ROOT})

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "server/base/log.h"
+#include "server/object_storage/arrow_store.h"
 #include "server/options.h"
 #include "server/server.h"
 
@@ -62,6 +63,9 @@ int main(int argc, char** argv) {
       .detach();
   (*server)->DrainAndStop();
   server->reset();
+  const bool finalized = secateur::FinalizeObjectStorage();
   secateur::FlushLog();
+  // A thread that hangs in a client library would keep the process from ending.
+  if (!finalized) _exit(failed ? 1 : 0);
   return failed ? 1 : 0;
 }

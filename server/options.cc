@@ -50,13 +50,17 @@ CommandLine ParseCommandLine(int argc, char** argv) {
       "  secateurd --model smollm2=/models/SmolLM2-135M-Instruct --store file:/var/lib/secateur",
       "secateurd");
   std::vector<std::string> models;
+  double store_stall_seconds = absl::ToDoubleSeconds(options.store_stall);
   double drain_seconds = absl::ToDoubleSeconds(options.drain);
   app.set_version_flag("--version", std::string("secateurd ") + SECATEUR_VERSION);
   app.add_option("--model", models, "NAME=FOLDER of a Hugging Face model; may be repeated")
       ->required()
       ->check(CheckModel)
       ->envname("SECATEUR_MODEL");
-  app.add_option("--store", options.store, "where everything is kept: file:/folder")
+  app.add_option(
+         "--store", options.store,
+         "where everything is kept: file:/folder, s3://bucket/folder, gs://bucket/folder or "
+         "abfs://container@account.dfs.core.windows.net/folder")
       ->required()
       ->envname("SECATEUR_STORE");
   app.add_option("--listen", options.listen, "HOST:PORT of the service; port 0 takes a free one")
@@ -108,6 +112,11 @@ CommandLine ParseCommandLine(int argc, char** argv) {
       ->check(CLI::Range(0.0, 86400.0))
       ->capture_default_str()
       ->envname("SECATEUR_DRAIN_SECONDS");
+  app.add_option("--store-stall-seconds", store_stall_seconds,
+                 "time that a bucket has for each request or batch of parts")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str()
+      ->envname("SECATEUR_STORE_STALL_SECONDS");
   const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
                                                   {"info", LogLevel::kInfo},
                                                   {"warning", LogLevel::kWarning},
@@ -126,6 +135,7 @@ CommandLine ParseCommandLine(int argc, char** argv) {
     const size_t equals = model.find('=');
     options.models.push_back({model.substr(0, equals), model.substr(equals + 1)});
   }
+  options.store_stall = absl::Seconds(store_stall_seconds);
   options.drain = absl::Seconds(drain_seconds);
   return line;
 }

@@ -27,13 +27,14 @@ struct ServerOptions {
   std::vector<std::string> allow_write;  // --allow-write file:/folder; none: store only
 
   // How it runs.
-  std::string device = "auto";                  // --device auto|cpu|cuda:N
-  int threads = 0;                              // --threads of arithmetic; 0: all processors
-  int workers = 2;                              // --workers: operations that run at once
-  int64_t max_queued_operations = 64;           // --max-queued-operations
-  int64_t view_cache_bytes = int64_t{1} << 30;  // --view-cache-bytes: relevance kept in memory
-  absl::Duration drain = absl::Seconds(30);     // --drain-seconds: after SIGTERM, for running work
-  LogLevel log_level = LogLevel::kInfo;         // --log-level debug|info|warning|error
+  std::string device = "auto";                     // --device auto|cpu|cuda:N
+  int threads = 0;                                 // --threads of arithmetic; 0: all processors
+  int workers = 2;                                 // --workers: operations that run at once
+  int64_t max_queued_operations = 64;              // --max-queued-operations
+  int64_t view_cache_bytes = int64_t{1} << 30;     // --view-cache-bytes: relevance kept in memory
+  absl::Duration store_stall = absl::Seconds(60);  // --store-stall-seconds: for a bucket's answer
+  absl::Duration drain = absl::Seconds(30);  // --drain-seconds: after SIGTERM, for running work
+  LogLevel log_level = LogLevel::kInfo;      // --log-level debug|info|warning|error
 };
 
 // What the command line asks for: run the server, or print and leave.

@@ -18,6 +18,7 @@
 #include "server/jobs/job_queue.h"
 #include "server/metrics/exposer.h"
 #include "server/model/compute_threads.h"
+#include "server/object_storage/open_store.h"
 #include "server/security/tls.h"
 #include "server/service/operations_service.h"
 #include "server/service/secateur_service.h"
@@ -28,7 +29,7 @@ namespace secateur {
 namespace {
 
 // Everything lives under a tenant from the first day (DESIGN 3).
-constexpr char kTenantRoot[] = "/tenants/default";
+constexpr char kTenantRoot[] = "tenants/default";
 constexpr int kCallThreads = 4;
 constexpr int kMaxPendingCalls = 1024;
 // Of measured texts in temporary files: some ten selections of a model of 135M parameters.
@@ -113,10 +114,13 @@ absl::Status Server::Parts::Build() {
 }
 
 absl::Status Server::Parts::OpenStores() {
-  auto opened = OpenStore(options.store + kTenantRoot);
+  const StoreOptions store_options{
+      .stall_limit = options.store_stall,
+      .on_abandoned = [this](int change) { metrics.store_hanging_calls.Increment(change); }};
+  auto opened = OpenStore(UriBelow(options.store, kTenantRoot), store_options);
   if (!opened.ok()) return Annotate(opened.status(), "--store");
   blobs = std::make_unique<MeteredStore>(*std::move(opened), metrics);
-  auto own = OpenStore(options.store);
+  auto own = OpenStore(options.store, store_options);
   if (!own.ok()) return Annotate(own.status(), "--store");
   own_blobs = *std::move(own);
   RETURN_IF_ERROR(Annotate(blobs->Check(), "--store"));

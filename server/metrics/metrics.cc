@@ -104,6 +104,9 @@ Metrics::Metrics(std::string_view version)
           Histograms(registry, "secateur_store_duration_seconds", "Time of calls to the store.")),
       store_bytes(Counters(registry, "secateur_store_bytes_total",
                            "Bytes read from and written to the store.")),
+      store_hanging_calls(Gauges(registry, "secateur_store_hanging_calls",
+                                 "Calls to a bucket that were given up and have not come back.")
+                              .Add({})),
       model_load_duration(Histograms(registry, "secateur_model_load_duration_seconds",
                                      "Time to load one base model.")
                               .Add({}, SlowBuckets())),

@@ -69,6 +69,7 @@ struct Metrics {
   Family<Counter>& store_requests;    // operation, code
   Family<Histogram>& store_duration;  // operation
   Family<Counter>& store_bytes;       // direction
+  Gauge& store_hanging_calls;
   Histogram& model_load_duration;
   Family<Gauge>& model_resident_bytes;  // model
   Family<Counter>& corrupt_objects;     // kind

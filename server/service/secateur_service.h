@@ -9,7 +9,7 @@
 #include "server/pipeline/resident_models.h"
 #include "server/pipeline/stores.h"
 #include "server/service/call.h"
-#include "server/storage/open_store.h"
+#include "server/storage/uri_allow_list.h"
 
 namespace secateur {
 

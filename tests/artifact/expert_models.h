@@ -10,7 +10,7 @@
 #include "server/artifact/hf_layout.h"
 #include "server/base/status_macros.h"
 #include "server/model/transformer.h"
-#include "server/storage/open_store.h"
+#include "server/storage/local_store.h"
 #include "tests/artifact/random_base.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/tiny_model.h"
@@ -78,7 +78,7 @@ inline absl::Status WriteExpertFolder(const ModelFolder& base, const Cut& cut,
                                       const std::string& folder,
                                       const HfLayoutOptions& options = {}) {
   RunContext context;
-  ASSIGN_OR_RETURN(const auto store, OpenStore("file:" + folder));
+  ASSIGN_OR_RETURN(const auto store, LocalStore::Open(folder));
   ASSIGN_OR_RETURN(const auto source, MakeSlicedSource(base.config(), base.tensors(), cut));
   RETURN_IF_ERROR(WriteWeights(*source, *store, "", options, context).status());
   const auto width = cut.shape == Shape::kMasked ? base.config().intermediate_size

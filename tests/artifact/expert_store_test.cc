@@ -11,8 +11,8 @@
 
 #include "absl/strings/str_format.h"
 #include "server/base/strings.h"
+#include "server/storage/local_store.h"
 #include "server/storage/memory_store.h"
-#include "server/storage/open_store.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -290,7 +290,7 @@ TEST(ExpertStore, ReadOfAFileThatBecameShorterIsDataLoss) {
 TEST(ExpertStore, CopiesAllFilesWithTheManifest) {
   MemoryStore blobs;
   TempDir folder;
-  ASSERT_OK_AND_ASSIGN(const auto target, OpenStore("file:" + folder.path()));
+  ASSERT_OK_AND_ASSIGN(const auto target, LocalStore::Open(folder.path()));
   ExpertStore store(blobs);
   const StoredExpert expert = PublishSome(store, blobs, IdOf('1'));
   int64_t reported = 0;

@@ -25,6 +25,8 @@ struct BlobStoreCase {
   std::string name;
   // A new empty store; `folder` is empty and outlives it.
   std::function<std::unique_ptr<BlobStore>(const std::string& folder)> make;
+  // Each call is a request: the suite makes fewer of them. And a key may lie below another.
+  bool bucket = false;
 };
 
 inline void PrintTo(const BlobStoreCase& test_case, std::ostream* os) { *os << test_case.name; }
@@ -172,6 +174,7 @@ TEST_P(BlobStoreSuite, NeverOverwritesAnObject) {
 }
 
 TEST_P(BlobStoreSuite, NeverHoldsAKeyAndAKeyBelowIt) {
+  if (GetParam().bucket) return;  // buckets are flat
   ASSERT_OK_AND_ASSIGN(const auto above, store_->Create("a"));
   ASSERT_OK(store_->Put("a/b/c", "below"));
   for (const std::string key : {"a", "a/b", "a/b/c/d", "a/b/c/d/e"}) {
@@ -242,7 +245,11 @@ TEST_P(BlobStoreSuite, ListsAsASortedSetOfStringsWould) {
 
   std::vector<std::string> places = {"",     "a",  "a/",   "a/b", "aa", "aa/b", "aa/b/", "r",
                                      "r1/a", "zz", "\xFF", "/",   "..", "../",  "a//",   "a/b/c/d"};
-  places.insert(places.end(), keys.begin(), keys.end());
+  if (GetParam().bucket) {
+    places = {"", "a", "a/", "aa/b", "aa/b/", "r", "r1/a", "\xFF", "/", "..", "a//"};
+  } else {
+    places.insert(places.end(), keys.begin(), keys.end());
+  }
   for (const std::string& prefix : places) {
     for (const std::string& start_after : places) {
       std::vector<std::string> expected;
@@ -393,10 +400,11 @@ TEST_P(BlobStoreSuite, LetsExactlyOneOfManyWritersOfAKeyWin) {
 TEST_P(BlobStoreSuite, SurvivesDeletesBesideWrites) {
   // Deletes empty the folders into which others write.
   constexpr int kThreads = 4;
+  const int rounds = GetParam().bucket ? 2 : 50;
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
-      for (int i = 0; i < 50; ++i) {
+      for (int i = 0; i < rounds; ++i) {
         const std::string key = StrCat("a/b/c/", t);
         EXPECT_OK(store_->Put(key, key));
         EXPECT_THAT(store_->ReadAll(key, 100), IsOkAndHolds(key));

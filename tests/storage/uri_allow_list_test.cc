@@ -1,10 +1,11 @@
-#include "server/storage/open_store.h"
+#include "server/storage/uri_allow_list.h"
 
 #include <filesystem>
 #include <string>
 
 #include "server/base/strings.h"
 #include "server/base/utf8.h"
+#include "server/storage/file_uri.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -16,36 +17,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr char kFlag[] = "--allow-read";
-
-TEST(OpenStore, OpensAFolderAndMemory) {
-  const TempDir dir;
-  for (const std::string& uri : {"file:" + dir.Join("one"), "file://" + dir.Join("two"),
-                                 "FILE://localhost" + dir.Join("three/four")}) {
-    ASSERT_OK_AND_ASSIGN(const auto store, OpenStore(uri));
-    EXPECT_OK(store->Put("a", "1"));
-  }
-  EXPECT_TRUE(fs::exists(dir.Join("three/four/a")));
-  ASSERT_OK_AND_ASSIGN(const auto memory, OpenStore("memory:"));
-  EXPECT_OK(memory->Put("a", "1"));
-  EXPECT_EQ(memory->uri(), "memory:");
-}
-
-TEST(OpenStore, NamesTheSchemesItServes) {
-  for (const std::string uri : {"s3://bucket/path", "gs://bucket", "https://host/x"}) {
-    EXPECT_THAT(OpenStore(uri),
-                StatusIs(absl::StatusCode::kUnimplemented,
-                         AllOf(HasSubstr(uri), HasSubstr("file:"), HasSubstr("memory:"))));
-  }
-}
-
-TEST(OpenStore, RefusesMalformedUris) {
-  for (const std::string uri : {"", "/data/store", "store", ":x", "memory:x",
-                                "file:", "file:relative", "file://host/x", "1:/x"}) {
-    EXPECT_THAT(OpenStore(uri),
-                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(Quoted(uri))))
-        << uri;
-  }
-}
 
 TEST(FileUri, GivesThePath) {
   const std::pair<const char*, const char*> cases[] = {

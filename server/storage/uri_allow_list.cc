@@ -1,16 +1,17 @@
-#include "server/storage/open_store.h"
+#include "server/storage/uri_allow_list.h"
 
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <memory>
+#include <optional>
 
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/base/utf8.h"
-#include "server/storage/local_store.h"
-#include "server/storage/memory_store.h"
+#include "server/storage/file_uri.h"
 
 namespace secateur {
 namespace {
@@ -51,21 +52,6 @@ std::optional<std::string> Canonical(std::string path) {
 }
 
 }  // namespace
-
-absl::StatusOr<std::unique_ptr<BlobStore>> OpenStore(const std::string& uri) {
-  const std::string scheme = UriScheme(uri);
-  if (scheme == "file") {
-    ASSIGN_OR_RETURN(const std::string path, FileUriToPath(uri));
-    return LocalStore::Open(path);
-  }
-  if (scheme == "memory" && uri.size() == scheme.size() + 1) return std::make_unique<MemoryStore>();
-  if (scheme.empty() || scheme == "memory") {
-    return absl::InvalidArgumentError(StrCat(
-        "the store URI ", Quoted(uri), " is malformed; write file:/absolute/folder or memory:"));
-  }
-  return absl::UnimplementedError(StrCat("the store URI ", Quoted(uri), " has the scheme ", scheme,
-                                         ":; served are file: and memory:"));
-}
 
 absl::StatusOr<UriAllowList> UriAllowList::Create(const std::vector<std::string>& prefixes) {
   UriAllowList list;

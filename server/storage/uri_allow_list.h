@@ -1,22 +1,15 @@
-// URI to store. Serves `file:/absolute/folder` (also `file:///absolute/folder`) and `memory:`.
+// Which files requests may touch.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "server/storage/blob_store.h"
-#include "server/storage/file_uri.h"  // FileUriToPath
 
 namespace secateur {
 
-// Makes the folder if it is missing. INVALID_ARGUMENT for a malformed URI, UNIMPLEMENTED for
-// another scheme (naming those that are served).
-absl::StatusOr<std::unique_ptr<BlobStore>> OpenStore(const std::string& uri);
-
-// Which files requests may touch: a set of folders given by the operator as `file:` URI prefixes.
+// Files that requests may touch: a set of folders given by the operator as `file:` URI prefixes.
 // Immutable, thread-safe.
 class UriAllowList {
  public:

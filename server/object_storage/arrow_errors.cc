@@ -1,0 +1,73 @@
+#include "server/object_storage/arrow_errors.h"
+
+#include <arrow/util/io_util.h>
+
+#include <cerrno>
+#include <string>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "server/base/strings.h"
+
+namespace secateur {
+namespace {
+
+struct Sign {
+  const char* text;  // as S3, GCS or Azure say it, in lower case
+  absl::StatusCode code;
+  const char* advice;
+};
+
+// The first that is found in the text counts.
+constexpr Sign kSigns[] = {
+    {"no_such_bucket", absl::StatusCode::kFailedPrecondition,
+     "make the bucket: the server makes none"},
+    {"nosuchbucket", absl::StatusCode::kFailedPrecondition,
+     "make the bucket: the server makes none"},
+    {"containernotfound", absl::StatusCode::kFailedPrecondition,
+     "make the container: the server makes none"},
+    {"bucket does not exist", absl::StatusCode::kFailedPrecondition,
+     "make the bucket: the server makes none"},
+    {"request_time_too_skewed", absl::StatusCode::kFailedPrecondition, "set this machine's clock"},
+    {"requesttimetooskewed", absl::StatusCode::kFailedPrecondition, "set this machine's clock"},
+    {"expired", absl::StatusCode::kPermissionDenied, "renew the server's credentials"},
+    {"access_denied", absl::StatusCode::kPermissionDenied,
+     "check the server's credentials and their rights"},
+    {"accessdenied", absl::StatusCode::kPermissionDenied,
+     "check the server's credentials and their rights"},
+    {"invalid_access_key_id", absl::StatusCode::kPermissionDenied,
+     "check the server's credentials"},
+    {"signature_does_not_match", absl::StatusCode::kPermissionDenied,
+     "check the server's credentials"},
+    {"http status 401", absl::StatusCode::kPermissionDenied, "check the server's credentials"},
+    {"http status 403", absl::StatusCode::kPermissionDenied,
+     "check the server's credentials and their rights"},
+    {"permission denied", absl::StatusCode::kPermissionDenied,
+     "check the server's credentials and their rights"},
+    {"authenticationfailed", absl::StatusCode::kPermissionDenied, "check the server's credentials"},
+    {"entity_too_large", absl::StatusCode::kResourceExhausted, "use smaller shards"},
+    {"quota", absl::StatusCode::kResourceExhausted, "make room in the store"},
+};
+
+bool IsMissing(const arrow::Status& status) {
+  return arrow::internal::ErrnoFromStatus(status) == ENOENT;
+}
+
+}  // namespace
+
+absl::Status FromArrow(const arrow::Status& status, std::string_view what) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string text = StrCat(what, ": ", status.message());
+  const std::string message = absl::AsciiStrToLower(status.message());
+  for (const Sign& sign : kSigns) {
+    if (absl::StrContains(message, sign.text)) {
+      return absl::Status(sign.code, ToAbsl(StrCat(text, "; ", sign.advice)));
+    }
+  }
+  if (IsMissing(status)) return absl::NotFoundError(text);
+  if (status.IsOutOfMemory()) return absl::ResourceExhaustedError(text);
+  if (status.IsInvalid() || status.IsNotImplemented()) return absl::InternalError(text);
+  return absl::UnavailableError(text);
+}
+
+}  // namespace secateur

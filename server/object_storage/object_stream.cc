@@ -1,0 +1,43 @@
+#include "server/object_storage/object_stream.h"
+
+#include <utility>
+
+namespace secateur {
+
+ObjectStream::ObjectStream(const ObjectFilesystem& store, std::string path, std::string scratch)
+    : store_(store), path_(std::move(path)), scratch_(std::move(scratch)) {}
+
+arrow::Status ObjectStream::Write(const std::vector<std::shared_ptr<arrow::Buffer>>& parts,
+                                  bool wait) {
+  if (stream_ == nullptr) {
+    ARROW_ASSIGN_OR_RAISE(stream_, store_.arrow->OpenOutputStream(path_));
+  }
+  for (const std::shared_ptr<arrow::Buffer>& part : parts)
+    ARROW_RETURN_NOT_OK(stream_->Write(part));
+  return wait ? stream_->Flush() : arrow::Status::OK();
+}
+
+arrow::Status ObjectStream::Close() {
+  const arrow::Status closed = stream_->Close();
+  if (closed.ok()) {
+    stream_ = nullptr;
+    return closed;
+  }
+  Discard();
+  // After Close has failed Abort does nothing, and parts stay behind.
+  if (store_.uploads != nullptr) {
+    store_.uploads->AbortOnly(path_.substr(path_.find('/') + 1)).IgnoreError();
+  }
+  return closed;
+}
+
+void ObjectStream::Discard() {
+  const std::shared_ptr<arrow::io::OutputStream> stream = std::exchange(stream_, nullptr);
+  if (stream == nullptr) return;
+  // Abort does not wait for parts in flight, which would land after it and stay; Flush does.
+  (void)stream->Flush();
+  (void)stream->Abort();
+  if (!scratch_.empty()) (void)store_.arrow->DeleteDir(scratch_);
+}
+
+}  // namespace secateur

@@ -1,0 +1,166 @@
+#include "server/object_storage/stall_guard.h"
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <exception>
+#include <limits>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "server/base/mutex.h"
+#include "server/base/strings.h"
+
+namespace secateur {
+
+class StallGuard::Task {
+ public:
+  Call call;
+  absl::Time begun;
+  bool abandoned = false;              // guarded by State::mutex
+  std::optional<absl::Status> result;  // guarded by State::mutex
+};
+
+struct StallGuard::State {
+  explicit State(Options o) : options(std::move(o)) {}
+
+  // Of a thread: one task after the other, until there is none or the guard is gone.
+  static void Work(const std::shared_ptr<State>& state);
+
+  const Options options;
+  mutable Mutex mutex;
+  CondVar changed;
+  std::deque<std::shared_ptr<Task>> waiting ABSL_GUARDED_BY(mutex);
+  int idle ABSL_GUARDED_BY(mutex) = 0;
+  int threads ABSL_GUARDED_BY(mutex) = 0;  // without the abandoned ones
+  int abandoned ABSL_GUARDED_BY(mutex) = 0;
+  bool stopping ABSL_GUARDED_BY(mutex) = false;
+};
+
+namespace {
+
+constexpr std::chrono::milliseconds kLookEvery(50);
+
+// When HurryAll was called, and what it allows; times in nanoseconds since the epoch.
+std::atomic<int64_t> hurry_since{std::numeric_limits<int64_t>::max()};
+std::atomic<int64_t> hurry_limit{0};
+
+absl::Time Deadline(absl::Time begun, absl::Duration limit) {
+  const absl::Time deadline = begun + limit;
+  if (hurry_since == std::numeric_limits<int64_t>::max()) return deadline;
+  const absl::Time hurried = std::max(begun, absl::FromUnixNanos(hurry_since)) +
+                             absl::Nanoseconds(hurry_limit.load());
+  return std::min(deadline, hurried);
+}
+
+absl::Status RunGuarded(const StallGuard::Call& call) {
+  try {
+    return call();
+  } catch (const std::exception& error) {
+    return absl::InternalError(error.what());
+  }
+}
+
+}  // namespace
+
+void StallGuard::State::Work(const std::shared_ptr<State>& state) {
+  while (true) {
+    std::shared_ptr<Task> task;
+    {
+      MutexLock lock(state->mutex);
+      if (state->idle >= kIdleThreads && state->waiting.empty()) {
+        --state->threads;
+        state->changed.NotifyAll();
+        return;
+      }
+      ++state->idle;
+      while (state->waiting.empty() && !state->stopping) state->changed.Wait(state->mutex);
+      --state->idle;
+      if (state->waiting.empty()) {
+        --state->threads;
+        state->changed.NotifyAll();
+        return;
+      }
+      task = std::move(state->waiting.front());
+      state->waiting.pop_front();
+    }
+    absl::Status result = RunGuarded(task->call);
+    task->call = nullptr;  // what it owned goes here, where its end may take time, too
+    bool came_back = false;
+    {
+      MutexLock lock(state->mutex);
+      task->result = std::move(result);
+      if (task->abandoned) {
+        came_back = true;
+        --state->abandoned;
+        ++state->threads;
+      }
+      state->changed.NotifyAll();
+    }
+    if (came_back) state->options.on_abandoned(-1);
+  }
+}
+
+StallGuard::StallGuard(Options options) : state_(std::make_shared<State>(std::move(options))) {}
+
+StallGuard::~StallGuard() {
+  MutexLock lock(state_->mutex);
+  state_->stopping = true;
+  state_->changed.NotifyAll();
+  while (state_->threads > 0) state_->changed.Wait(state_->mutex);
+}
+
+std::shared_ptr<StallGuard::Task> StallGuard::Start(Call call) {
+  auto task = std::make_shared<Task>();
+  task->call = std::move(call);
+  task->begun = absl::Now();
+  MutexLock lock(state_->mutex);
+  if (state_->abandoned >= state_->options.max_abandoned) {
+    task->result = absl::UnavailableError(
+        StrCat(state_->abandoned, " calls to the store have not come back; no more are made"));
+    return task;
+  }
+  state_->waiting.push_back(task);
+  if (state_->idle < std::ssize(state_->waiting)) {
+    ++state_->threads;
+    std::thread([state = state_] { State::Work(state); }).detach();
+  } else {
+    state_->changed.NotifyAll();
+  }
+  return task;
+}
+
+absl::Status StallGuard::Finish(const std::shared_ptr<Task>& task) {
+  {
+    MutexLock lock(state_->mutex);
+    while (!task->result) {
+      const absl::Duration left = Deadline(task->begun, state_->options.limit) - absl::Now();
+      if (left <= absl::ZeroDuration()) break;
+      state_->changed.WaitFor(
+          state_->mutex,
+          std::min(absl::ToChronoMilliseconds(left) + std::chrono::milliseconds(1), kLookEvery));
+    }
+    if (task->result) return *std::move(task->result);
+    task->abandoned = true;
+    ++state_->abandoned;
+    --state_->threads;
+    state_->changed.NotifyAll();
+  }
+  state_->options.on_abandoned(1);
+  return absl::UnavailableError(
+      StrCat("no answer within ",
+             absl::FormatDuration(Deadline(task->begun, state_->options.limit) - task->begun)));
+}
+
+void StallGuard::HurryAll(absl::Duration limit) {
+  hurry_limit = absl::ToInt64Nanoseconds(limit);
+  hurry_since = absl::ToUnixNanos(absl::Now());
+}
+
+int StallGuard::abandoned() const {
+  MutexLock lock(state_->mutex);
+  return state_->abandoned;
+}
+
+}  // namespace secateur

@@ -1,0 +1,20 @@
+// The object servers of this program's tests, started when one is first asked for, and a folder of
+// its own in the bucket for each store.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "server/object_storage/arrow_store.h"
+#include "tests/support/object_servers.h"
+
+namespace secateur {
+
+S3Server& S3();
+GcsServer& Gcs();
+AzureServer& Azure();
+
+std::string NewFolder();  // "f1", "f2", ...
+std::unique_ptr<ArrowStore> OpenBucket(const ObjectServer& server);
+
+}  // namespace secateur

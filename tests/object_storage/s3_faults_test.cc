@@ -1,0 +1,227 @@
+// A real S3 server behind a proxy that spoils single requests. Each fault ends in success after
+// retries or in an error that says what failed where; never in a visible object that is not whole,
+// never in an upload that stays behind, never in a call that does not return.
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "server/base/strings.h"
+#include "tests/object_storage/buckets.h"
+#include "tests/support/fault_proxy.h"
+#include "tests/support/status_matchers.h"
+
+namespace secateur {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using Kind = Fault::Kind;
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+
+std::string Bytes(int64_t size) {
+  std::mt19937_64 random(static_cast<uint64_t>(size));
+  std::string bytes(static_cast<size_t>(size), '\0');
+  for (char& byte : bytes) byte = static_cast<char>(random());
+  return bytes;
+}
+
+bool IsPart(const ProxiedRequest& request, int number) {
+  return request.method == "PUT" &&
+         request.target.find(StrCat("partNumber=", number, "&")) != std::string::npos;
+}
+bool IsComplete(const ProxiedRequest& request) {
+  return request.method == "POST" && request.target.find("uploadId=") != std::string::npos;
+}
+
+class S3Faults : public testing::Test {
+ protected:
+  S3Faults() : proxy_(S3().port()), store_(Open(absl::Seconds(60))) {}
+
+  std::unique_ptr<ArrowStore> Open(absl::Duration stall_limit) {
+    return ArrowStore::Open(S3().Uri(folder_, proxy_.port()), {.stall_limit = stall_limit}).value();
+  }
+  // Spoils the first `times` requests that match.
+  template <class Matcher>
+  void Spoil(Matcher matches, Fault fault, int times) {
+    proxy_.Set(
+        [=, left = std::make_shared<std::atomic<int>>(times)](const ProxiedRequest& request) {
+          return matches(request) && (*left)-- > 0 ? fault : Fault{};
+        });
+  }
+  template <class Matcher>
+  void SpoilAll(Matcher matches, Fault fault) {
+    Spoil(matches, std::move(fault), 1'000'000);
+  }
+  // By a way around the proxy.
+  std::vector<std::string> Keys() {
+    const auto direct = ArrowStore::Open(S3().Uri(folder_), {}).value();
+    std::vector<std::string> keys;
+    const absl::StatusOr<std::vector<BlobInfo>> listed = direct->List("", "", 1000);
+    EXPECT_OK(listed);
+    if (!listed.ok()) return keys;
+    for (const BlobInfo& info : *listed) keys.push_back(info.key);
+    return keys;
+  }
+  void ExpectNothingLeft() {
+    proxy_.Set(nullptr);
+    EXPECT_THAT(Keys(), IsEmpty());
+    EXPECT_THAT(S3().PendingUploads(), IsEmpty());
+  }
+  void ExpectStored(const std::string& key, const std::string& bytes) {
+    proxy_.Set(nullptr);
+    ASSERT_OK_AND_ASSIGN(const std::string read, store_->ReadAll(key, 1 << 30));
+    EXPECT_TRUE(read == bytes);
+    EXPECT_THAT(S3().PendingUploads(), IsEmpty());
+  }
+  auto FailsToWrite(absl::StatusCode code, const std::string& key) {
+    return StatusIs(code, AllOf(HasSubstr("cannot write " + key), HasSubstr(store_->uri())));
+  }
+
+  const std::string folder_ = NewFolder();
+  FaultProxy proxy_;
+  std::unique_ptr<ArrowStore> store_;
+  const std::string large_ = Bytes(55 * kMiB);  // four parts in a batch and one of 15 MiB after it
+};
+
+TEST_F(S3Faults, WhatFailsForAWhileSucceeds) {
+  const std::pair<const char*, Fault> faults[] = {
+      {"slow-down", {Kind::kAnswer, S3Error("503 Slow Down", "SlowDown")}},
+      {"internal", {Kind::kAnswer, S3Error("500 Internal Server Error", "InternalError")}},
+      {"reset-request", {Kind::kResetRequest, ""}},
+      {"reset-answer", {Kind::kResetAnswer, ""}}};
+  for (const auto& [name, fault] : faults) {
+    Spoil([](const auto& r) { return IsPart(r, 2) || IsPart(r, 5); }, fault, 2);
+    EXPECT_OK(store_->Put(name, large_)) << name;
+    ExpectStored(name, large_);
+  }
+}
+
+// The client takes half of the headers for all of them, and misses the part's tag at the end.
+TEST_F(S3Faults, AnAnswerWithHalfItsHeadersFailsTheWriteAndLeavesNothing) {
+  Spoil([](const auto& r) { return IsPart(r, 2); }, {Kind::kShortenAnswer, ""}, 1);
+  EXPECT_THAT(store_->Put("key", large_), FailsToWrite(absl::StatusCode::kUnavailable, "key"));
+  ExpectNothingLeft();
+}
+
+TEST_F(S3Faults, SmallObjectsAreTriedAgainToo) {
+  Spoil([](const auto& r) { return r.method == "PUT"; },
+        {Kind::kAnswer, S3Error("503 Slow Down", "SlowDown")}, 2);
+  EXPECT_OK(store_->Put("small", "bytes"));
+  ExpectStored("small", "bytes");
+}
+
+TEST_F(S3Faults, APartThatNeverArrivesFailsTheWriteAndLeavesNothing) {
+  for (const int part : {1, 5}) {
+    SpoilAll([part](const auto& r) { return IsPart(r, part); },
+             {Kind::kAnswer, S3Error("503 Slow Down", "SlowDown")});
+    const auto written = store_->Put("key", large_);
+    EXPECT_THAT(written, FailsToWrite(absl::StatusCode::kUnavailable, "key"));
+    EXPECT_THAT(written.status().message(),
+                AllOf(HasSubstr("SLOW_DOWN"), HasSubstr("proxy-request-7")));
+    ExpectNothingLeft();
+  }
+}
+
+TEST_F(S3Faults, AnErrorInTheMiddleOfOkFailsTheWriteAndLeavesNothing) {
+  SpoilAll(IsComplete, {Kind::kAnswer, S3Error("200 OK", "InternalError")});
+  EXPECT_THAT(store_->Put("key", large_), FailsToWrite(absl::StatusCode::kUnavailable, "key"));
+  ExpectNothingLeft();
+}
+
+TEST_F(S3Faults, AnAnswerThatIsLostAfterTheStoreDidItsWorkIsNoPartialObject) {
+  Spoil(IsComplete, {Kind::kResetAnswer, ""}, 1);
+  const auto written = store_->Put("key", large_);
+  // Tried again, the store knows the upload no more; whatever is said, the object is whole.
+  ExpectStored("key", large_);
+  if (!written.ok()) {
+    EXPECT_THAT(written, FailsToWrite(absl::StatusCode::kUnavailable, "key"));
+  }
+}
+
+TEST_F(S3Faults, WhatTheStoreRefusesIsSaidWithWhatToDo) {
+  const struct {
+    const char* status;
+    const char* code;
+    absl::StatusCode expected;
+    const char* advice;
+  } refusals[] = {
+      {"403 Forbidden", "AccessDenied", absl::StatusCode::kPermissionDenied, "credentials"},
+      {"400 Bad Request", "ExpiredToken", absl::StatusCode::kPermissionDenied, "renew"},
+      {"403 Forbidden", "RequestTimeTooSkewed", absl::StatusCode::kFailedPrecondition, "clock"},
+      {"403 Forbidden", "InvalidAccessKeyId", absl::StatusCode::kPermissionDenied, "credentials"},
+      {"403 Forbidden", "SignatureDoesNotMatch", absl::StatusCode::kPermissionDenied,
+       "credentials"},
+      {"404 Not Found", "NoSuchBucket", absl::StatusCode::kFailedPrecondition, "make the bucket"},
+  };
+  for (const auto& refusal : refusals) {
+    SpoilAll([](const auto& r) { return r.method == "PUT"; },
+             {Kind::kAnswer, S3Error(refusal.status, refusal.code)});
+    const auto written = store_->Put("key", "bytes");
+    EXPECT_THAT(written, FailsToWrite(refusal.expected, "key")) << refusal.code;
+    EXPECT_THAT(written.status().message(), HasSubstr(refusal.advice));
+    ExpectNothingLeft();
+  }
+}
+
+TEST_F(S3Faults, AWriteThatIsGivenUpLeavesNothing) {
+  for (const int64_t size : {5 * kMiB, 25 * kMiB, 45 * kMiB, 95 * kMiB}) {
+    ASSERT_OK_AND_ASSIGN(auto writer, store_->Create("key"));
+    ASSERT_OK(writer->Append(Bytes(size)));
+    writer.reset();
+    ExpectNothingLeft();
+  }
+}
+
+TEST_F(S3Faults, AStoreThatStopsAnsweringFailsTheWriteInTime) {
+  store_ = Open(absl::Milliseconds(300));
+  SpoilAll([](const auto& r) { return r.method == "PUT"; }, {Kind::kStall, ""});
+  EXPECT_THAT(
+      store_->Put("key", "bytes"),
+      StatusIs(absl::StatusCode::kUnavailable, AllOf(HasSubstr("no answer"), HasSubstr("key"))));
+  EXPECT_THAT(store_->Check(), StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST_F(S3Faults, ReadsAreWholeOrFail) {
+  ASSERT_OK(store_->Put("key", large_));
+  const auto is_get = [](const ProxiedRequest& r) { return r.method == "GET"; };
+  for (const Kind kind : {Kind::kResetAnswer, Kind::kShortenAnswer}) {
+    Spoil(is_get, {kind, ""}, 1);
+    const auto read = store_->Read("key", kMiB, 9 * kMiB);
+    if (read.ok()) {
+      EXPECT_TRUE(*read == large_.substr(kMiB, 9 * kMiB));
+    }
+  }
+  SpoilAll(is_get, {Kind::kShortenAnswer, ""});
+  EXPECT_FALSE(store_->Read("key", kMiB, 9 * kMiB).ok());
+  ExpectStored("key", large_);
+}
+
+TEST(S3Credentials, WrongOnesAreRefusedAndNotRepeated) {
+  const std::string uri = S3().Uri(NewFolder());
+  setenv("AWS_SECRET_ACCESS_KEY", "wrong-and-secret", 1);
+  const auto opened = ArrowStore::Open(uri, {});
+  const absl::Status status = opened.ok() ? (*opened)->Check() : opened.status();
+  setenv("AWS_SECRET_ACCESS_KEY", "testsecret", 1);
+  EXPECT_THAT(status,
+              StatusIs(absl::StatusCode::kPermissionDenied,
+                       AllOf(HasSubstr("s3://bucket/"), testing::Not(HasSubstr("wrong-and-secret")),
+                             testing::Not(HasSubstr("endpoint_override")))));
+}
+
+TEST(S3Bucket, AMissingOneIsNamed) {
+  std::string uri = S3().Uri(NewFolder());
+  uri.replace(uri.find("//bucket/"), 9, "//no-such-bucket/");
+  EXPECT_THAT(ArrowStore::Open(uri, {}),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("no-such-bucket"), HasSubstr("make it"))));
+}
+
+}  // namespace
+}  // namespace secateur

@@ -1,0 +1,117 @@
+#include "server/object_storage/stall_guard.h"
+
+#include <atomic>
+#include <future>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "tests/support/status_matchers.h"
+
+namespace secateur {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A call that hangs until it is released.
+class Hanging {
+ public:
+  StallGuard::Call Call() {
+    return [released = released_] {
+      released.wait();
+      return absl::OkStatus();
+    };
+  }
+  void Release() { release_.set_value(); }
+
+ private:
+  std::promise<void> release_;
+  std::shared_future<void> released_ = release_.get_future().share();
+};
+
+// Waits for what other threads bring about.
+template <class Condition>
+bool Soon(Condition condition) {
+  for (int i = 0; i < 10000 && !condition(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return condition();
+}
+
+TEST(StallGuard, ReturnsWhatTheCallSays) {
+  StallGuard guard({});
+  EXPECT_OK(guard.Run([] { return absl::OkStatus(); }));
+  EXPECT_THAT(guard.Run([] { return absl::DataLossError("bytes"); }),
+              StatusIs(absl::StatusCode::kDataLoss, "bytes"));
+  EXPECT_THAT(guard.Get<int>([] { return 7; }), IsOkAndHolds(7));
+  EXPECT_THAT(guard.Run([]() -> absl::Status { throw std::runtime_error("thrown"); }),
+              StatusIs(absl::StatusCode::kInternal, "thrown"));
+}
+
+TEST(StallGuard, GivesUpOnACallThatHangsAndCountsItUntilItComesBack) {
+  std::atomic<int> counted{0};
+  StallGuard guard(
+      {.limit = absl::Milliseconds(20), .on_abandoned = [&](int change) { counted += change; }});
+  Hanging hanging;
+  EXPECT_THAT(guard.Run(hanging.Call()),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("20ms")));
+  EXPECT_EQ(guard.abandoned(), 1);
+  EXPECT_EQ(counted, 1);
+  hanging.Release();
+  EXPECT_TRUE(Soon([&] { return guard.abandoned() == 0 && counted == 0; }));
+}
+
+TEST(StallGuard, StartsNothingWhileTooManyCallsHang) {
+  StallGuard guard({.limit = absl::Milliseconds(5), .max_abandoned = 3});
+  Hanging hanging;
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(guard.Run(hanging.Call()).ok());
+  std::atomic<bool> called{false};
+  const auto call = [&called] {
+    called = true;
+    return absl::OkStatus();
+  };
+  EXPECT_THAT(guard.Run(call), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("3 calls")));
+  EXPECT_FALSE(called);
+  EXPECT_EQ(guard.abandoned(), 3);
+  hanging.Release();
+  EXPECT_TRUE(Soon([&] { return guard.abandoned() == 0; }));
+  EXPECT_OK(guard.Run(call));
+}
+
+TEST(StallGuard, RunsManyCallsSideBySide) {
+  StallGuard guard({.limit = absl::Seconds(60)});
+  Hanging hanging;
+  std::vector<std::shared_ptr<StallGuard::Task>> tasks;
+  for (int i = 0; i < 20; ++i) tasks.push_back(guard.Start(hanging.Call()));
+  EXPECT_OK(guard.Run([] { return absl::OkStatus(); }));
+  hanging.Release();
+  for (const auto& task : tasks) EXPECT_OK(guard.Finish(task));
+}
+
+TEST(StallGuard, LetsACallThatHangsOutliveIt) {
+  Hanging hanging;
+  const auto owned = std::make_shared<int>(0);
+  {
+    StallGuard guard({.limit = absl::Milliseconds(5)});
+    EXPECT_FALSE(guard.Run([call = hanging.Call(), owned] { return call(); }).ok());
+  }
+  EXPECT_EQ(owned.use_count(), 2);
+  hanging.Release();
+  EXPECT_TRUE(Soon([&] { return owned.use_count() == 1; }));
+}
+
+// Last of this file: it is for the whole process.
+TEST(StallGuardOfAProcessThatEnds, WaitsForNothingForLong) {
+  StallGuard guard({.limit = absl::Hours(1)});
+  Hanging hanging;
+  const auto task = guard.Start(hanging.Call());
+  StallGuard::HurryAll(absl::Milliseconds(5));
+  EXPECT_THAT(guard.Finish(task), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(guard.Run(hanging.Call()), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_OK(guard.Run([] { return absl::OkStatus(); }));
+  StallGuard::HurryAll(absl::Hours(1));
+  hanging.Release();
+  EXPECT_TRUE(Soon([&] { return guard.abandoned() == 0; }));
+}
+
+}  // namespace
+}  // namespace secateur
