@@ -61,9 +61,12 @@ image_tool run --isolation chroot --network host --user 10001:10001 \
       sleep 1
     done
     port=$(sed -n "s/.*\"listening\".*\"port\":\([0-9]*\).*/\1/p" "$log")
-    secateur --server 127.0.0.1:$port model list
+    export SECATEUR_SERVER=127.0.0.1:$port
+    secateur model list
+    echo "{\"text\": \"Cut above the bud.\"}" >/tmp/corpus.jsonl
+    secateur corpus upload --label language=en /tmp/corpus.jsonl
     kill -TERM %1
     wait %1
     grep "\"stopped\"" "$log"' || die "the image does not run"
-[[ -n $(ls "$work/store/models") ]] || die "the server kept nothing in its store"
+[[ $(find "$work/store/tenants/default/corpora" -type f -uid 10001) ]] || die "the server kept nothing in its store"
 say "the image is built and runs; it has $(du -sh --apparent-size "$(image_tool mount "$container")" | cut -f1)"
