@@ -84,10 +84,10 @@ CommandLine ParseCommandLine(int argc, char** argv) {
                  "PEM file: clients must show a certificate that it signed")
       ->envname("SECATEUR_TLS_CLIENT_CA");
   app.add_option("--allow-read", options.allow_read,
-                 "file:/folder that CreateCorpus may read; may be repeated")
+                 "file:/folder or s3://bucket/folder that CreateCorpus may read; may be repeated")
       ->envname("SECATEUR_ALLOW_READ");
   app.add_option("--allow-write", options.allow_write,
-                 "file:/folder that output_uri may name; may be repeated")
+                 "file:/folder or s3://bucket/folder that output_uri may name; may be repeated")
       ->envname("SECATEUR_ALLOW_WRITE");
   app.add_option("--device", options.device, "auto, cpu or cuda:N")
       ->capture_default_str()

@@ -3,6 +3,7 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
 
 #include <map>
 #include <optional>
@@ -44,6 +45,25 @@ constexpr absl::Duration kHurry = absl::Seconds(1);
 // After the drain, streams may deliver the last states.
 constexpr std::chrono::seconds kStreamGrace(5);
 constexpr const char* kServices[] = {"", "secateur.v1.Secateur", "google.longrunning.Operations"};
+
+// What one client can take: messages, streams of a connection, memory of all connections together.
+// Peers that are gone without a word are found by pings; connections end after a while, so that
+// clients behind a balancer find new servers, and streams have an hour more to come to their end.
+void SetLimits(grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(4 << 20);
+  builder.SetResourceQuota(grpc::ResourceQuota("secateurd").Resize(size_t{512} << 20));
+  const std::pair<const char*, int> arguments[] = {
+      {GRPC_ARG_MAX_CONCURRENT_STREAMS, 2048},
+      {GRPC_ARG_MAX_METADATA_SIZE, 16 << 10},
+      {GRPC_ARG_KEEPALIVE_TIME_MS, 60'000},
+      {GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000},
+      {GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1},
+      {GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000},
+      {GRPC_ARG_MAX_CONNECTION_AGE_MS, 30 * 60'000},
+      {GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, 60 * 60'000},
+  };
+  for (const auto& [name, value] : arguments) builder.AddChannelArgument(name, value);
+}
 
 std::map<std::string, JobFactory> MakeFactories(const JobParts& parts) {
   return {
@@ -189,6 +209,7 @@ absl::Status Server::Parts::Listen() {
   builder.RegisterService(&*operations_service);
   // A second server on the same port would otherwise share it in silence.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  SetLimits(builder);
   grpc_server = builder.BuildAndStart();
   if (grpc_server == nullptr || port == 0) {
     return absl::UnavailableError(

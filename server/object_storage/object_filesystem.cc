@@ -110,13 +110,9 @@ absl::StatusOr<ObjectFilesystem> OpenAzure(const std::string& uri, const std::st
 
 }  // namespace
 
-bool IsObjectScheme(std::string_view scheme) {
-  return scheme == "s3" || scheme == "gs" || scheme == "abfs" || scheme == "abfss";
-}
-
 absl::StatusOr<ObjectFilesystem> OpenObjectFilesystem(const std::string& uri) {
   const std::string scheme = UriScheme(uri);
-  if (!IsObjectScheme(scheme)) {
+  if (!IsBucketScheme(scheme)) {
     return absl::UnimplementedError(StrCat("the scheme ", scheme, ": is of no object store"));
   }
   if (!absl::StartsWith(ToAbsl(std::string_view(uri).substr(scheme.size())), "://")) {

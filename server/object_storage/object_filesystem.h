@@ -37,7 +37,4 @@ struct ObjectFilesystem {
 // Does not talk to the store, but may ask the machine's metadata service for credentials.
 absl::StatusOr<ObjectFilesystem> OpenObjectFilesystem(const std::string& uri);
 
-// True for the schemes above.
-bool IsObjectScheme(std::string_view scheme);
-
 }  // namespace secateur

@@ -4,7 +4,6 @@
 #include "server/base/strings.h"
 #include "server/base/utf8.h"
 #include "server/object_storage/arrow_store.h"
-#include "server/object_storage/object_filesystem.h"
 #include "server/storage/file_uri.h"
 #include "server/storage/local_store.h"
 #include "server/storage/memory_store.h"
@@ -18,7 +17,7 @@ absl::StatusOr<std::unique_ptr<BlobStore>> OpenStore(const std::string& uri,
     ASSIGN_OR_RETURN(const std::string path, FileUriToPath(uri));
     return LocalStore::Open(path);
   }
-  if (IsObjectScheme(scheme)) {
+  if (IsBucketScheme(scheme)) {
     return ArrowStore::Open(
         uri, {.stall_limit = options.stall_limit, .on_abandoned = options.on_abandoned});
   }
@@ -34,7 +33,7 @@ absl::StatusOr<std::unique_ptr<BlobStore>> OpenStore(const std::string& uri,
 }
 
 std::string UriBelow(std::string_view uri, std::string_view folder) {
-  const size_t question = IsObjectScheme(UriScheme(uri)) ? uri.find('?') : std::string_view::npos;
+  const size_t question = IsBucketScheme(UriScheme(uri)) ? uri.find('?') : std::string_view::npos;
   std::string_view place = uri.substr(0, question);
   while (place.ends_with('/') && !place.ends_with(":/")) place.remove_suffix(1);
   return StrCat(place, "/", folder,

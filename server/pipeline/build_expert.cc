@@ -15,6 +15,7 @@
 #include "server/corpus/packing.h"
 #include "server/evaluate/verify.h"
 #include "server/model/weights.h"
+#include "server/object_storage/open_store.h"
 #include "server/pipeline/build_profile.h"
 #include "server/pipeline/compensate_expert.h"
 #include "server/pipeline/evaluate_expert.h"
@@ -22,7 +23,6 @@
 #include "server/pipeline/size_proto.h"
 #include "server/pipeline/smoke_check.h"
 #include "server/storage/local_copy.h"
-#include "server/storage/local_store.h"
 
 namespace secateur {
 namespace {
@@ -313,10 +313,10 @@ class ExpertBuilder {
   v1::Manifest manifest_;
 };
 
-absl::Status CopyToOutput(const StoredExpert& expert, const std::string& path, Stores stores,
+absl::Status CopyToOutput(const StoredExpert& expert, const std::string& uri, Stores stores,
                           RunContext& context) {
-  if (path.empty()) return absl::OkStatus();
-  auto target = LocalStore::Open(path);
+  if (uri.empty()) return absl::OkStatus();
+  const auto target = OpenStore(uri);
   if (!target.ok()) return WithField(target.status(), "output_uri");
   return WithField(stores.experts.CopyTo(expert, **target, context), "output_uri");
 }
@@ -358,18 +358,34 @@ absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& mode
   return stores.experts.Find(planned.expert_id);
 }
 
+namespace {
+
+// A profile that turns out to be damaged when it is read is made again: each round forgets at least
+// one, so there are no more rounds than corpora.
+absl::StatusOr<ComposedRequest> ProfileAndCompose(ResidentModel& model,
+                                                  const ExpertRequest& request, Stores stores,
+                                                  RunContext& context) {
+  ASSIGN_OR_RETURN(const ResolvedSources sources, ResolveSources(request, stores.corpora));
+  for (size_t left = sources.corpora.size();; --left) {
+    if (request.neurons) {
+      RETURN_IF_ERROR(
+          BuildProfiles(model, sources.corpora, ProfileSettingsOf(request), stores, context)
+              .status());
+    }
+    context.Report({"compose", 0, 1, "masks"});
+    auto composed = ComposeRequest(model, request, sources, stores);
+    const bool again =
+        request.neurons && left > 0 && NotesOf(composed.status()).reason == "PROFILE_MISSING";
+    if (!again) return composed;
+  }
+}
+
+}  // namespace
+
 absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertRequest& request,
                                          const BuildOptions& options, Stores stores,
                                          RunContext& context) {
-  ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(request, stores.corpora));
-  if (request.neurons) {
-    RETURN_IF_ERROR(
-        BuildProfiles(model, sources.corpora, ProfileSettingsOf(request), stores, context)
-            .status());
-  }
-  context.Report({"compose", 0, 1, "masks"});
-  ASSIGN_OR_RETURN(ComposedRequest composed,
-                   ComposeRequest(model, request, std::move(sources), stores));
+  ASSIGN_OR_RETURN(ComposedRequest composed, ProfileAndCompose(model, request, stores, context));
   RETURN_IF_ERROR(AddVocabulary(model, request, stores, context, composed));
   ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));
   ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(planned.expert_id, context));
@@ -381,7 +397,7 @@ absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertReque
   } else {
     ASSIGN_OR_RETURN(expert, BuildNew(model, request, planned, composed, options, stores, context));
   }
-  RETURN_IF_ERROR(CopyToOutput(*expert, options.output_path, stores, context));
+  RETURN_IF_ERROR(CopyToOutput(*expert, options.output_uri, stores, context));
   return *expert;
 }
 

@@ -15,9 +15,9 @@
 namespace secateur {
 
 struct BuildOptions {
-  bool refresh = false;     // make it again even when it exists
-  QualityGate gate;         // what the expert must hold to be published or copied
-  std::string output_path;  // canonical path of a folder that gets a copy; empty: none
+  bool refresh = false;    // make it again even when it exists
+  QualityGate gate;        // what the expert must hold to be published or copied
+  std::string output_uri;  // of a folder that gets a copy, for OpenStore; empty: none
   int64_t max_shard_bytes = HfLayoutOptions{}.max_shard_bytes;
 };
 

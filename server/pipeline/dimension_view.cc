@@ -35,13 +35,24 @@ absl::Status CheckQuantile(double quantile, int64_t documents) {
       "QUANTILE_NOT_KEPT");
 }
 
+// A profile that is damaged, or that another server deleted, is as good as none: the store has
+// forgotten it, and it can be made again.
+absl::StatusOr<Profile> ReadProfile(const ProfileInfo& info, Stores stores) {
+  absl::StatusOr<Profile> profile = stores.profiles.Read(info.id());
+  if (!absl::IsNotFound(profile.status())) return profile;
+  return WithReason(absl::FailedPreconditionError(
+                        StrCat(ToStd(profile.status().message()),
+                               "; make it again with CreateProfile, or let CreateExpert do it")),
+                    "PROFILE_MISSING");
+}
+
 // As if all documents were of one corpus: what lies under a quantile of the whole does not follow
 // from quantiles of the parts.
 absl::StatusOr<RelevanceView> ViewOfAll(const std::vector<const ProfileInfo*>& profiles,
                                         const ViewOptions& options, Stores stores) {
-  ASSIGN_OR_RETURN(Profile all, stores.profiles.Read(profiles[0]->id()));
+  ASSIGN_OR_RETURN(Profile all, ReadProfile(*profiles[0], stores));
   for (size_t i = 1; i < profiles.size(); ++i) {
-    ASSIGN_OR_RETURN(Profile part, stores.profiles.Read(profiles[i]->id()));
+    ASSIGN_OR_RETURN(Profile part, ReadProfile(*profiles[i], stores));
     // Of all corpora, or nothing when one has none, as MergeViews.
     if (all.attention.empty() != part.attention.empty()) all.attention = part.attention = {};
     RETURN_IF_ERROR(all.Merge(part));

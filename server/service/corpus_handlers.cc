@@ -4,10 +4,10 @@
 #include <utility>
 
 #include "server/base/errors.h"
-#include "server/base/mapped_file.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/service/convert.h"
+#include "server/service/corpus_input.h"
 #include "server/service/names.h"
 #include "server/service/paging.h"
 #include "server/service/secateur_service.h"
@@ -29,40 +29,42 @@ absl::StatusOr<std::optional<int64_t>> GenerationOf(const std::string& etag) {
       "etag");
 }
 
-absl::StatusOr<std::vector<std::string>> PathsOf(const JobParts& parts,
-                                                 const v1::CreateCorpusRequest& request) {
+// Where the texts are, in the operator's words.
+absl::StatusOr<std::vector<std::string>> AllowedUris(const JobParts& parts,
+                                                     const v1::CreateCorpusRequest& request) {
   if (request.uris_size() < 1 || request.uris_size() > 256) {
     return WithField(absl::InvalidArgumentError(
                          StrCat("uris: ", request.uris_size(), " given; 1 to 256 are possible")),
                      "uris");
   }
-  std::vector<std::string> paths;
+  std::vector<std::string> uris;
   for (int i = 0; i < request.uris_size(); ++i) {
-    auto path = parts.readable.Resolve(request.uris(i), "--allow-read");
-    if (!path.ok()) return WithField(path.status(), StrCat("uris[", i, "]"));
-    paths.push_back(*std::move(path));
+    auto uri = parts.readable.Resolve(request.uris(i), "--allow-read");
+    if (!uri.ok()) return WithField(uri.status(), StrCat("uris[", i, "]"));
+    uris.push_back(*std::move(uri));
   }
-  return paths;
+  return uris;
 }
 
 absl::StatusOr<TypedBytes> ReadCorpus(const JobParts& parts, const CorpusInfo& info,
-                                      CorpusFormat format, const std::vector<std::string>& paths,
+                                      CorpusFormat format, const std::vector<std::string>& uris,
                                       RunContext& run) {
   ASSIGN_OR_RETURN(auto upload, parts.stores.corpora.StartUpload(info, format));
   int64_t total = 0, done = 0;
-  std::vector<std::shared_ptr<const MappedFile>> files;
-  for (const std::string& path : paths) {
-    ASSIGN_OR_RETURN(files.emplace_back(), MappedFile::Open(path));
-    total += static_cast<int64_t>(files.back()->bytes().size());
+  std::vector<CorpusInput> inputs;
+  for (const std::string& uri : uris) {
+    ASSIGN_OR_RETURN(CorpusInput input, CorpusInput::Open(uri));
+    total += input.size();
+    inputs.push_back(std::move(input));
   }
-  for (const auto& file : files) {
-    for (std::string_view rest = file->bytes(); !rest.empty();) {
+  for (CorpusInput& input : inputs) {
+    for (int64_t at = 0; at < input.size();) {
       RETURN_IF_ERROR(run.CheckCancelled());
-      const std::string_view chunk = rest.substr(0, kChunk);
+      ASSIGN_OR_RETURN(const std::string chunk, input.Read(at, kChunk));
       const absl::Status added = upload->Append(chunk);
-      if (!added.ok()) return Annotate(added, file->path());
-      rest.remove_prefix(chunk.size());
-      done += static_cast<int64_t>(chunk.size());
+      if (!added.ok()) return Annotate(added, input.name());
+      at += std::ssize(chunk);
+      done += std::ssize(chunk);
       run.Report({"read", done, total, "bytes"});
     }
   }
@@ -106,11 +108,11 @@ absl::StatusOr<Job> MakeCorpusJob(const JobParts& parts, const OperationRequest&
   v1::CreateCorpusRequest request;
   request.ParseFromString(operation.request);
   ASSIGN_OR_RETURN(CorpusInfo info, CorpusFromProto(request.corpus()));
-  ASSIGN_OR_RETURN(std::vector<std::string> paths, PathsOf(parts, request));
+  ASSIGN_OR_RETURN(std::vector<std::string> uris, AllowedUris(parts, request));
   const CorpusFormat format =
       request.format() == v1::TEXT ? CorpusFormat::kText : CorpusFormat::kJsonLines;
-  return Job([parts, info, format, paths](RunContext& run) {
-    return ReadCorpus(parts, info, format, paths, run);
+  return Job([parts, info, format, uris](RunContext& run) {
+    return ReadCorpus(parts, info, format, uris, run);
   });
 }
 
@@ -121,8 +123,8 @@ SecateurService::Reactor* SecateurService::CreateCorpus(Context* context,
       context, "CreateCorpus", *request, [this, request, response]() -> absl::Status {
         RETURN_IF_ERROR(CheckRequestId(request->request_id()));
         RETURN_IF_ERROR(CorpusFromProto(request->corpus()).status());
-        ASSIGN_OR_RETURN(const std::vector<std::string> paths, PathsOf(parts_, *request));
-        for (const std::string& path : paths) RETURN_IF_ERROR(MappedFile::Open(path).status());
+        ASSIGN_OR_RETURN(const std::vector<std::string> uris, AllowedUris(parts_, *request));
+        for (const std::string& uri : uris) RETURN_IF_ERROR(CorpusInput::Open(uri).status());
         ASSIGN_OR_RETURN(*response, Submit(parts_.jobs, "CreateCorpus", "corpora",
                                            request->request_id(), *request));
         return absl::OkStatus();

@@ -72,11 +72,11 @@ absl::StatusOr<ResolvedSources> SourcesOf(const JobParts& parts, const ExpertReq
   return ResolveSources(request, parts.stores.corpora);
 }
 
-absl::StatusOr<std::string> OutputPath(const JobParts& parts, const std::string& uri) {
+absl::StatusOr<std::string> OutputUri(const JobParts& parts, const std::string& uri) {
   if (uri.empty()) return std::string();
-  auto path = parts.writable.Resolve(uri, "--allow-write");
-  if (!path.ok()) return WithField(path.status(), "output_uri");
-  return path;
+  auto allowed = parts.writable.Resolve(uri, "--allow-write");
+  if (!allowed.ok()) return WithField(allowed.status(), "output_uri");
+  return allowed;
 }
 
 absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& request, RunContext& run,
@@ -186,7 +186,7 @@ absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& re
                    CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
   ASSIGN_OR_RETURN(const QualityGate gate,
                    GateFromProto(request.gate(), expert.evaluation_corpora));
-  RETURN_IF_ERROR(OutputPath(parts, request.output_uri()).status());
+  RETURN_IF_ERROR(OutputUri(parts, request.output_uri()).status());
   RETURN_IF_ERROR(SourcesOf(parts, expert).status());
   RETURN_IF_ERROR(CheckReachable(*model, expert));
   std::optional<v1::Expert> done;
@@ -218,7 +218,7 @@ absl::StatusOr<Job> MakeExpertJob(const JobParts& parts, const OperationRequest&
                    CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
   BuildOptions options{.refresh = request.cache_policy() == v1::REFRESH};
   ASSIGN_OR_RETURN(options.gate, GateFromProto(request.gate(), expert.evaluation_corpora));
-  ASSIGN_OR_RETURN(options.output_path, OutputPath(parts, request.output_uri()));
+  ASSIGN_OR_RETURN(options.output_uri, OutputUri(parts, request.output_uri()));
   return Job([parts, model = std::move(model), expert = std::move(expert),
               options](RunContext& run) -> absl::StatusOr<TypedBytes> {
     ASSIGN_OR_RETURN(const StoredExpert stored,

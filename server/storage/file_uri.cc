@@ -105,4 +105,8 @@ std::string PathToFileUri(std::string_view path) {
   return uri;
 }
 
+bool IsBucketScheme(std::string_view scheme) {
+  return scheme == "s3" || scheme == "gs" || scheme == "abfs" || scheme == "abfss";
+}
+
 }  // namespace secateur

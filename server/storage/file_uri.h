@@ -1,4 +1,4 @@
-// `file:` URIs (RFC 8089) to paths and back.
+// `file:` URIs (RFC 8089) to paths and back, and what other URIs begin with.
 #pragma once
 
 #include <string>
@@ -19,5 +19,8 @@ std::string PathToFileUri(std::string_view path);
 
 // The scheme of `uri` in lower case, "" if it has none.
 std::string UriScheme(std::string_view uri);
+
+// True for the schemes of buckets: s3, gs, abfs and abfss.
+bool IsBucketScheme(std::string_view scheme);
 
 }  // namespace secateur

@@ -7,7 +7,9 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <utility>
 
+#include "absl/strings/str_split.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/base/utf8.h"
@@ -51,11 +53,37 @@ std::optional<std::string> Canonical(std::string path) {
   }
 }
 
+// A bucket's URI has neither options nor escapes nor parts that some would resolve.
+absl::Status CheckBucketUri(const std::string& uri) {
+  const size_t host = uri.find("://");
+  const bool plain = host != std::string::npos && host + 3 < uri.size() &&
+                     uri.find_first_of("?#%\\ ") == std::string::npos;
+  bool parts = plain;
+  if (plain) {
+    for (const absl::string_view part : absl::StrSplit(uri.substr(host + 3), '/')) {
+      parts = parts && !part.empty() && part != "." && part != "..";
+    }
+  }
+  if (parts) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      StrCat("the URI ", Quoted(uri),
+             " is malformed; write SCHEME://BUCKET/NAME, without options: the "
+             "operator says how the bucket is reached"));
+}
+
 }  // namespace
 
 absl::StatusOr<UriAllowList> UriAllowList::Create(const std::vector<std::string>& prefixes) {
   UriAllowList list;
   for (const std::string& prefix : prefixes) {
+    if (IsBucketScheme(UriScheme(prefix))) {
+      const size_t question = std::min(prefix.find('?'), prefix.size());
+      std::string place = prefix.substr(0, question);
+      while (place.ends_with('/') && !place.ends_with("//")) place.pop_back();
+      RETURN_IF_ERROR(CheckBucketUri(place));
+      list.buckets_.push_back({std::move(place), prefix.substr(question)});
+      continue;
+    }
     ASSIGN_OR_RETURN(const std::string path, FileUriToPath(prefix));
     std::optional<std::string> folder = RealPath(path + "/.");
     if (!folder) {
@@ -69,17 +97,31 @@ absl::StatusOr<UriAllowList> UriAllowList::Create(const std::vector<std::string>
 
 absl::StatusOr<std::string> UriAllowList::Resolve(const std::string& uri,
                                                   std::string_view flag) const {
+  if (IsBucketScheme(UriScheme(uri))) return ResolveInBucket(uri, flag);
   ASSIGN_OR_RETURN(const std::string path, FileUriToPath(uri));
-  if (std::optional<std::string> canonical = Canonical(path)) {
+  if (const std::optional<std::string> canonical = Canonical(path)) {
     for (const std::string& folder : folders_) {
-      if (IsInside(*canonical, folder)) return *std::move(canonical);
+      if (IsInside(*canonical, folder)) return PathToFileUri(*canonical);
     }
   }
-  // The same words whether or not the file exists: outside, that is nobody's business.
-  return absl::PermissionDeniedError(
-      StrCat(Quoted(uri), " is not inside a folder that the server may touch: it was started ",
-             folders_.empty() ? "without " : "with other folders for ", flag, "; start it with ",
-             flag, "=file:/FOLDER to allow a folder"));
+  return Denied(uri, flag);
+}
+
+absl::StatusOr<std::string> UriAllowList::ResolveInBucket(const std::string& uri,
+                                                          std::string_view flag) const {
+  RETURN_IF_ERROR(CheckBucketUri(uri));
+  for (const Bucket& bucket : buckets_) {
+    if (IsInside(uri, bucket.place)) return uri + bucket.options;
+  }
+  return Denied(uri, flag);
+}
+
+// The same words whether or not the file exists: outside, that is nobody's business.
+absl::Status UriAllowList::Denied(const std::string& uri, std::string_view flag) const {
+  return absl::PermissionDeniedError(StrCat(
+      Quoted(uri), " is not inside a folder that the server may touch: it was started ",
+      folders_.empty() && buckets_.empty() ? "without " : "with other folders for ", flag,
+      "; start it with ", flag, "=file:/FOLDER or ", flag, "=s3://BUCKET/FOLDER to allow one"));
 }
 
 }  // namespace secateur

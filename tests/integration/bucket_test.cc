@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "server/base/digest.h"
+#include "server/object_storage/arrow_store.h"
 #include "tests/integration/server_process.h"
 #include "tests/support/object_servers.h"
 #include "tests/support/status_matchers.h"
@@ -20,6 +22,13 @@ using ::testing::IsEmpty;
 // Some seconds of work on the tiny model.
 constexpr int kLong = 3000;
 
+// Arrow wants to be told before main() returns.
+struct Arrow final : testing::Environment {
+  void TearDown() override { EXPECT_TRUE(FinalizeObjectStorage()); }
+};
+[[maybe_unused]] const testing::Environment* const arrow =
+    testing::AddGlobalTestEnvironment(new Arrow);
+
 class Bucket : public testing::Test {
  protected:
   std::vector<std::string> Flags(std::vector<std::string> more = {}) {
@@ -27,7 +36,7 @@ class Bucket : public testing::Test {
     return more;
   }
   // Makes an expert of everything profiled.
-  static v1::Expert MakeExpert(ServerProcess& server) {
+  static v1::Expert MakeExpert(ServerProcess& server, const std::string& output_uri = "") {
     v1::CreateExpertRequest request;
     request.set_parent("models/tiny");
     request.mutable_spec()->set_rule(v1::RELATIVE_MEAN);
@@ -35,6 +44,7 @@ class Bucket : public testing::Test {
     select.set_key("language");
     select.add_values("en");
     request.mutable_spec()->mutable_budget()->set_neuron_ratio(0.25);
+    request.set_output_uri(output_uri);
     lro::Operation operation;
     EXPECT_RPC_OK(server.Call(&Stub::CreateExpert, request, &operation));
     operation = server.Wait(operation.name());
@@ -81,6 +91,34 @@ TEST_F(Bucket, KeepsWhatWasAcceptedByAServerThatIsKilled) {
   }
   ServerProcess server(dir_, Flags());
   EXPECT_TRUE(server.Wait(running).has_response()) << server.Log();
+}
+
+TEST_F(Bucket, GivesCorporaAndTakesExpertsWhereTheOperatorAllowsIt) {
+  {
+    const auto store = ArrowStore::Open(s3_.Uri("in"), {});
+    ASSERT_OK(store);
+    ASSERT_OK((*store)->Put("laws.jsonl", JsonLines(3, "short")));
+  }
+  const std::string in = s3_.Uri("in"), out = s3_.Uri("out");
+  ServerProcess server(dir_, {"--allow-read", in, "--allow-write", out});
+  v1::CreateCorpusRequest corpus;
+  corpus.add_uris("s3://bucket/in/laws.jsonl");
+  (*corpus.mutable_corpus()->mutable_labels())["language"] = "en";
+  lro::Operation operation;
+  ASSERT_RPC_OK(server.Call(&Stub::CreateCorpus, corpus, &operation));
+  EXPECT_TRUE(server.Wait(operation.name()).has_response()) << server.Log();
+  server.Wait(server.StartProfile());
+  const v1::Expert expert = MakeExpert(server, "s3://bucket/out/expert");
+  const auto copies = ArrowStore::Open(s3_.Uri("out/expert"), {});
+  ASSERT_OK(copies);
+  for (const v1::ExpertFile& file : expert.files()) {
+    ASSERT_OK_AND_ASSIGN(const std::string bytes, (*copies)->ReadAll(file.name(), 1 << 30));
+    EXPECT_EQ(Sha256Of(bytes).Hex(), file.sha256()) << file.name();
+  }
+
+  corpus.set_uris(0, "s3://bucket/store/laws.jsonl");
+  EXPECT_EQ(server.Call(&Stub::CreateCorpus, corpus, &operation).error_code(),
+            grpc::StatusCode::PERMISSION_DENIED);
 }
 
 TEST_F(Bucket, ThatStopsAnsweringIsNotServedAndServedAgainLater) {

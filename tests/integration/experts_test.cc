@@ -2,6 +2,7 @@
 // and to make up for what goes.
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 
 #include "server/base/digest.h"
 #include "tests/integration/live_server.h"
@@ -341,6 +342,29 @@ TEST(Experts, AreFoundAfterARestartAndGoneAfterDelete) {
   EXPECT_THAT(FilesOf(large.uri().substr(5)), Not(IsEmpty()));
   lro::Operation operation;
   EXPECT_THAT(live.Create(cached, &operation), IsError(grpc::FAILED_PRECONDITION, "NOT_MADE_YET"));
+}
+
+TEST(CreateExpert, MakesDamagedProfilesAgainWithoutFailing) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  v1::CreateExpertRequest request = LawRequest();
+  request.mutable_spec()->set_rule(v1::RELATIVE_MEAN);
+  const v1::Expert whole = live.Make(request);
+  live.Restart();  // merged relevance is in memory
+  int damaged = 0;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(live.store() + "/profiles")) {
+    if (!entry.is_regular_file()) continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-1, std::ios::end);
+    file.put('#');
+    ++damaged;
+  }
+  EXPECT_GT(damaged, 1);
+  request.set_cache_policy(v1::REFRESH);
+  const v1::Expert healed = live.Make(request);
+  EXPECT_EQ(healed.name(), whole.name());
+  EXPECT_EQ(healed.files(0).sha256(), whole.files(0).sha256());
 }
 
 }  // namespace

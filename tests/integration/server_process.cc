@@ -135,6 +135,13 @@ std::string ServerProcess::Log() const {
   return text.str();
 }
 
+int64_t ServerProcess::ResidentBytes() const {
+  std::ifstream status("/proc/" + std::to_string(pid_) + "/statm");
+  int64_t all = 0, resident = 0;
+  status >> all >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
 int ServerProcess::Port() const {
   const std::string log = Log();
   const size_t serving = log.find("\"message\":\"serving\"");

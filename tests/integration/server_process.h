@@ -44,6 +44,8 @@ class ServerProcess {
   // Profiles every calibration corpus; the operation's name.
   std::string StartProfile(const std::string& request_id = "");
   std::string Log() const;  // what it has said so far
+  int port() const { return Port(); }
+  int64_t ResidentBytes() const;
 
  private:
   void Spawn(std::vector<std::string> words);

@@ -103,7 +103,7 @@ TEST_F(AllowList, ResolvesWhatIsInsideAllowedFolders) {
       {Uri("data/in.jsonl/below-a-file"), data + "/in.jsonl/below-a-file"},
   };
   for (const auto& [uri, path] : cases)
-    EXPECT_THAT(list_.Resolve(uri, kFlag), IsOkAndHolds(path)) << uri;
+    EXPECT_THAT(list_.Resolve(uri, kFlag), IsOkAndHolds(PathToFileUri(path))) << uri;
 }
 
 TEST_F(AllowList, RefusesWhatIsOutside) {
@@ -143,8 +143,8 @@ TEST_F(AllowList, FollowsSymlinksBeforeItJudges) {
     EXPECT_THAT(list_.Resolve(Uri("data/" + name), kFlag), Denied()) << name;
   }
   const std::string real = fs::canonical(dir_.Join("data/in.jsonl"));
-  EXPECT_THAT(list_.Resolve(Uri("data/inner"), kFlag), IsOkAndHolds(real));
-  EXPECT_THAT(list_.Resolve(Uri("elsewhere/in.jsonl"), kFlag), IsOkAndHolds(real));
+  EXPECT_THAT(list_.Resolve(Uri("data/inner"), kFlag), IsOkAndHolds(PathToFileUri(real)));
+  EXPECT_THAT(list_.Resolve(Uri("elsewhere/in.jsonl"), kFlag), IsOkAndHolds(PathToFileUri(real)));
 }
 
 TEST_F(AllowList, SaysTheSameOfFilesThatExistAndThatDoNot) {
@@ -158,7 +158,7 @@ TEST_F(AllowList, SaysTheSameOfFilesThatExistAndThatDoNot) {
 
 TEST_F(AllowList, RefusesMalformedUris) {
   EXPECT_THAT(list_.Resolve("/data", kFlag), StatusIs(absl::StatusCode::kInvalidArgument));
-  EXPECT_THAT(list_.Resolve("s3://bucket/x", kFlag), StatusIs(absl::StatusCode::kUnimplemented));
+  EXPECT_THAT(list_.Resolve("http://host/x", kFlag), StatusIs(absl::StatusCode::kUnimplemented));
 }
 
 TEST_F(AllowList, AllowsNothingWhenItIsEmpty) {
@@ -170,8 +170,9 @@ TEST_F(AllowList, AllowsNothingWhenItIsEmpty) {
 TEST_F(AllowList, AllowsEverythingBelowTheRoot) {
   ASSERT_OK_AND_ASSIGN(const UriAllowList all, UriAllowList::Create({"file:///"}));
   EXPECT_OK(all.Resolve(Uri("database/secret"), kFlag));
-  EXPECT_THAT(all.Resolve("file:/", kFlag), IsOkAndHolds("/"));
-  EXPECT_THAT(all.Resolve("file:/surely-not-there/x", kFlag), IsOkAndHolds("/surely-not-there/x"));
+  EXPECT_THAT(all.Resolve("file:/", kFlag), IsOkAndHolds("file:/"));
+  EXPECT_THAT(all.Resolve("file:/surely-not-there/x", kFlag),
+              IsOkAndHolds("file:/surely-not-there/x"));
 }
 
 TEST_F(AllowList, TakesSeveralFoldersAndResolvesTheirSymlinks) {
@@ -187,6 +188,32 @@ TEST_F(AllowList, TakesOnlyExistingFolders) {
   EXPECT_THAT(UriAllowList::Create({Uri("data/in.jsonl")}),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("in.jsonl")));
   EXPECT_THAT(UriAllowList::Create({"/data"}), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(AllowListOfBuckets, GivesTheOperatorsOptionsToWhatIsInside) {
+  ASSERT_OK_AND_ASSIGN(
+      const UriAllowList list,
+      UriAllowList::Create({"s3://bucket/in/?region=r&scheme=http", "gs://whole"}));
+  EXPECT_THAT(list.Resolve("s3://bucket/in/a/b.jsonl", kFlag),
+              IsOkAndHolds("s3://bucket/in/a/b.jsonl?region=r&scheme=http"));
+  EXPECT_THAT(list.Resolve("gs://whole/x", kFlag), IsOkAndHolds("gs://whole/x"));
+  for (const std::string uri :
+       {"s3://bucket/inner/a", "s3://bucket", "s3://bucket/", "s3://other/in/a", "gs://bucket/in/a",
+        "gs://whole2/x", "file:/in/a"}) {
+    EXPECT_FALSE(list.Resolve(uri, kFlag).ok()) << uri;
+  }
+  EXPECT_THAT(list.Resolve("s3://other/in/a", kFlag),
+              StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("--allow-read")));
+}
+
+TEST(AllowListOfBuckets, RefusesOptionsAndPartsThatSomeWouldResolve) {
+  ASSERT_OK_AND_ASSIGN(const UriAllowList list, UriAllowList::Create({"s3://bucket/in"}));
+  for (const std::string uri :
+       {"s3://bucket/in/a?endpoint_override=evil:80", "s3://bucket/in/../out", "s3://bucket/in/./a",
+        "s3://bucket/in//a", "s3://bucket/in/%2e%2e/out", "s3://bucket/in/a#b", "s3:bucket/in/a",
+        "s3://"}) {
+    EXPECT_THAT(list.Resolve(uri, kFlag), StatusIs(absl::StatusCode::kInvalidArgument)) << uri;
+  }
 }
 
 }  // namespace

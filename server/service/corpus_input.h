@@ -1,0 +1,34 @@
+// A file or an object of a bucket, read from its beginning, as CreateCorpus does. One thread at a
+// time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/base/mapped_file.h"
+#include "server/storage/blob_store.h"
+
+namespace secateur {
+
+class CorpusInput {
+ public:
+  // `uri` as UriAllowList::Resolve gives it. NOT_FOUND, and errors as the file system or the bucket
+  // says; an object's name is a key as blob_store.h has it.
+  static absl::StatusOr<CorpusInput> Open(const std::string& uri);
+
+  int64_t size() const { return size_; }  // bytes
+  const std::string& name() const { return name_; }
+  // At most `length` bytes; fewer only at the end.
+  absl::StatusOr<std::string> Read(int64_t offset, int64_t length);
+
+ private:
+  std::string name_;  // for messages: a path, or a URI without options
+  int64_t size_ = 0;
+  std::shared_ptr<const MappedFile> file_;
+  std::unique_ptr<BlobStore> store_;  // of the object's folder
+  std::string key_;
+};
+
+}  // namespace secateur

@@ -1,0 +1,99 @@
+// Clients that take what they can: watchers that do not read, connections that say nothing.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/integration/server_process.h"
+#include "tests/support/status_matchers.h"
+
+namespace secateur {
+namespace {
+
+using Stub = v1::Secateur::Stub;
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+
+bool Answers(ServerProcess& server) {
+  v1::ListModelsResponse response;
+  return server.Call(&Stub::ListModels, v1::ListModelsRequest(), &response).ok() &&
+         response.models_size() == 1;
+}
+
+struct Watcher {
+  grpc::ClientContext context;
+  std::unique_ptr<grpc::ClientReader<v1::WatchOperationResponse>> reader;
+};
+
+TEST(Limits, AThousandWatchersThatDoNotReadTakeLittleMemory) {
+  const TempDir dir;
+  ServerProcess server(dir);
+  server.Upload(JsonLines(3000, "long"));
+  const std::string name = server.StartProfile();
+  ASSERT_TRUE(server.HasProgress(name));
+  const int64_t before = server.ResidentBytes();
+  std::vector<std::unique_ptr<Watcher>> watchers;
+  v1::WatchOperationRequest request;
+  request.set_name(name);
+  for (int i = 0; i < 1000; ++i) {
+    watchers.push_back(std::make_unique<Watcher>());
+    watchers.back()->reader = server.stub().WatchOperation(&watchers.back()->context, request);
+  }
+  EXPECT_TRUE(Answers(server));
+  EXPECT_TRUE(server.Wait(name).has_response());
+  EXPECT_LT(server.ResidentBytes() - before, 128 * kMiB);
+  // Late readers see the end.
+  v1::WatchOperationResponse response, last;
+  while (watchers.front()->reader->Read(&response)) last = response;
+  EXPECT_TRUE(last.operation().done());
+  for (const auto& watcher : watchers) watcher->context.TryCancel();
+  EXPECT_TRUE(Answers(server));
+}
+
+TEST(Limits, ConnectionsThatSayNothingKeepNobodyOut) {
+  const TempDir dir;
+  ServerProcess server(dir);
+  std::vector<int> connections;
+  for (int i = 0; i < 300; ++i) {
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(server.port()));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    // Half of them begin and stop in the middle of the preface.
+    if (i % 2 == 0) {
+      EXPECT_EQ(send(fd, "PRI * HT", 8, MSG_NOSIGNAL), 8);
+    }
+    connections.push_back(fd);
+  }
+  EXPECT_TRUE(Answers(server));
+  const int status = server.Kill(SIGTERM);  // nor do they keep the server from ending
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  for (const int fd : connections) close(fd);
+}
+
+TEST(Limits, MessagesAndHeadersThatAreTooLargeAreRefused) {
+  const TempDir dir;
+  ServerProcess server(dir);
+  v1::GetModelRequest request;
+  request.set_name(std::string(5 * kMiB, 'x'));
+  v1::Model model;
+  EXPECT_EQ(server.Call(&Stub::GetModel, request, &model).error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  grpc::ClientContext context;
+  context.AddMetadata("large", std::string(40 << 10, 'x'));
+  EXPECT_FALSE(server.stub().GetModel(&context, v1::GetModelRequest(), &model).ok());
+  // By way of a new connection: the old one is closed on such clients.
+  EXPECT_TRUE(Eventually([&] { return Answers(server); }));
+}
+
+}  // namespace
+}  // namespace secateur
