@@ -58,9 +58,11 @@ absl::Status RefuseCredentials(const Parts& parts, std::string_view scheme) {
       "cloud's own tools read them"));
 }
 
+// What Arrow makes of a URI. It may ask the store where a bucket is.
 template <class T>
 absl::StatusOr<T> Usable(arrow::Result<T> result, std::string_view what) {
   if (result.ok()) return *std::move(result);
+  if (!result.status().IsInvalid()) return FromArrow(result.status(), what);
   return absl::InvalidArgumentError(StrCat(what, ": ", result.status().message()));
 }
 

@@ -34,7 +34,8 @@ struct ObjectFilesystem {
 };
 
 // INVALID_ARGUMENT for a malformed URI or one with credentials, UNIMPLEMENTED for another scheme.
-// Does not talk to the store, but may ask the machine's metadata service for credentials.
+// Asks S3 for the region of a bucket where none is given, and may ask the machine's metadata
+// service for credentials: UNAVAILABLE and so on when that fails.
 absl::StatusOr<ObjectFilesystem> OpenObjectFilesystem(const std::string& uri);
 
 }  // namespace secateur

@@ -225,7 +225,7 @@ TEST(Start, NamesTheFlagThatIsWrong) {
                 o.metrics = StrCat("127.0.0.1:", live.server().metrics_port());
               }).message(),
               HasSubstr("--metrics"));
-  EXPECT_THAT(start([](auto& o) { o.store = "s3://bucket"; }),
+  EXPECT_THAT(start([](auto& o) { o.store = "hdfs://host/x"; }),
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("--store")));
   EXPECT_THAT(start([&](auto& o) { o.models[0].folder = live.dir().Join("nowhere"); }).message(),
               HasSubstr("nowhere"));

@@ -45,7 +45,10 @@ class S3Faults : public testing::Test {
   S3Faults() : proxy_(S3().port()), store_(Open(absl::Seconds(60))) {}
 
   std::unique_ptr<ArrowStore> Open(absl::Duration stall_limit) {
-    return ArrowStore::Open(S3().Uri(folder_, proxy_.port()), {.stall_limit = stall_limit}).value();
+    return ArrowStore::Open(S3().Uri(folder_, proxy_.port()),
+                            {.stall_limit = stall_limit,
+                             .on_abandoned = [this](int change) { hanging_ += change; }})
+        .value();
   }
   // Spoils the first `times` requests that match.
   template <class Matcher>
@@ -85,6 +88,7 @@ class S3Faults : public testing::Test {
   }
 
   const std::string folder_ = NewFolder();
+  std::atomic<int> hanging_{0};
   FaultProxy proxy_;
   std::unique_ptr<ArrowStore> store_;
   const std::string large_ = Bytes(55 * kMiB);  // four parts in a batch and one of 15 MiB after it
@@ -186,6 +190,15 @@ TEST_F(S3Faults, AStoreThatStopsAnsweringFailsTheWriteInTime) {
       store_->Put("key", "bytes"),
       StatusIs(absl::StatusCode::kUnavailable, AllOf(HasSubstr("no answer"), HasSubstr("key"))));
   EXPECT_THAT(store_->Check(), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_GE(hanging_, 2);
+  proxy_.Release();
+  while (hanging_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_OK(store_->Put("another", "bytes"));
+  // What was given up may come through after all, whole.
+  const auto late = store_->ReadAll("key", 100);
+  if (late.ok()) {
+    EXPECT_EQ(*late, "bytes");
+  }
 }
 
 TEST_F(S3Faults, ReadsAreWholeOrFail) {

@@ -218,7 +218,7 @@ void FaultProxy::Exchange(int client, int upstream) {
   const std::string head = ReceiveHead(client, body);
   if (head.empty()) return;
   const Fault fault = Decide(head);
-  if (fault.kind == Fault::Kind::kStall) return WaitUntilGone();
+  if (fault.kind == Fault::Kind::kStall) return WaitForRelease();
   if (!Header(head, "expect").empty()) SendAll(client, "HTTP/1.1 100 Continue\r\n\r\n");
   const bool passes_on =
       fault.kind != Fault::Kind::kAnswer && fault.kind != Fault::Kind::kResetRequest;
@@ -259,9 +259,19 @@ Fault FaultProxy::Decide(const std::string& head) {
   return policy ? policy(request) : Fault{};
 }
 
-void FaultProxy::WaitUntilGone() {
+void FaultProxy::Release() {
+  {
+    const std::lock_guard lock(mutex_);
+    policy_ = nullptr;
+    ++releases_;
+  }
+  changed_.notify_all();
+}
+
+void FaultProxy::WaitForRelease() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return stopping_; });
+  const int releases = releases_;
+  changed_.wait(lock, [&] { return stopping_ || releases_ > releases; });
 }
 
 }  // namespace secateur

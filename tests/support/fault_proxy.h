@@ -28,7 +28,7 @@ struct Fault {
     kResetRequest,   // resets the connection in the middle of the request's body
     kResetAnswer,    // passes on half of the answer, then resets
     kShortenAnswer,  // passes on half of the answer, then closes in good order
-    kStall,          // says nothing until the proxy is gone
+    kStall,          // says nothing until Release(), then closes
   };
   Kind kind = Kind::kNone;
   std::string answer;  // all of it: "HTTP/1.1 503 Slow Down\r\n..."
@@ -52,13 +52,15 @@ class FaultProxy {
   void Set(Policy policy);
   std::vector<ProxiedRequest> Seen() const;
   void Forget();
+  // Ends all stalls, and spoils nothing more.
+  void Release();
 
  private:
   void Accept();
   void Serve(int client);
   void Exchange(int client, int upstream);
   Fault Decide(const std::string& head);
-  void WaitUntilGone();
+  void WaitForRelease();
 
   const int upstream_port_;
   int listener_ = -1;
@@ -70,6 +72,7 @@ class FaultProxy {
   std::vector<ProxiedRequest> seen_;
   int requests_ = 0;
   int serving_ = 0;
+  int releases_ = 0;
   bool stopping_ = false;
 };
 
