@@ -84,7 +84,11 @@ lro::Operation ServerProcess::Get(const std::string& name) {
 
 lro::Operation ServerProcess::Wait(const std::string& name) {
   lro::Operation operation;
-  EXPECT_TRUE(Eventually([&] { return (operation = Get(name)).done(); })) << Log();
+  // Minutes, where the machine has much else to do.
+  for (int i = 0; i < 4 && !operation.done(); ++i) {
+    Eventually([&] { return (operation = Get(name)).done(); });
+  }
+  EXPECT_TRUE(operation.done()) << Log();
   return operation;
 }
 

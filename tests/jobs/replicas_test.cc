@@ -210,6 +210,8 @@ TEST_F(ReplicasTest, OfTwoThatAdoptAtOnceTheLowerNameGoesOn) {
     b.Resume();
     ASSERT_TRUE(raced);
     const bool b_lower = b.queue().owner() < c.queue().owner();
+    // It looked once more after its claim.
+    EXPECT_EQ(b.Get(id).owner, b_lower ? b.queue().owner() : c.queue().owner());
     c.queue().Poll();
     b.queue().Poll();
     Process& goes_on = b_lower ? b : c;
@@ -377,6 +379,7 @@ TEST_F(ReplicasTest, OfTwoThatAcceptTheSameRequestAtOnceTheLowerNameGoesOn) {
     const std::string id = b.Submit(Request("Block", "a", "mine"));
     EXPECT_EQ(id, of_a);
     const bool a_lower = a.queue().owner() < b.queue().owner();
+    EXPECT_EQ(b.Get(id).owner, a_lower ? a.queue().owner() : b.queue().owner());
     a.queue().Poll();
     b.queue().Poll();
     Process& goes_on = a_lower ? a : b;

@@ -40,6 +40,7 @@ TEST(Metrics, HasEachMetricOfTheServiceWithItsTypeAndHelp) {
       {"secateur_operations_total", "counter"},
       {"secateur_operation_duration_seconds", "histogram"},
       {"secateur_operations_active", "gauge"},
+      {"secateur_operations_adopted_total", "counter"},
       {"secateur_job_queue_length", "gauge"},
       {"secateur_job_queue_wait_seconds", "histogram"},
       {"secateur_profile_tokens_total", "counter"},
