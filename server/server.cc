@@ -178,7 +178,8 @@ absl::Status Server::Parts::BuildServices() {
                                  .max_queued = options.max_queued_operations,
                                  .keep_done = options.keep_operations,
                                  .lease = options.lease,
-                                 .before_adopted = [this] { CatchUp(); }},
+                                 .before_adopted = [this] { CatchUp(); },
+                                 .admit = [this] { return blobs->CheckRoom(); }},
                MakeFactories(parts), *blobs, Clock::System(), metrics);
   RETURN_IF_ERROR(Annotate(jobs->Restore(), "operations of the store"));
   service.emplace(ServiceParts{parts, *jobs, *calls});

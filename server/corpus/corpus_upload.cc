@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "server/base/crash_point.h"
 #include "server/base/errors.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
@@ -70,6 +71,10 @@ absl::StatusOr<CorpusUpload::Result> CorpusUpload::Finish() {
   if (receipt.digest != info_.digest) {
     return absl::DataLossError(
         StrCat(store_.blobs_.uri(), " did not keep the bytes of ", documents_key_));
+  }
+  CrashPoint("corpus.before_meta");
+  if (SeededBug("meta_without_documents")) {
+    RETURN_IF_ERROR(store_.blobs_.Delete(documents_key_));
   }
   return store_.Publish(info_, documents_key_);
 }

@@ -129,7 +129,12 @@ absl::Status JobQueue::TakePlace(const OperationRequest& request) {
 }
 
 absl::StatusOr<Operation> JobQueue::Submit(OperationRequest request) {
-  return Accept(std::move(request), std::nullopt);
+  const std::string method = request.method;
+  absl::StatusOr<Operation> accepted = Accept(std::move(request), std::nullopt);
+  const bool refused =
+      absl::IsResourceExhausted(accepted.status()) || absl::IsUnavailable(accepted.status());
+  if (refused) metrics_.OperationRefused(method, NotesOf(accepted.status()).reason);
+  return accepted;
 }
 
 absl::StatusOr<Operation> JobQueue::SubmitDone(OperationRequest request, TypedBytes result) {
@@ -149,6 +154,7 @@ absl::StatusOr<Operation> JobQueue::Accept(OperationRequest request,
     }
     if (!absl::IsNotFound(known.status())) return known.status();
   }
+  if (!result) RETURN_IF_ERROR(options_.admit());
   RETURN_IF_ERROR(arrival.Admit(request, /*needs_place=*/!result.has_value()));
   // Others would take at once what a process accepts that they hold for dead.
   if (!leases_.held()) RETURN_IF_ERROR(leases_.Renew());

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "server/base/crash_point.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
@@ -67,7 +68,10 @@ absl::StatusOr<OperationEvent> ReadEvent(BlobStore& blobs, const std::string& ob
 }  // namespace
 
 absl::Status OperationStore::Put(const std::string& id, const StoredEvent& event) {
+  CrashPoint("operation.before_event");
+  if (SeededBug("accept_without_writing") && event.key.number == 1) return absl::OkStatus();
   const absl::Status put = blobs_.Put(ObjectOf(id, event.key), EventToText(event.event)).status();
+  CrashPoint("operation.after_event");
   return absl::IsAlreadyExists(put) ? absl::OkStatus() : put;
 }
 

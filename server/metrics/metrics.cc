@@ -80,6 +80,8 @@ Metrics::Metrics(std::string_view version)
       operations_adopted(Counters(registry, "secateur_operations_adopted_total",
                                   "Operations taken over from a process that is gone.")
                              .Add({})),
+      operations_refused(Counters(registry, "secateur_operations_refused_total",
+                                  "Requests for work that were not accepted, by type and reason.")),
       job_queue_length(
           Gauges(registry, "secateur_job_queue_length", "Jobs that wait for a worker.").Add({})),
       job_queue_wait(Histograms(registry, "secateur_job_queue_wait_seconds",
@@ -146,6 +148,13 @@ void Metrics::OperationStarted(std::string_view type) {
 
 void Metrics::OperationLeft(std::string_view type) {
   operations_active.Add({{"type", std::string(type)}}).Decrement();
+}
+
+void Metrics::OperationRefused(std::string_view type, std::string_view reason) {
+  operations_refused
+      .Add(
+          {{"type", std::string(type)}, {"reason", std::string(reason.empty() ? "STORE" : reason)}})
+      .Increment();
 }
 
 void Metrics::OperationEnded(std::string_view type, std::string_view state, double seconds) {

@@ -45,6 +45,9 @@ struct Metrics {
   void OperationEnded(std::string_view type, std::string_view state, double seconds);
   // Another process goes on with it.
   void OperationLeft(std::string_view type);
+  // `reason` is an ErrorInfo reason that the server itself gives: "QUEUE_FULL", "STORE_FULL",
+  // "DRAINING"; "" counts as "STORE".
+  void OperationRefused(std::string_view type, std::string_view reason);
   // `operation` is "read", "write", "head", "list", "delete" or "check"; `direction` is "read" or
   // "write".
   void CountStore(std::string_view operation, absl::StatusCode code, double seconds);
@@ -61,6 +64,7 @@ struct Metrics {
   Family<Histogram>& operation_duration;  // type
   Family<Gauge>& operations_active;       // type
   Counter& operations_adopted;
+  Family<Counter>& operations_refused;  // type, reason
   Gauge& job_queue_length;
   Histogram& job_queue_wait;
   Counter& profile_tokens;

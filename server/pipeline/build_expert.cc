@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "server/artifact/manifest.h"
 #include "server/artifact/model_card.h"
+#include "server/base/crash_point.h"
 #include "server/base/errors.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
@@ -45,6 +46,10 @@ class ExpertBuilder {
         context_(context) {}
 
   absl::StatusOr<StoredExpert> Build(const std::string& prefix) {
+    CrashPoint("expert.before_files");
+    if (SeededBug("manifest_first")) {
+      RETURN_IF_ERROR(stores_.blobs.Put(prefix + "secateur.json", "{}").status());
+    }
     RETURN_IF_ERROR(CompensateIfAsked());
     RETURN_IF_ERROR(TrimIfAsked());
     RETURN_IF_ERROR(WriteModelFiles(prefix));
@@ -55,7 +60,10 @@ class ExpertBuilder {
     ASSIGN_OR_RETURN(const std::string text, ManifestText(manifest_));
     RETURN_IF_ERROR(context_.CheckCancelled());
     context_.Report({"publish", 0, 1, "files"});
-    return stores_.experts.Publish(planned_.expert_id, prefix, text);
+    CrashPoint("expert.before_manifest");
+    auto published = stores_.experts.Publish(planned_.expert_id, prefix, text);
+    CrashPoint("expert.after_manifest");
+    return published;
   }
 
  private:

@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "server/base/crash_point.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
@@ -198,7 +199,9 @@ absl::StatusOr<ProfileInfo> ProfileStore::Put(const ProfileKey& key, const Profi
                    .bytes = 0,
                    .create_time = {}};
   const std::string object = ObjectKey(info.id(), info.content);
+  CrashPoint("profile.before_put");
   absl::Status written = WriteObject(blobs_, object, key, profile);
+  CrashPoint("profile.after_put");
   if (absl::IsAlreadyExists(written)) {
     written = Holds(info, object) ? absl::OkStatus() : WriteObject(blobs_, object, key, profile);
   }

@@ -70,6 +70,8 @@ const std::vector<ErrorReason>& ErrorReasons() {
       {"RESOURCE_EXHAUSTED", Code::kResourceExhausted, "a limit, the memory or the disk is used up",
        "make it smaller, or free some"},
       {"STARTING", Code::kUnavailable, "the model is still being loaded", "try again (RetryInfo)"},
+      {"STORE_FULL", Code::kResourceExhausted, "the store's disk is nearly full",
+       "tell the operator, or delete experts"},
       {"UNAVAILABLE", Code::kUnavailable, "the store or the server does not answer now",
        "try again"},
       {"UNIMPLEMENTED", Code::kUnimplemented, "this server cannot do it", "leave it out"},

@@ -66,6 +66,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadCorpusReque
       RETURN_IF_ERROR(AnswerIfKnown(info));
       if (answered_) return absl::OkStatus();
     }
+    RETURN_IF_ERROR(parts_.stores.blobs.CheckRoom());
     ASSIGN_OR_RETURN(upload_, parts_.stores.corpora.StartUpload(
                                   info, metadata.format() == v1::TEXT ? CorpusFormat::kText
                                                                       : CorpusFormat::kJsonLines));

@@ -85,6 +85,9 @@ class BlobStore {
   virtual std::optional<std::string> LocalPath(const std::string& key) = 0;
   // OK when the store answers and can be written to.
   virtual absl::Status Check() = 0;
+  // RESOURCE_EXHAUSTED when there is so little room left that no new work should begin. OK for
+  // stores that have no end.
+  virtual absl::Status CheckRoom() { return absl::OkStatus(); }
 };
 
 // INVALID_ARGUMENT with the reason when `key` is not of the form above.

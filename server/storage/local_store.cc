@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <array>
@@ -10,7 +11,10 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "server/base/crash_point.h"
+#include "server/base/errors.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/storage/file_uri.h"
@@ -22,6 +26,7 @@ namespace secateur {
 namespace {
 
 constexpr char kTemporaryFolder[] = ".tmp";
+constexpr double kFull = 0.95;
 constexpr absl::Duration kLeftoverAge = absl::Hours(24);
 // How often a folder may vanish between two calls, by a Delete that emptied it, before we give up.
 constexpr int kTries = 100;
@@ -50,15 +55,19 @@ class LocalStore::Writer final : public BlobWriter {
   absl::Status Append(std::string_view data) override {
     RETURN_IF_ERROR(usable_);
     usable_ = Named(file_.Append(data));
+    CrashPoint("store.append");
     return usable_;
   }
 
   absl::StatusOr<BlobReceipt> Commit() override {
     RETURN_IF_ERROR(usable_);
     usable_ = Named(absl::FailedPreconditionError("the writer was committed already"));
+    CrashPoint("store.before_sync");
     absl::StatusOr<BlobReceipt> receipt = file_.Sync();
     if (!receipt.ok()) return Named(receipt.status());
+    CrashPoint("store.before_rename");
     RETURN_IF_ERROR(store_.Publish(key_, temporary_));
+    CrashPoint("store.after_commit");
     return receipt;
   }
 
@@ -177,6 +186,19 @@ absl::Status LocalStore::Check() {
   return n == 1 ? absl::OkStatus() : ErrnoStatus(error, StrCat("cannot write to ", uri_));
 }
 
+absl::Status LocalStore::CheckRoom() {
+  struct statvfs info;
+  if (fstatvfs(root_.get(), &info) != 0) return ErrnoStatus(errno, StrCat("cannot stat ", uri_));
+  const auto used = static_cast<double>(info.f_blocks - info.f_bfree);
+  const double all = used + static_cast<double>(info.f_bavail);
+  if (used <= kFull * all) return absl::OkStatus();
+  return WithReason(absl::ResourceExhaustedError(absl::StrFormat(
+                        "the disk of the store %s is %.1f %% full; no new work is taken beyond "
+                        "%.0f %%: delete experts or make room",
+                        uri_, 100 * used / all, 100 * kFull)),
+                    "STORE_FULL");
+}
+
 absl::StatusOr<LocalStore::Temporary> LocalStore::MakeTemporary() const {
   for (int i = 0; i < kTries; ++i) {
     if (mkdirat(root_.get(), kTemporaryFolder, 0777) != 0 && errno != EEXIST) {
@@ -264,7 +286,10 @@ absl::Status LocalStore::Publish(const std::string& key, const Temporary& tempor
     RETURN_IF_ERROR(place.status());
     const int error = RenameNoReplace(temporary.folder.get(), temporary.name.c_str(),
                                       place->parent(), place->leaf());
-    if (error == 0) return SyncFolders(key, *place);
+    if (error == 0) {
+      CrashPoint("store.before_folder_sync");
+      return SyncFolders(key, *place);
+    }
     if (error == EEXIST) {
       RETURN_IF_ERROR(CheckFree(key, *place));
     } else if (error != ENOENT) {

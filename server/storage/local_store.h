@@ -43,6 +43,8 @@ class LocalStore final : public BlobStore {
   std::optional<std::string> LocalPath(const std::string& key) override;
   // Writes a byte to a file in .tmp and removes it.
   absl::Status Check() override;
+  // Of the file system, as df counts: used by 95 %.
+  absl::Status CheckRoom() override;
 
  private:
   class Writer;

@@ -34,6 +34,7 @@ class MeteredStore final : public BlobStore {
     return store_->LocalPath(key);
   }
   absl::Status Check() override;
+  absl::Status CheckRoom() override { return store_->CheckRoom(); }
 
  private:
   const std::unique_ptr<BlobStore> store_;

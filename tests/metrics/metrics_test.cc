@@ -21,6 +21,7 @@ void CountEverything(Metrics& metrics) {
   metrics.OperationStarted("create_expert");
   metrics.OperationStarted("create_expert");
   metrics.OperationEnded("create_expert", "succeeded", 3);
+  metrics.OperationRefused("create_expert", "QUEUE_FULL");
   metrics.CountStore("read", absl::StatusCode::kNotFound, 0.001);
   metrics.CountStoreBytes("read", 1000);
   metrics.SetModelResidentBytes("base", 1000);
@@ -41,6 +42,7 @@ TEST(Metrics, HasEachMetricOfTheServiceWithItsTypeAndHelp) {
       {"secateur_operation_duration_seconds", "histogram"},
       {"secateur_operations_active", "gauge"},
       {"secateur_operations_adopted_total", "counter"},
+      {"secateur_operations_refused_total", "counter"},
       {"secateur_job_queue_length", "gauge"},
       {"secateur_job_queue_wait_seconds", "histogram"},
       {"secateur_profile_tokens_total", "counter"},
@@ -54,6 +56,7 @@ TEST(Metrics, HasEachMetricOfTheServiceWithItsTypeAndHelp) {
       {"secateur_store_bytes_total", "counter"},
       {"secateur_store_hanging_calls", "gauge"},
       {"secateur_operations_adopted_total", "counter"},
+      {"secateur_operations_refused_total", "counter"},
       {"secateur_model_load_duration_seconds", "histogram"},
       {"secateur_model_resident_bytes", "gauge"},
       {"secateur_build_info", "gauge"},
