@@ -15,7 +15,7 @@ COPY . .
 RUN --mount=type=cache,target=/root/.cache/secateur/ccache \
     bash -c '. scripts/lib/common.sh && \
       cmake --preset release -DSECATEUR_TESTS=OFF && \
-      cmake --build --preset release --target secateurd secateur_cli'
+      cmake --build --preset release --target secateurd secateur_cli secateur_admin_program'
 RUN deploy/image_files build/release/bin /image
 
 FROM ${DEBIAN}
@@ -27,7 +27,7 @@ RUN apt-get update && \
     rm -rf /var/lib/apt/lists/*
 COPY --from=build /image /usr/local
 # Says here, and not at a user's, that a library is missing.
-RUN secateurd --version && secateur --version
+RUN secateurd --version && secateur --version && secateur admin --version
 USER 10001:10001
 # The service, and /metrics with the probes.
 EXPOSE 8470 8471

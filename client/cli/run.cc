@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "client/cli/admin_command.h"
 #include "client/cli/commands.h"
 #include "client/cli/context.h"
 #include "client/cli/exit_code.h"
@@ -59,6 +60,9 @@ int Finish(Context& context) {
 
 int RunCli(const std::vector<std::string>& args, std::istream& in, std::ostream& out,
            std::ostream& err, bool err_is_terminal) {
+  if (!args.empty() && args.front() == "admin") {
+    return BecomeAdmin(FolderOfThisProgram(), {args.begin() + 1, args.end()}, err);
+  }
   Context context{in, out, err, err_is_terminal, {}, {}, false, absl::OkStatus()};
   CLI::App program(kAbout, "secateur");
   program.footer(kExitCodeHelp);
@@ -71,6 +75,7 @@ int RunCli(const std::vector<std::string>& args, std::istream& in, std::ostream&
   AddDimensionCommands(program, context);
   AddExpertCommands(program, context);
   AddOperationCommands(program, context);
+  AddAdminCommand(program);
   try {
     // CLI11 takes them from the back.
     program.parse(std::vector<std::string>(args.rbegin(), args.rend()));

@@ -192,6 +192,7 @@ std::vector<std::string> Violations(const std::string& point, int count, const s
   const int stored = Count(first_log + server.Log(), "\"profile stored\"");
   const bool finished = Count(first_log, "\"profile stored\"") > 0;
   if (stored > (finished ? 1 : 2)) violations.push_back("a profile was made again");
+  server.HangUp();
   const int status = server.Kill(SIGTERM);
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) violations.push_back("it does not end well");
   return violations;

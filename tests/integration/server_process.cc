@@ -66,6 +66,11 @@ ServerProcess::~ServerProcess() {
 
 void ServerProcess::Signal(int signal) const { kill(pid_, signal); }
 
+void ServerProcess::HangUp() {
+  stub_.reset();
+  operations_.reset();
+}
+
 int ServerProcess::Kill(int signal) {
   kill(pid_, signal);
   int status = 0;

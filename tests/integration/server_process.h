@@ -24,6 +24,8 @@ class ServerProcess {
   ~ServerProcess();  // kills it
 
   void Signal(int signal) const;
+  // Closes the client's connection, for which a drain waits else.
+  void HangUp();
   // Returns what waitpid() says.
   int Kill(int signal);
 

@@ -1,0 +1,170 @@
+#include "server/admin/collect_garbage.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "server/corpus/corpus_meta.h"
+#include "server/storage/memory_store.h"
+#include "tests/admin/store_fixture.h"
+#include "tests/support/fake_clock.h"
+
+namespace secateur {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr char kUpload[] = "tenants/default/uploads/orphan.jsonl";
+
+std::vector<std::string> KeysOf(const GarbageReport& report) {
+  std::vector<std::string> keys;
+  for (const auto& removed : report.removed) keys.push_back(removed.key);
+  return keys;
+}
+
+class CollectGarbageTest : public AdminTest {
+ protected:
+  GarbageReport Collect(const GarbageOptions& options = {}) {
+    const auto report = CollectGarbage(*root_, Clock::System(), options);
+    EXPECT_OK(report);
+    return report.value_or(GarbageReport{});
+  }
+  std::string AddAttempt(char id, int hours) {
+    const std::string key =
+        StrCat("tenants/default/experts/e", std::string(40, id), "/0000000000000000/config.json");
+    EXPECT_OK(root_->Put(key, "{}").status());
+    Age(key, hours);
+    return key;
+  }
+  void AddUpload(int hours) {
+    ASSERT_OK(root_->Put(kUpload, "{\"text\":\"x\"}\n"));
+    Age(kUpload, hours);
+  }
+};
+
+TEST_F(CollectGarbageTest, OnlyOrphansOlderThanTheGracePeriodGoAndASecondRunFindsNothing) {
+  AgeAll(100);
+  Age(StrCat("tenants/default/replicas/", leases_->owner(), "/000000001"), 0);
+  const std::vector<std::string> live = Keys();
+  const std::string old = AddAttempt('a', 25);
+  const std::string young = AddAttempt('b', 23);
+  AddUpload(25);
+  const GarbageReport report = Collect();
+  EXPECT_THAT(KeysOf(report), ElementsAre(old, kUpload));
+  EXPECT_EQ(report.bytes(), 2 + 13);
+  EXPECT_EQ(report.younger, 1);
+  std::vector<std::string> left = live;
+  left.push_back(young);
+  std::sort(left.begin(), left.end());
+  EXPECT_EQ(Keys(), left);
+  EXPECT_THAT(Collect().removed, IsEmpty());
+}
+
+TEST_F(CollectGarbageTest, AnAttemptWrittenWhileAnOperationIsNotDoneStays) {
+  const std::string before = AddAttempt('a', 60);
+  const std::string since = AddAttempt('b', 30);
+  const std::string id = "o" + std::string(40, '2');
+  AddOperation(id, /*done=*/false);
+  Age(StrCat("tenants/default/operations/", id, "/000001.", kOwner, ".000001"), 40);
+  const GarbageReport report = Collect();
+  EXPECT_THAT(KeysOf(report), ElementsAre(before));
+  EXPECT_EQ(report.kept, 1);
+}
+
+TEST_F(CollectGarbageTest, LeasesOfProcessesThatEndedGoAndThoseThatAreRenewedStay) {
+  Leases dead(*tenant_, Clock::System(), Leases::Options{});
+  ASSERT_OK(dead.Renew());
+  const std::string key = StrCat("tenants/default/replicas/", dead.owner(), "/000000001");
+  Age(key, 30);
+  EXPECT_THAT(KeysOf(Collect()), ElementsAre(key));
+}
+
+TEST_F(CollectGarbageTest, ADryRunChangesNothingAndNamesWhatWouldGo) {
+  const std::string attempt = AddAttempt('a', 25);
+  AddUpload(25);
+  const std::vector<std::string> before = Keys();
+  const GarbageReport report = Collect({.dry_run = true});
+  EXPECT_THAT(KeysOf(report), ElementsAre(attempt, kUpload));
+  EXPECT_EQ(Keys(), before);
+}
+
+TEST_F(CollectGarbageTest, DocumentsStayWhileAMetaObjectCannotBeRead) {
+  AddUpload(25);
+  for (const std::string& key : Keys()) {
+    if (key.find("/meta-") != std::string::npos) dir_.Write(key, "damaged");
+  }
+  EXPECT_THAT(Collect().removed, IsEmpty());
+}
+
+// Does something just before the listing that looks again at `prefix`.
+class Meddler final : public BlobStore {
+ public:
+  Meddler(BlobStore& store, std::string prefix, std::function<void()> meddle)
+      : store_(store), prefix_(std::move(prefix)), meddle_(std::move(meddle)) {}
+
+  const std::string& uri() const override { return store_.uri(); }
+  absl::StatusOr<std::unique_ptr<BlobWriter>> Create(const std::string& key) override {
+    return store_.Create(key);
+  }
+  absl::StatusOr<std::string> Read(const std::string& key, int64_t offset,
+                                   int64_t length) override {
+    return store_.Read(key, offset, length);
+  }
+  absl::StatusOr<BlobInfo> Head(const std::string& key) override { return store_.Head(key); }
+  absl::StatusOr<std::vector<BlobInfo>> List(const std::string& prefix,
+                                             const std::string& start_after,
+                                             int64_t limit) override {
+    if (prefix == prefix_ && meddle_) std::exchange(meddle_, nullptr)();
+    return store_.List(prefix, start_after, limit);
+  }
+  absl::Status Delete(const std::string& key) override { return store_.Delete(key); }
+  std::optional<std::string> LocalPath(const std::string&) override { return std::nullopt; }
+  absl::Status Check() override { return store_.Check(); }
+
+ private:
+  BlobStore& store_;
+  const std::string prefix_;
+  std::function<void()> meddle_;
+};
+
+TEST_F(CollectGarbageTest, AnAttemptThatGetsItsManifestBetweenMarkAndSweepStays) {
+  const std::string key = AddAttempt('a', 25);
+  const std::string folder = key.substr(0, key.rfind('/') + 1);
+  Meddler store(*root_, folder,
+                [&] { ASSERT_OK(root_->Put(folder + "secateur.json", "{}").status()); });
+  ASSERT_OK_AND_ASSIGN(const GarbageReport report, CollectGarbage(store, Clock::System(), {}));
+  EXPECT_THAT(report.removed, IsEmpty());
+  EXPECT_EQ(report.kept, 1);
+  EXPECT_OK(root_->Head(key));
+}
+
+TEST_F(CollectGarbageTest, DocumentsThatGetTheirMetaObjectBetweenMarkAndSweepStay) {
+  AddUpload(25);
+  StoredCorpus corpus;
+  corpus.info.digest = Sha256Of("{\"text\":\"x\"}\n");
+  corpus.documents_key = "uploads/orphan.jsonl";
+  Meddler store(*root_, "tenants/default/corpora/", [&] {
+    ASSERT_OK(tenant_->Put(MetaKey(corpus.info.id(), 1), EncodeMeta(corpus)).status());
+  });
+  ASSERT_OK_AND_ASSIGN(const GarbageReport report, CollectGarbage(store, Clock::System(), {}));
+  EXPECT_THAT(report.removed, IsEmpty());
+  EXPECT_OK(root_->Head(kUpload));
+}
+
+TEST(CollectGarbageInMemoryTest, AgesAreByTheStoresClock) {
+  FakeClock clock;
+  MemoryStore store(clock);
+  ASSERT_OK(store.Put(kUpload, "x"));
+  clock.Advance(absl::Hours(23));
+  ASSERT_OK_AND_ASSIGN(const GarbageReport early, CollectGarbage(store, Clock::System(), {}));
+  EXPECT_THAT(early.removed, IsEmpty());
+  clock.Advance(absl::Hours(2));
+  ASSERT_OK_AND_ASSIGN(const GarbageReport late, CollectGarbage(store, Clock::System(), {}));
+  EXPECT_THAT(KeysOf(late), ElementsAre(kUpload));
+  EXPECT_THAT(*store.List("", "", 10), IsEmpty());
+}
+
+}  // namespace
+}  // namespace secateur

@@ -1,0 +1,124 @@
+#include "server/admin/verify_store.h"
+
+#include <gmock/gmock.h>
+
+#include <sstream>
+
+#include "server/admin/report.h"
+#include "server/storage/memory_store.h"
+#include "tests/admin/store_fixture.h"
+#include "tests/support/fake_clock.h"
+
+namespace secateur {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::vector<std::string> KeysOf(const std::vector<VerifyReport::Finding>& findings) {
+  std::vector<std::string> keys;
+  for (const auto& finding : findings) keys.push_back(finding.key);
+  return keys;
+}
+
+class VerifyStoreTest : public AdminTest {
+ protected:
+  VerifyReport Verify() {
+    const auto report = VerifyStore(*root_);
+    EXPECT_OK(report);
+    return report.value_or(VerifyReport{});
+  }
+  void ExpectNamed(const std::string& key, const std::string& bytes, const std::string& how) {
+    const std::string before = Bytes(key);
+    dir_.Write(key, bytes);
+    const VerifyReport report = Verify();
+    EXPECT_THAT(KeysOf(report.damaged), ElementsAre(key)) << how;
+    EXPECT_THAT(report.orphans, IsEmpty()) << how;
+    dir_.Write(key, before);
+  }
+};
+
+TEST_F(VerifyStoreTest, AStoreAsWrittenIsCleanAndEveryKindIsKnown) {
+  const VerifyReport report = Verify();
+  EXPECT_TRUE(report.clean());
+  EXPECT_THAT(report.unknown, IsEmpty());
+  EXPECT_THAT(report.orphans, IsEmpty());
+  EXPECT_EQ(report.kinds.size(), 8u);
+  EXPECT_EQ(report.kinds.at("expert file").objects, 2);
+}
+
+TEST_F(VerifyStoreTest, AFlippedByteIsFoundInEachObjectAndNowhereElse) {
+  for (const std::string& key : Keys()) {
+    const std::string bytes = Bytes(key);
+    // In the middle of a manifest are digests of files: below.
+    const bool manifest = key.ends_with("secateur.json");
+    for (const size_t at : {size_t{0}, manifest ? size_t{1} : bytes.size() / 2, bytes.size() - 1}) {
+      std::string flipped = bytes;
+      flipped[at] = static_cast<char>(flipped[at] ^ 1);
+      ExpectNamed(key, flipped, StrCat(key, " at ", at));
+    }
+  }
+  EXPECT_TRUE(Verify().clean());
+}
+
+TEST_F(VerifyStoreTest, AMissingLastByteIsFoundInEachObjectAndNowhereElse) {
+  for (const std::string& key : Keys()) {
+    const std::string bytes = Bytes(key);
+    ExpectNamed(key, bytes.substr(0, bytes.size() - 1), StrCat(key, " cut"));
+  }
+}
+
+TEST_F(VerifyStoreTest, AManifestOfAnotherRequestIsFound) {
+  const std::string key = StrCat("tenants/default/", attempt_, "secateur.json");
+  std::string text = Bytes(key);
+  const std::string digest = Sha256Of("base").Hex();
+  text.replace(text.find(digest), digest.size(), Sha256Of("another").Hex());
+  ExpectNamed(key, text, "request");
+}
+
+TEST_F(VerifyStoreTest, AChangedDigestInAManifestIsToldAtTheFileThatNoLongerFits) {
+  const std::string key = StrCat("tenants/default/", attempt_, "secateur.json");
+  std::string text = Bytes(key);
+  const std::string digest = Sha256Of("{}\n").Hex();
+  text.replace(text.find(digest), digest.size(), Sha256Of("another").Hex());
+  dir_.Write(key, text);
+  EXPECT_THAT(KeysOf(Verify().damaged),
+              ElementsAre(StrCat("tenants/default/", attempt_, "config.json")));
+}
+
+TEST_F(VerifyStoreTest, AnObjectThatIsNamedAndNotThereIsDamage) {
+  const std::string key = StrCat("tenants/default/", attempt_, "config.json");
+  ASSERT_OK(root_->Delete(key));
+  EXPECT_THAT(KeysOf(Verify().damaged), ElementsAre(key));
+}
+
+TEST_F(VerifyStoreTest, UnknownObjectsAndOrphansAreToldAndAreNoDamage) {
+  ASSERT_OK(tenant_->Put("notes.txt", "hello"));
+  ASSERT_OK(tenant_->Put("uploads/abc.jsonl", "x"));
+  const std::string attempt = StrCat("experts/e", std::string(40, 'a'), "/0000000000000000/");
+  ASSERT_OK(tenant_->Put(attempt + "config.json", "{}"));
+  const VerifyReport report = Verify();
+  EXPECT_TRUE(report.clean());
+  EXPECT_THAT(KeysOf(report.unknown), ElementsAre("tenants/default/notes.txt"));
+  EXPECT_THAT(KeysOf(report.orphans),
+              ElementsAre(StrCat("tenants/default/", attempt, "config.json"),
+                          "tenants/default/uploads/abc.jsonl"));
+  std::ostringstream out;
+  Print(report, /*json=*/false, out);
+  EXPECT_THAT(out.str(), HasSubstr("clean; orphans, gc would remove: 2"));
+}
+
+TEST_F(VerifyStoreTest, AStoreInMemoryIsCheckedAsAFolderIs) {
+  FakeClock clock;
+  MemoryStore memory(clock);
+  for (const std::string& key : Keys()) ASSERT_OK(memory.Put(key, Bytes(key)));
+  ASSERT_OK_AND_ASSIGN(const VerifyReport report, VerifyStore(memory));
+  EXPECT_TRUE(report.clean());
+  std::ostringstream out;
+  Print(report, /*json=*/true, out);
+  EXPECT_EQ(nlohmann::json::parse(out.str())["clean"], true);
+}
+
+}  // namespace
+}  // namespace secateur
