@@ -69,10 +69,6 @@ absl::StatusOr<OperationEvent> ReadEvent(BlobStore& blobs, const std::string& ob
 
 absl::Status OperationStore::Put(const std::string& id, const StoredEvent& event) {
   CrashPoint("operation.before_event");
-  if (SeededBug("accept_without_writing") &&
-      event.event.kind == OperationEvent::Kind::kCreated) {
-    return absl::OkStatus();
-  }
   const absl::Status put = blobs_.Put(ObjectOf(id, event.key), EventToText(event.event)).status();
   CrashPoint("operation.after_event");
   return absl::IsAlreadyExists(put) ? absl::OkStatus() : put;
