@@ -7,6 +7,7 @@
 //   compose LAYERS NEURONS FOLDER   three dimensions; FOLDER is where profiles are stored and read
 //   compensate MODEL_FOLDER IDS_FILE WIDTH   least squares for the first WIDTH neurons of each
 //   layer
+//   upload URI BYTES                random bytes, in pieces of 1 MiB, to a new object of a store
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -31,6 +32,8 @@
 #include "server/model/compute_threads.h"
 #include "server/model/torch_guard.h"
 #include "server/model/transformer.h"
+#include "server/object_storage/arrow_store.h"
+#include "server/object_storage/open_store.h"
 #include "server/profile/collector.h"
 #include "server/profile/profile_store.h"
 #include "server/storage/local_store.h"
@@ -270,6 +273,23 @@ absl::StatusOr<nlohmann::json> TimeCompose(int64_t layers, int64_t neurons,
                         {"read_profile_ms", read * 1e3}};
 }
 
+// Hashed on the way and checked at the end, as everything that is stored.
+absl::StatusOr<nlohmann::json> TimeUpload(const std::string& uri, int64_t bytes) {
+  static int objects = 0;
+  constexpr size_t kPiece = size_t{1} << 20;
+  std::mt19937_64 random(1);
+  std::string data(static_cast<size_t>(bytes), '\0');
+  for (char& byte : data) byte = static_cast<char>(random());
+  ASSIGN_OR_RETURN(const auto store, OpenStore(uri));
+  const Timer timer;
+  ASSIGN_OR_RETURN(const auto writer, store->Create("upload/" + std::to_string(++objects)));
+  for (size_t at = 0; at < data.size(); at += kPiece) {
+    RETURN_IF_ERROR(writer->Append(std::string_view(data).substr(at, kPiece)));
+  }
+  RETURN_IF_ERROR(writer->Commit().status());
+  return nlohmann::json{{"seconds", timer.seconds()}};
+}
+
 absl::StatusOr<nlohmann::json> Run(const std::string& line) {
   std::istringstream words(line);
   std::string command, first, second;
@@ -282,6 +302,7 @@ absl::StatusOr<nlohmann::json> Run(const std::string& line) {
   if (command == "compensate" && words >> first >> second >> a) {
     return TimeCompensation(first, second, a);
   }
+  if (command == "upload" && words >> first >> a) return TimeUpload(first, a);
   if (command == "compose" && words >> a >> b >> first) return TimeCompose(a, b, first);
   return absl::InvalidArgumentError("not a command: " + line);
 }
@@ -299,5 +320,6 @@ int main() {
     }
     std::cout << result->dump() << std::endl;
   }
+  secateur::FinalizeObjectStorage();
   return 0;
 }

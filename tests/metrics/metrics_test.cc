@@ -55,8 +55,6 @@ TEST(Metrics, HasEachMetricOfTheServiceWithItsTypeAndHelp) {
       {"secateur_store_duration_seconds", "histogram"},
       {"secateur_store_bytes_total", "counter"},
       {"secateur_store_hanging_calls", "gauge"},
-      {"secateur_operations_adopted_total", "counter"},
-      {"secateur_operations_refused_total", "counter"},
       {"secateur_model_load_duration_seconds", "histogram"},
       {"secateur_model_resident_bytes", "gauge"},
       {"secateur_build_info", "gauge"},
