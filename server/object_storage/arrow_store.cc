@@ -80,10 +80,8 @@ class KeyLocks {
 // the store.
 class ArrowStore::Bucket {
  public:
-  Bucket(ObjectFilesystem opened, Options options)
-      : opened_(std::move(opened)),
-        guard_({.limit = options.stall_limit,
-                .on_abandoned = Counting(std::move(options.on_abandoned))}) {}
+  Bucket(ObjectFilesystem opened, const Options& options)
+      : opened_(std::move(opened)), guard_(GuardOptions(options)) {}
 
   const ObjectFilesystem& opened() const { return opened_; }
   const std::string& uri() const { return opened_.uri; }
@@ -124,7 +122,7 @@ class ArrowStore::Bucket {
   }
   // One request, where GetFileInfo makes two for what is missing.
   absl::StatusOr<bool> Exists(std::string_view verb, const std::string& key) {
-    const absl::Status opened = Run(verb, key, [arrow = arrow(), path = Path(key)] {
+    absl::Status opened = Run(verb, key, [arrow = arrow(), path = Path(key)] {
       return arrow->OpenInputFile(path).status();
     });
     if (opened.ok()) return true;
@@ -191,11 +189,14 @@ class ArrowStore::Bucket {
   }
 
  private:
-  static std::function<void(int)> Counting(std::function<void(int)> observer) {
-    return [observer = std::move(observer)](int change) {
+  static StallGuard::Options GuardOptions(const Options& options) {
+    StallGuard::Options guarded;
+    guarded.limit = options.stall_limit;
+    guarded.on_abandoned = [observer = options.on_abandoned](int change) {
       hanging_threads += change;
       observer(change);
     };
+    return guarded;
   }
   // What the guard itself says has no name yet.
   static absl::Status Named(const absl::Status& status, const std::string& what) {
@@ -348,9 +349,9 @@ ArrowStore::ArrowStore(std::shared_ptr<Bucket> bucket) : bucket_(std::move(bucke
 ArrowStore::~ArrowStore() = default;
 
 absl::StatusOr<std::unique_ptr<ArrowStore>> ArrowStore::Open(const std::string& uri,
-                                                             Options options) {
+                                                             const Options& options) {
   ASSIGN_OR_RETURN(ObjectFilesystem opened, OpenObjectFilesystem(uri));
-  const auto bucket = std::make_shared<Bucket>(std::move(opened), std::move(options));
+  const auto bucket = std::make_shared<Bucket>(std::move(opened), options);
   const std::string root = bucket->root();
   ASSIGN_OR_RETURN(const FileInfo info, bucket->Info("open", "", root.substr(0, root.find('/'))));
   if (info.type() == FileType::NotFound) {

@@ -42,7 +42,8 @@ class ArrowStore final : public BlobStore {
 
   // `uri` as in object_filesystem.h. FAILED_PRECONDITION when the bucket is missing,
   // PERMISSION_DENIED, UNAVAILABLE when the store does not answer.
-  static absl::StatusOr<std::unique_ptr<ArrowStore>> Open(const std::string& uri, Options options);
+  static absl::StatusOr<std::unique_ptr<ArrowStore>> Open(const std::string& uri,
+                                                          const Options& options);
   ~ArrowStore() override;
 
   const std::string& uri() const override;

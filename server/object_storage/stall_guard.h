@@ -46,7 +46,7 @@ class StallGuard {
   template <class T>
   absl::StatusOr<T> Get(std::function<absl::StatusOr<T>()> call) {
     const auto value = std::make_shared<absl::StatusOr<T>>(absl::UnknownError("not called"));
-    const absl::Status ran = Run([call = std::move(call), value] {
+    absl::Status ran = Run([call = std::move(call), value] {
       *value = call();
       return absl::OkStatus();
     });

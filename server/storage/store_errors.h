@@ -44,7 +44,7 @@ inline absl::StatusOr<int64_t> BytesInRange(std::string_view uri, std::string_vi
 // "what: reason". No space and files past the system's limit are RESOURCE_EXHAUSTED; a failing or
 // stale disk is UNAVAILABLE; otherwise as Abseil has it.
 inline absl::Status ErrnoStatus(int error, std::string_view what) {
-  const absl::Status status = absl::ErrnoToStatus(error, ToAbsl(what));
+  absl::Status status = absl::ErrnoToStatus(error, ToAbsl(what));
   switch (error) {
     case EFBIG:
       return absl::ResourceExhaustedError(status.message());
