@@ -319,8 +319,10 @@ class ArrowStore::Writer final : public BlobWriter {
     return bucket_->CheckSize(key_, to, size_);
   }
 
-  // In the guard's thread: the last to let go of a stream waits for the store.
+  // In the guard's thread: the last to let go of a stream waits for the store. A call that was
+  // given up still has it, and then it is the last.
   void Discard() {
+    if (stream_.use_count() > 1) return stream_.reset();
     bucket_->guard()
         .Run([stream = std::exchange(stream_, nullptr)] {
           stream->Discard();
