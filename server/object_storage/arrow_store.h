@@ -13,7 +13,8 @@
 // Unlike folders, buckets hold "a" and "a/b" side by side. Times are in whole seconds.
 //
 // Every request has a time limit (StallGuard), so nothing waits for ever; Arrow tries failed ones
-// again, with growing random pauses, before that. Thread-safe.
+// again, with growing random pauses, before that. A write that was given up may come through later,
+// whole. Thread-safe.
 #pragma once
 
 #include <functional>
@@ -27,6 +28,8 @@
 #include "server/storage/blob_store.h"
 
 namespace secateur {
+
+class Bucket;
 
 class ArrowStore final : public BlobStore {
  public:
@@ -61,8 +64,6 @@ class ArrowStore final : public BlobStore {
   absl::Status Check() override;
 
  private:
-  class Bucket;
-  class Writer;
   explicit ArrowStore(std::shared_ptr<Bucket> bucket);
 
   const std::shared_ptr<Bucket> bucket_;

@@ -34,14 +34,8 @@ int Seeds() {
 }
 
 v1::CreateExpertRequest ExpertRequest() {
-  v1::CreateExpertRequest request;
-  request.set_parent("models/tiny");
+  v1::CreateExpertRequest request = EnglishRequest();
   request.set_request_id("the-expert");
-  request.mutable_spec()->set_rule(v1::RELATIVE_MEAN);
-  v1::DimensionSelection& select = *request.mutable_spec()->add_select();
-  select.set_key("language");
-  select.add_values("en");
-  request.mutable_spec()->mutable_budget()->set_neuron_ratio(0.25);
   return request;
 }
 

@@ -37,13 +37,7 @@ class Bucket : public testing::Test {
   }
   // Makes an expert of everything profiled.
   static v1::Expert MakeExpert(ServerProcess& server, const std::string& output_uri = "") {
-    v1::CreateExpertRequest request;
-    request.set_parent("models/tiny");
-    request.mutable_spec()->set_rule(v1::RELATIVE_MEAN);
-    v1::DimensionSelection& select = *request.mutable_spec()->add_select();
-    select.set_key("language");
-    select.add_values("en");
-    request.mutable_spec()->mutable_budget()->set_neuron_ratio(0.25);
+    v1::CreateExpertRequest request = EnglishRequest();
     request.set_output_uri(output_uri);
     lro::Operation operation;
     EXPECT_RPC_OK(server.Call(&Stub::CreateExpert, request, &operation));

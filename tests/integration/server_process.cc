@@ -167,4 +167,15 @@ v1::CreateProfileRequest ProfileAll(const std::string& request_id) {
   return request;
 }
 
+v1::CreateExpertRequest EnglishRequest(double neuron_ratio) {
+  v1::CreateExpertRequest request;
+  request.set_parent("models/tiny");
+  request.mutable_spec()->set_rule(v1::RELATIVE_MEAN);
+  v1::DimensionSelection& select = *request.mutable_spec()->add_select();
+  select.set_key("language");
+  select.add_values("en");
+  request.mutable_spec()->mutable_budget()->set_neuron_ratio(neuron_ratio);
+  return request;
+}
+
 }  // namespace secateur

@@ -61,5 +61,7 @@ class ServerProcess {
 
 // Of every calibration corpus.
 v1::CreateProfileRequest ProfileAll(const std::string& request_id = "");
+// Of English text, by relevance alone.
+v1::CreateExpertRequest EnglishRequest(double neuron_ratio = 0.25);
 
 }  // namespace secateur

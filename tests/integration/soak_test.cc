@@ -71,13 +71,7 @@ class Soak : public testing::Test {
   }
 
   v1::CreateExpertRequest ExpertRequest(double ratio) {
-    v1::CreateExpertRequest request;
-    request.set_parent("models/tiny");
-    request.mutable_spec()->set_rule(v1::RELATIVE_MEAN);
-    v1::DimensionSelection& select = *request.mutable_spec()->add_select();
-    select.set_key("language");
-    select.add_values("en");
-    request.mutable_spec()->mutable_budget()->set_neuron_ratio(ratio);
+    v1::CreateExpertRequest request = EnglishRequest(ratio);
     request.set_cache_policy(v1::REFRESH);
     return request;
   }
