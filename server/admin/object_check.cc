@@ -4,8 +4,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "google/protobuf/io/coded_stream.h"
-#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "secateur/v1/manifest.pb.h"
 #include "server/artifact/manifest.h"
 #include "server/base/status_macros.h"
@@ -57,24 +55,12 @@ absl::Status CheckProfile(BlobStore& store, const BlobInfo& object, const Object
   return absl::DataLossError(StrCat("its header says profile ", summary->key.id()));
 }
 
-// The digest of the request as the manifest tells it, which is what names the expert.
-std::string ExpertIdOf(const v1::Manifest& manifest) {
-  std::string bytes;
-  {
-    google::protobuf::io::StringOutputStream stream(&bytes);
-    google::protobuf::io::CodedOutputStream out(&stream);
-    out.SetSerializationDeterministic(true);
-    manifest.request().SerializeToCodedStream(&out);
-  }
-  return Sha256Of(bytes).Id('e');
-}
-
 absl::Status CheckManifest(BlobStore& store, const BlobInfo& object, const ObjectName& name) {
   ASSIGN_OR_RETURN(const std::string text, store.ReadAll(object.key, kMostManifestBytes));
   ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(text));
   ASSIGN_OR_RETURN(const std::string again, ManifestText(manifest));
   if (again != text) return absl::DataLossError("it is not as a server writes it");
-  const std::string id = ExpertIdOf(manifest);
+  const std::string id = ExpertIdOf(manifest.request());
   if (id == name.id) return absl::OkStatus();
   return absl::DataLossError(StrCat("its request is that of expert ", id));
 }

@@ -1,10 +1,13 @@
 #include "server/artifact/manifest.h"
 
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/util/json_util.h>
 
 #include <nlohmann/json.hpp>
 
 #include "secateur/v1/manifest.pb.h"
+#include "server/base/digest.h"
 #include "server/base/strings.h"
 
 namespace secateur {
@@ -34,6 +37,17 @@ absl::StatusOr<v1::Manifest> ParseManifest(std::string_view text) {
                                            kManifestFormatVersion));
   }
   return manifest;
+}
+
+std::string ExpertIdOf(const v1::ResolvedRequest& resolved) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    resolved.SerializeToCodedStream(&coded);
+  }
+  return Sha256Of(bytes).Id('e');
 }
 
 }  // namespace secateur

@@ -1,4 +1,5 @@
 #include "server/pipeline/plan_expert.h"
+#include "server/artifact/manifest.h"
 
 #include <algorithm>
 #include <iterator>

@@ -1,8 +1,5 @@
 #include "server/pipeline/resolved_request.h"
 
-#include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
-
 namespace secateur {
 namespace {
 
@@ -105,17 +102,6 @@ v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedS
     if (weighted) out.set_weight(view.weight);
   }
   return resolved;
-}
-
-std::string ExpertIdOf(const v1::ResolvedRequest& resolved) {
-  std::string bytes;
-  {
-    google::protobuf::io::StringOutputStream stream(&bytes);
-    google::protobuf::io::CodedOutputStream coded(&stream);
-    coded.SetSerializationDeterministic(true);
-    resolved.SerializeToCodedStream(&coded);
-  }
-  return Sha256Of(bytes).Id('e');
 }
 
 }  // namespace secateur

@@ -22,7 +22,4 @@ v1::ResolvedRequest ResolveRequest(const ExpertRequest& request, const ResolvedS
 
 v1::Compensation CompensationToProto(Compensation compensation);
 
-// "e" + 40 hex digits of the SHA-256 of the deterministic serialization.
-std::string ExpertIdOf(const v1::ResolvedRequest& resolved);
-
 }  // namespace secateur

@@ -13,8 +13,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "google/protobuf/io/coded_stream.h"
-#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "secateur/v1/manifest.pb.h"
 #include "server/artifact/expert_store.h"
 #include "server/artifact/manifest.h"
@@ -45,17 +43,6 @@ inline v1::Manifest SomeManifest(const std::map<std::string, std::string>& files
     file.set_sha256(Sha256Of(bytes).Hex());
   }
   return manifest;
-}
-
-inline std::string IdOf(const v1::Manifest& manifest) {
-  std::string bytes;
-  {
-    google::protobuf::io::StringOutputStream stream(&bytes);
-    google::protobuf::io::CodedOutputStream out(&stream);
-    out.SetSerializationDeterministic(true);
-    manifest.request().SerializeToCodedStream(&out);
-  }
-  return Sha256Of(bytes).Id('e');
 }
 
 class AdminTest : public testing::Test {
@@ -91,9 +78,9 @@ class AdminTest : public testing::Test {
     const v1::Manifest manifest = SomeManifest(files);
     ASSERT_OK_AND_ASSIGN(const std::string text, ManifestText(manifest));
     ExpertStore experts(*tenant_);
-    attempt_ = experts.NewPrefix(IdOf(manifest));
+    attempt_ = experts.NewPrefix(ExpertIdOf(manifest.request()));
     for (const auto& [name, bytes] : files) ASSERT_OK(tenant_->Put(attempt_ + name, bytes));
-    ASSERT_OK(experts.Publish(IdOf(manifest), attempt_, text));
+    ASSERT_OK(experts.Publish(ExpertIdOf(manifest.request()), attempt_, text));
   }
   void AddOperation(const std::string& id, bool done) {
     OperationStore operations(*tenant_);

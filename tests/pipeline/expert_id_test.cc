@@ -1,4 +1,5 @@
 // The id of an expert is that of its resolved request, however it was asked for.
+#include "server/artifact/manifest.h"
 #include "server/pipeline/resolved_request.h"
 
 #include <functional>
