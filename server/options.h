@@ -27,10 +27,12 @@ struct ServerOptions {
   std::vector<std::string> allow_write;  // --allow-write file:/folder; none: store only
 
   // How it runs.
-  std::string device = "auto";                  // --device auto|cpu|cuda:N
-  int threads = 0;                              // --threads of arithmetic; 0: all processors
-  int workers = 2;                              // --workers: operations that run at once
-  int64_t max_queued_operations = 64;           // --max-queued-operations
+  std::string device = "auto";         // --device auto|cpu|cuda:N
+  int threads = 0;                     // --threads of arithmetic; 0: all processors
+  int workers = 2;                     // --workers: operations that run at once
+  int64_t max_queued_operations = 64;  // --max-queued-operations
+  // --max-queue-seconds: what waits longer for a worker ends as FAILED; 0: nothing does.
+  absl::Duration max_queue_time = absl::Hours(1);
   int64_t view_cache_bytes = int64_t{1} << 30;  // --view-cache-bytes: relevance kept in memory
   absl::Duration drain = absl::Seconds(30);     // --drain-seconds: after SIGTERM, for running work
   absl::Duration store_stall = absl::Seconds(60);  // --store-stall-seconds: for a bucket's answer

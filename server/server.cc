@@ -176,6 +176,9 @@ absl::Status Server::Parts::BuildServices() {
   calls.emplace(kCallThreads, kMaxPendingCalls, metrics);
   jobs.emplace(JobQueue::Options{.workers = options.workers,
                                  .max_queued = options.max_queued_operations,
+                                 .max_queue_time = options.max_queue_time > absl::ZeroDuration()
+                                                       ? options.max_queue_time
+                                                       : absl::InfiniteDuration(),
                                  .keep_done = options.keep_operations,
                                  .lease = options.lease,
                                  .before_adopted = [this] { CatchUp(); },

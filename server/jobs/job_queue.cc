@@ -1,6 +1,7 @@
 #include "server/jobs/job_queue.h"
 
 #include <algorithm>
+#include <chrono>
 #include <random>
 #include <utility>
 
@@ -15,6 +16,8 @@ namespace secateur {
 namespace {
 
 using Kind = OperationEvent::Kind;
+
+constexpr std::chrono::milliseconds kDeadlineEvery(200);
 
 std::string IdFor(const OperationRequest& request) {
   Sha256 hash;
@@ -102,7 +105,13 @@ JobQueue::JobQueue(Options options, std::map<std::string, JobFactory> factories,
 
 JobQueue::~JobQueue() { Drain(absl::ZeroDuration()); }
 
-absl::Status JobQueue::Restore() { return poll_.Restore(); }
+absl::Status JobQueue::Restore() {
+  RETURN_IF_ERROR(poll_.Restore());
+  if (options_.max_queue_time < absl::InfiniteDuration()) {
+    deadline_ = std::make_unique<Ticker>(kDeadlineEvery, [this] { EndOverdue(); });
+  }
+  return absl::OkStatus();
+}
 
 void JobQueue::Resume() {
   {
@@ -254,6 +263,7 @@ void JobQueue::Drain(absl::Duration timeout) {
   }
   steps_.workers().WaitUntilIdle(absl::InfiniteFuture());
   poll_.Stop();
+  if (deadline_) deadline_->Stop();
   for (const OperationEntryPtr& entry : registry_.Unsettled()) {
     MutexLock lock(entry->transition);
     journal_.Flush(*entry);

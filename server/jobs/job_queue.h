@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -20,6 +21,7 @@
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
 #include "server/base/process_id.h"
+#include "server/base/ticker.h"
 #include "server/jobs/leases.h"
 #include "server/jobs/operation_journal.h"
 #include "server/jobs/operation_poll.h"
@@ -36,6 +38,9 @@ class JobQueue {
   struct Options {
     int workers = 2;          // at least 1
     int64_t max_queued = 64;  // more: RESOURCE_EXHAUSTED with a time to try again
+    // What waits longer in this process's queue ends as FAILED, reason QUEUE_DEADLINE, by a timer:
+    // also while no worker is free. Time in other processes' queues does not count.
+    absl::Duration max_queue_time = absl::InfiniteDuration();
     int64_t max_operations = 4096;
     absl::Duration retry_after = absl::Seconds(5);
     absl::Duration keep_done = absl::Hours(24 * 30);  // then done operations are forgotten
@@ -67,6 +72,8 @@ class JobQueue {
   absl::Status Restore();
   // What nobody alive owns is adopted from the next poll on, oldest first, whatever max_queued is.
   void Resume();
+  // As happens by itself every 200 ms where there is a max_queue_time.
+  void EndOverdue() { steps_.EndOverdue(options_.max_queue_time); }
   // Looks at the store once, as happens by itself every Options::poll_every.
   void Poll() { poll_.Poll(); }
 
@@ -121,6 +128,7 @@ class JobQueue {
   OperationJournal journal_;
   OperationSteps steps_;
   OperationPoll poll_;
+  std::unique_ptr<Ticker> deadline_;  // written by Restore() and Drain() alone
 
   Mutex mutex_;
   CondVar changed_;

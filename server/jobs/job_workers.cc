@@ -38,6 +38,22 @@ void JobWorkers::Add(const OperationEntryPtr& entry) {
 
 bool JobWorkers::Withdraw(const OperationEntryPtr& entry) {
   MutexLock lock(mutex_);
+  return Remove(entry);
+}
+
+std::optional<absl::Duration> JobWorkers::WithdrawOverdue(const OperationEntryPtr& entry,
+                                                          absl::Duration limit) {
+  MutexLock lock(mutex_);
+  const absl::Duration waited = Waited(*entry);
+  if (waited <= limit || !Remove(entry)) return std::nullopt;
+  return waited;
+}
+
+absl::Duration JobWorkers::Waited(const OperationEntry& entry) const {
+  return clock_.Now() - entry.work.queue_time;
+}
+
+bool JobWorkers::Remove(const OperationEntryPtr& entry) {
   if (std::erase(queue_, entry) == 0) return false;
   entry->work.at = At::kNowhere;
   metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
@@ -69,9 +85,13 @@ int64_t JobWorkers::waiting() const {
   return std::ssize(queue_);
 }
 
-std::vector<OperationEntryPtr> JobWorkers::InQueue() const {
+std::vector<OperationEntryPtr> JobWorkers::Overdue(absl::Duration limit) const {
   MutexLock lock(mutex_);
-  return {queue_.begin(), queue_.end()};
+  std::vector<OperationEntryPtr> overdue;
+  for (const OperationEntryPtr& entry : queue_) {
+    if (Waited(*entry) > limit) overdue.push_back(entry);
+  }
+  return overdue;
 }
 
 bool JobWorkers::Idle() const {
@@ -98,7 +118,7 @@ void JobWorkers::Work() {
       entry->work.at = At::kWorker;
       ++working_;
       metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
-      metrics_.job_queue_wait.Observe(absl::ToDoubleSeconds(clock_.Now() - entry->work.queue_time));
+      metrics_.job_queue_wait.Observe(absl::ToDoubleSeconds(Waited(*entry)));
     }
     run_(entry, *entry->work.context);
     MutexLock lock(mutex_);

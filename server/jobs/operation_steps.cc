@@ -2,9 +2,11 @@
 
 #include <utility>
 
+#include "server/base/errors.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/jobs/operation_errors.h"
 
 namespace secateur {
 namespace {
@@ -192,6 +194,23 @@ std::optional<OperationEvent> OperationSteps::EndOfLeft(const Operation& operati
                               "this version of the server knows no ", operation.request.method))};
   }
   return std::nullopt;
+}
+
+void OperationSteps::EndOverdue(absl::Duration limit) {
+  if (!leases_.held()) return;  // others may have it by now
+  for (const OperationEntryPtr& entry : workers_.Overdue(limit)) {
+    MutexLock lock(entry->transition);
+    const auto waited = workers_.WithdrawOverdue(entry, limit);
+    if (!waited) continue;  // a worker has it, or it was cancelled
+    const Operation operation = registry_.Get(*entry);
+    if (!IsOurs(*entry, operation) || IsDone(operation.state)) {
+      parts_.metrics.OperationLeft(operation.request.method);
+      continue;
+    }
+    const absl::Status error = QueueDeadlineError(*waited, limit);
+    parts_.metrics.OperationRefused(operation.request.method, NotesOf(error).reason);
+    End(*entry, {.kind = Kind::kFailed, .error = error});
+  }
 }
 
 void OperationSteps::Suspend(const OperationEntryPtr& entry) {

@@ -68,6 +68,8 @@ class OperationSteps {
   bool Follow(const OperationEntryPtr& entry);
   // Takes the operation over if nobody alive owns it. `only_ends`: only if that ends it at once.
   void AdoptOrphan(const OperationEntryPtr& entry, bool only_ends);
+  // Ends as FAILED, reason QUEUE_DEADLINE, what has waited here for longer than `limit`.
+  void EndOverdue(absl::Duration limit);
   // Stops what runs here and takes back what waits; somebody is to go on.
   void Suspend(const OperationEntryPtr& entry);
 

@@ -64,6 +64,8 @@ const std::vector<ErrorReason>& ErrorReasons() {
       {"QUANTILE_NOT_KEPT", Code::kOutOfRange,
        "profiles keep too few ranks of a neuron for that quantile of so many documents",
        "use the least quantile in the message"},
+      {"QUEUE_DEADLINE", Code::kResourceExhausted, "no worker took the operation in time",
+       "back off (RetryInfo), then ask again"},
       {"QUEUE_FULL", Code::kResourceExhausted, "too many operations wait", "back off (RetryInfo)"},
       {"REQUEST_ID_REUSED", Code::kInvalidArgument, "a request_id came with another request",
        "use a new id"},

@@ -162,6 +162,73 @@ TEST_F(JobQueueTest, CancelsAQueuedJobAtOnceAndNeverRunsIt) {
   EXPECT_THAT(Ran(), ElementsAre("running", "last"));
 }
 
+// The only worker is busy for ever: no look at what comes out of the queue would help.
+TEST_F(JobQueueTest, EndsWhatWaitsTooLongByATimer) {
+  const auto queue =
+      Queue({.workers = 1, .max_queue_time = absl::Hours(1), .lease = absl::Hours(24)});
+  const std::string running = Start(*queue, Request("Block", "running"));
+  WaitUntilRan("running");
+  const std::string waiting = Start(*queue, Request("Echo", "waiting"));
+  const auto ended = std::make_shared<std::promise<Operation>>();
+  ASSERT_OK(queue->Observe(waiting, [ended](const Operation& now) {
+    if (IsDone(now.state)) ended->set_value(now);
+  }));
+  clock_.Advance(absl::Hours(1));
+  queue->EndOverdue();
+  EXPECT_EQ(queue->Get(waiting)->state, State::kQueued);  // not before it has waited longer
+  const std::string later = Start(*queue, Request("Echo", "later"));
+
+  clock_.Advance(absl::Seconds(90));
+  auto end = ended->get_future();
+  ASSERT_EQ(end.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  const Operation operation = end.get();
+  EXPECT_EQ(operation.state, State::kFailed);
+  EXPECT_THAT(operation.error,
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("3690 s"), HasSubstr("--max-queue-seconds"))));
+  EXPECT_EQ(NotesOf(operation.error).reason, "QUEUE_DEADLINE");
+  EXPECT_TRUE(NotesOf(operation.error).retry_after.has_value());
+  EXPECT_EQ(operation.start_time, absl::InfinitePast());
+  EXPECT_EQ(Stored(waiting).state, State::kFailed);
+  EXPECT_EQ(Stored(waiting).error, operation.error);
+
+  EXPECT_EQ(queue->Get(running)->state, State::kRunning);  // which waits for nobody
+  Release("running");
+  EXPECT_EQ(WaitFor(*queue, later).state, State::kSucceeded);
+  EXPECT_THAT(Ran(), ElementsAre("running", "later"));
+  queue->Drain(absl::InfiniteDuration());
+  const std::string scraped = metrics_.Scrape();
+  EXPECT_THAT(scraped, HasSubstr("secateur_operations_refused_total{reason=\"QUEUE_DEADLINE\","
+                                 "type=\"Echo\"} 1"));
+  EXPECT_THAT(scraped, HasSubstr("secateur_operations_total{state=\"failed\",type=\"Echo\"} 1"));
+}
+
+// Whatever they race for it: it ends once, and what ran did not end as overdue.
+TEST_F(JobQueueTest, EndsWhatIsOverdueOnceWhoeverTakesIt) {
+  const auto queue = Queue({.workers = 2,
+                            .max_queued = 200,
+                            .max_queue_time = absl::Minutes(1),
+                            .lease = absl::Hours(24)});
+  std::vector<std::string> ids;
+  for (int i = 0; i < 200; ++i) {
+    ids.push_back(Start(*queue, Request("Echo", std::to_string(i))));
+    clock_.Advance(absl::Seconds(7));
+    if (i % 10 == 0) queue->EndOverdue();
+  }
+  size_t ran = 0;
+  for (const std::string& id : ids) {
+    const Operation operation = WaitFor(*queue, id);
+    if (operation.state == State::kSucceeded) {
+      ++ran;
+    } else {
+      EXPECT_EQ(NotesOf(operation.error).reason, "QUEUE_DEADLINE");
+      EXPECT_EQ(operation.starts, 0);
+    }
+    EXPECT_EQ(Stored(id).state, operation.state);
+  }
+  EXPECT_EQ(Ran().size(), ran);
+}
+
 TEST_F(JobQueueTest, CancelsARunningJobThroughItsContext) {
   const auto queue = Queue({.workers = 1});
   const std::string id = Start(*queue, Request("Block", "running"));
