@@ -112,6 +112,21 @@ CommandLine ParseCommandLine(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->envname("SECATEUR_MAX_QUEUE_SECONDS");
+  app.add_option("--max-operations-per-tenant", options.max_operations_per_tenant,
+                 "operations of one tenant that may wait or run; 0: any number")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->envname("SECATEUR_MAX_OPERATIONS_PER_TENANT");
+  app.add_option("--max-reserved-memory-bytes", options.max_reserved_memory_bytes,
+                 "memory that accepted operations may take; 0: what models and view cache leave")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->envname("SECATEUR_MAX_RESERVED_MEMORY_BYTES");
+  app.add_option("--max-reserved-disk-bytes", options.max_reserved_disk_bytes,
+                 "store and temporary files that accepted operations may take; 0: what is free")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->envname("SECATEUR_MAX_RESERVED_DISK_BYTES");
   app.add_option("--view-cache-bytes", options.view_cache_bytes,
                  "bytes of relevance views kept in memory")
       ->check(CLI::NonNegativeNumber)

@@ -22,7 +22,12 @@ JobWorkers::~JobWorkers() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void JobWorkers::Add(const OperationEntryPtr& entry) {
+void JobWorkers::GiveBack(OperationEntry& entry) {
+  MutexLock lock(mutex_);
+  entry.work.place.Release();
+}
+
+void JobWorkers::Add(const OperationEntryPtr& entry, Admission::Reservation place) {
   MutexLock lock(mutex_);
   entry->work = {.at = At::kQueue,
                  .context = std::make_unique<RunContext>(
@@ -30,7 +35,8 @@ void JobWorkers::Add(const OperationEntryPtr& entry) {
                        if (const auto live = weak.lock()) report_(*live, progress);
                      }),
                  .stop = StopReason::kNone,
-                 .queue_time = clock_.Now()};
+                 .queue_time = clock_.Now(),
+                 .place = std::move(place)};
   queue_.push_back(entry);
   metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
   changed_.NotifyAll();
@@ -56,6 +62,7 @@ absl::Duration JobWorkers::Waited(const OperationEntry& entry) const {
 bool JobWorkers::Remove(const OperationEntryPtr& entry) {
   if (std::erase(queue_, entry) == 0) return false;
   entry->work.at = At::kNowhere;
+  entry->work.place.Release();
   metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
   changed_.NotifyAll();
   return true;
@@ -78,11 +85,6 @@ StopReason JobWorkers::ReasonToStop(const OperationEntry& entry) const {
 bool JobWorkers::Has(const OperationEntry& entry) const {
   MutexLock lock(mutex_);
   return entry.work.at != At::kNowhere;
-}
-
-int64_t JobWorkers::waiting() const {
-  MutexLock lock(mutex_);
-  return std::ssize(queue_);
 }
 
 std::vector<OperationEntryPtr> JobWorkers::Overdue(absl::Duration limit) const {
@@ -123,6 +125,7 @@ void JobWorkers::Work() {
     run_(entry, *entry->work.context);
     MutexLock lock(mutex_);
     entry->work.at = At::kNowhere;
+    entry->work.place.Release();
     --working_;
     changed_.NotifyAll();
   }

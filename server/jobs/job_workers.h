@@ -30,7 +30,9 @@ class JobWorkers {
   ~JobWorkers();
 
   // REQUIRES: the entry is not here already.
-  void Add(const OperationEntryPtr& entry);
+  void Add(const OperationEntryPtr& entry, Admission::Reservation place);
+  // Gives the place of an entry back before it leaves here: its work is over.
+  void GiveBack(OperationEntry& entry);
   // Takes an entry out of the queue; false when it is not there, or a worker has it already.
   bool Withdraw(const OperationEntryPtr& entry);
   // The same for one that has waited for longer than `limit`: how long.
@@ -42,7 +44,6 @@ class JobWorkers {
   StopReason ReasonToStop(const OperationEntry& entry) const;
 
   bool Has(const OperationEntry& entry) const;  // waits or is worked on
-  int64_t waiting() const;
   // What has waited for longer than `limit`, in its order.
   std::vector<OperationEntryPtr> Overdue(absl::Duration limit) const;
   bool Idle() const;  // nothing waits and nobody works

@@ -48,11 +48,11 @@ OperationSteps::OperationSteps(Parts parts)
           },
           parts_.clock, parts_.metrics) {}
 
-void OperationSteps::TakeOn(const OperationEntryPtr& entry) {
+void OperationSteps::TakeOn(const OperationEntryPtr& entry, Admission::Reservation place) {
   const Operation operation = registry_.Get(*entry);
   entry->own_epoch = operation.epoch;
   parts_.metrics.OperationStarted(operation.request.method);
-  workers_.Add(entry);
+  workers_.Add(entry, std::move(place));
 }
 
 void OperationSteps::End(OperationEntry& entry, OperationEvent end) {
@@ -151,7 +151,7 @@ void OperationSteps::AdoptOrphan(const OperationEntryPtr& entry, bool only_ends)
       {{"operation", operation.id}, {"epoch", operation.epoch}, {"from", before}});
   parts_.metrics.operations_adopted.Increment();
   auto end = EndOfLeft(operation);
-  if (!end) return TakeOn(entry);
+  if (!end) return TakeOn(entry, parts_.take_on(operation.request));
   parts_.metrics.OperationStarted(operation.request.method);
   End(*entry, *std::move(end));
 }
@@ -251,6 +251,7 @@ absl::StatusOr<TypedBytes> OperationSteps::Execute(const OperationRequest& reque
 }
 
 void OperationSteps::Finish(OperationEntry& entry, absl::StatusOr<TypedBytes> result) {
+  workers_.GiveBack(entry);  // before anybody sees that it is done, and asks for more
   const Operation operation = registry_.Get(entry);
   const StopReason stop = workers_.ReasonToStop(entry);
   const bool cancelled = operation.cancel_requested || stop == StopReason::kCancel;

@@ -137,13 +137,47 @@ TEST_F(JobQueueTest, RefusesMoreThanMayWaitAndSaysWhenToComeBack) {
   Start(*queue, Request("Echo", "1"));
   const std::string second = Start(*queue, Request("Echo", "2"));
   const absl::Status full = queue->Submit(Request("Echo", "3")).status();
-  EXPECT_THAT(full, StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("2 operations")));
+  EXPECT_THAT(full, StatusIs(absl::StatusCode::kResourceExhausted,
+                             HasSubstr("3 operations wait or run, of 3")));
   EXPECT_EQ(NotesOf(full).reason, "QUEUE_FULL");
   EXPECT_EQ(NotesOf(full).retry_after, absl::Seconds(7));
   EXPECT_THAT(queue->List(), SizeIs(3));
   EXPECT_OK(queue->Cancel(second));  // makes room
   EXPECT_OK(queue->Submit(Request("Echo", "3")));
   Release("running");
+}
+
+// A client that waits for the end finds the place free, whatever the worker is still about.
+TEST_F(JobQueueTest, FreesThePlaceBeforeTheEndIsSeen) {
+  const auto queue = Queue({.workers = 4, .max_per_tenant = 1});
+  for (int i = 0; i < 300; ++i) {
+    const Operation operation =
+        WaitFor(*queue, Start(*queue, Request(i % 2 == 0 ? "Echo" : "Fail", "x")));
+    EXPECT_TRUE(IsDone(operation.state));
+  }
+  const std::string running = Start(*queue, Request("Block", "running"));
+  EXPECT_EQ(NotesOf(queue->Submit(Request("Echo", "y")).status()).reason, "TENANT_QUOTA");
+  ASSERT_OK(queue->Cancel(running));
+  WaitFor(*queue, running);
+  EXPECT_OK(queue->Submit(Request("Echo", "y")));
+  EXPECT_THAT(metrics_.Scrape(),
+              HasSubstr("secateur_operations_refused_total{reason=\"TENANT_QUOTA\","
+                        "type=\"Echo\"} 1"));
+}
+
+TEST_F(JobQueueTest, CountsWhatOperationsNeedFromTheirAcceptanceToTheirEnd) {
+  const auto queue = Queue({.workers = 1, .max_memory_bytes = 10, .needs = [](const auto& request) {
+                              return JobNeeds{.memory_bytes = std::ssize(request.request)};
+                            }});
+  const auto reason = [&queue](const std::string& request) {
+    return NotesOf(queue->Submit(Request("Echo", request)).status()).reason;
+  };
+  EXPECT_EQ(reason("eleven bytes"), "TOO_LARGE");
+  const std::string waits = Start(*queue, Request("Block", "9 letters"));
+  WaitUntilRan("9 letters");
+  EXPECT_EQ(reason("ten letter"), "");  // one at a time
+  Release("9 letters");
+  WaitFor(*queue, waits);
 }
 
 TEST_F(JobQueueTest, CancelsAQueuedJobAtOnceAndNeverRunsIt) {
