@@ -35,7 +35,7 @@ struct ServerOptions {
   absl::Duration max_queue_time = absl::Hours(1);
   int64_t max_operations_per_tenant = 0;  // --max-operations-per-tenant: not done; 0: any number
   // --max-reserved-memory-bytes: of accepted operations while they run; 0: on a CPU what models and
-  // view cache leave of the machine's or container's memory, at least an eighth of that; on a GPU
+  // view cache leave of the machine's or container's memory, at least half of that; on a GPU
   // any.
   int64_t max_reserved_memory_bytes = 0;
   // --max-reserved-disk-bytes: stored and temporary, of accepted operations; 0: what is free on the

@@ -213,7 +213,7 @@ int64_t Server::Parts::MemoryForWork() const {
     const ModelConfig& config = model.folder->config();
     left -= SizeAtWidth(config, config.intermediate_size, sizeof(float)).bytes;
   }
-  return std::max(left, all / 8);
+  return std::max(left, all / 2);  // the cache may never fill
 }
 
 int64_t Server::Parts::DiskForWork() const {
