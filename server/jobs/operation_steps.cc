@@ -56,6 +56,7 @@ void OperationSteps::TakeOn(const OperationEntryPtr& entry, Admission::Reservati
 }
 
 void OperationSteps::End(OperationEntry& entry, OperationEvent end) {
+  workers_.GiveBack(entry);  // before anybody sees that it is done, and asks for more
   end.time = parts_.clock.Now();
   journal_.Write(entry, entry.own_epoch, end);
   const Operation operation = registry_.Get(entry);
@@ -251,7 +252,6 @@ absl::StatusOr<TypedBytes> OperationSteps::Execute(const OperationRequest& reque
 }
 
 void OperationSteps::Finish(OperationEntry& entry, absl::StatusOr<TypedBytes> result) {
-  workers_.GiveBack(entry);  // before anybody sees that it is done, and asks for more
   const Operation operation = registry_.Get(entry);
   const StopReason stop = workers_.ReasonToStop(entry);
   const bool cancelled = operation.cancel_requested || stop == StopReason::kCancel;
