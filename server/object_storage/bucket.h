@@ -65,6 +65,10 @@ class KeyLocks {
 
 class Bucket {
  public:
+  // OpenObjectFilesystem under a guard: Arrow opens no bucket of S3 while a call to another hangs.
+  // UNAVAILABLE, too, when that takes too long.
+  static absl::StatusOr<std::shared_ptr<Bucket>> Open(const std::string& uri,
+                                                      const StallGuard::Options& options);
   // Threads that hang are counted for HangingThreads(), too.
   Bucket(ObjectFilesystem opened, StallGuard::Options options);
 

@@ -114,6 +114,12 @@ absl::StatusOr<ObjectFilesystem> OpenAzure(const std::string& uri, const std::st
 
 }  // namespace
 
+std::string ShownUri(const std::string& uri) {
+  const std::string scheme = UriScheme(uri);
+  if (uri.size() < scheme.size() + 3) return scheme;
+  return StrCat(scheme, "://", Split(uri, scheme).place);
+}
+
 absl::StatusOr<ObjectFilesystem> OpenObjectFilesystem(const std::string& uri) {
   const std::string scheme = UriScheme(uri);
   if (!IsBucketScheme(scheme)) {
@@ -125,7 +131,7 @@ absl::StatusOr<ObjectFilesystem> OpenObjectFilesystem(const std::string& uri) {
   }
   const Parts parts = Split(uri, scheme);
   RETURN_IF_ERROR(RefuseCredentials(parts, scheme));
-  const std::string shown = StrCat(scheme, "://", parts.place);
+  const std::string shown = ShownUri(uri);
   const std::string what = StrCat("cannot open the store ", shown);
   if (parts.place.empty()) return absl::InvalidArgumentError(StrCat(what, ": name a bucket"));
   auto opened = scheme == "s3"   ? OpenS3(uri, what)

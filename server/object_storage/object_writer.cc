@@ -89,7 +89,7 @@ class ObjectWriter final : public BlobWriter {
     several_ = several_ || !small;
     sending_ = bucket_->guard().Start([stream = stream_, batch = std::exchange(batch_, {}), small,
                                        what = bucket_->What("write", key_)] {
-      return FromArrow(CallArrow([&] { return stream->Write(batch, !small); }), what);
+      return FromArrow(stream->Write(batch, !small), what);
     });
     return absl::OkStatus();
   }
