@@ -115,7 +115,7 @@ absl::StatusOr<ObjectFilesystem> OpenAzure(const std::string& uri, const std::st
 }  // namespace
 
 std::string ShownUri(const std::string& uri) {
-  const std::string scheme = UriScheme(uri);
+  std::string scheme = UriScheme(uri);
   if (uri.size() < scheme.size() + 3) return scheme;
   return StrCat(scheme, "://", Split(uri, scheme).place);
 }

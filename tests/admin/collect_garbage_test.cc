@@ -73,7 +73,7 @@ TEST_F(CollectGarbageTest, WhatAKilledServerLeftOfAWriteGoesInFoldersAndBuckets)
 
 TEST_F(CollectGarbageTest, AnAttemptWrittenWhileAnOperationIsNotDoneStays) {
   const std::string before = AddAttempt('a', 60);
-  const std::string since = AddAttempt('b', 30);
+  AddAttempt('b', 30);
   const std::string id = "o" + std::string(40, '2');
   AddOperation(id, /*done=*/false);
   Age(StrCat("tenants/default/operations/", id, "/000001.", kOwner, ".000001"), 40);

@@ -221,7 +221,9 @@ INSTANTIATE_TEST_SUITE_P(Stores, CopyFaults, testing::Values(kGcs, kAzure),
 
 TEST(AzureCredentials, WrongOnesAreRefusedAndNotRepeated) {
   const std::string uri = Azure().Uri(NewFolder());
-  const std::string key = std::getenv("AZURE_STORAGE_KEY");
+  const char* right = std::getenv("AZURE_STORAGE_KEY");
+  ASSERT_NE(right, nullptr);
+  const std::string key = right;
   setenv("AZURE_STORAGE_KEY", "d3JvbmctYW5kLXNlY3JldA==", 1);
   const auto opened = ArrowStore::Open(uri, {});
   const absl::Status status = opened.ok() ? (*opened)->Check() : opened.status();

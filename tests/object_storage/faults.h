@@ -6,7 +6,6 @@
 #include <atomic>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "tests/object_storage/buckets.h"
@@ -32,15 +31,15 @@ class FaultTest : public testing::Test {
   }
   // Spoils the first `times` requests that match.
   template <class Matcher>
-  void Spoil(Matcher matches, Fault fault, int times) {
+  void Spoil(Matcher matches, const Fault& fault, int times) {
     proxy_.Set(
         [=, this, left = std::make_shared<std::atomic<int>>(times)](const ProxiedRequest& request) {
           return Otherwise(request, matches(request) && (*left)-- > 0 ? fault : Fault{});
         });
   }
   template <class Matcher>
-  void SpoilAll(Matcher matches, Fault fault) {
-    Spoil(matches, std::move(fault), 1'000'000);
+  void SpoilAll(Matcher matches, const Fault& fault) {
+    Spoil(matches, fault, 1'000'000);
   }
   // What the proxy does with a request that is to meet `fault`.
   virtual Fault Otherwise(const ProxiedRequest&, Fault fault) { return fault; }

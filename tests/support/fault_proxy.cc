@@ -32,7 +32,9 @@ sockaddr_in Loopback(int port) {
 class Socket {
  public:
   explicit Socket(int fd) : fd_(fd) {}
-  ~Socket() { close(fd_); }
+  ~Socket() {
+    if (fd_ >= 0) close(fd_);
+  }
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
   int get() const { return fd_; }
@@ -169,6 +171,7 @@ std::string GcsError(const std::string& status, const std::string& message) {
 
 FaultProxy::FaultProxy(int upstream_port) : upstream_port_(upstream_port) {
   listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (listener_ < 0) throw std::runtime_error("the proxy has no socket");
   sockaddr_in address = Loopback(0);
   socklen_t size = sizeof(address);
   if (bind(listener_, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
@@ -228,8 +231,8 @@ void FaultProxy::Serve(int client) {
     setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &kSilence, sizeof(kSilence));
     const Socket upstream(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const sockaddr_in address = Loopback(upstream_port_);
-    if (connect(upstream.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) ==
-        0) {
+    if (upstream.get() >= 0 && connect(upstream.get(), reinterpret_cast<const sockaddr*>(&address),
+                                       sizeof(address)) == 0) {
       Exchange(client, upstream.get());
     }
   }
