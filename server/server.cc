@@ -101,6 +101,10 @@ struct Server::Parts {
 
   const ServerOptions options;
   Metrics metrics;
+  // Of the server's store, and of those that requests name.
+  const StoreOptions store_options{
+      .stall_limit = options.store_stall,
+      .on_abandoned = [this](int change) { metrics.store_hanging_calls.Increment(change); }};
   // The tenant's objects; and what the server knows about its base models, which are nobody's.
   std::unique_ptr<BlobStore> blobs, own_blobs;
   std::optional<UriAllowList> readable, writable;
@@ -145,9 +149,6 @@ absl::Status Server::Parts::Build() {
 }
 
 absl::Status Server::Parts::OpenStores() {
-  const StoreOptions store_options{
-      .stall_limit = options.store_stall,
-      .on_abandoned = [this](int change) { metrics.store_hanging_calls.Increment(change); }};
   auto opened = OpenStore(UriBelow(options.store, kTenantRoot), store_options);
   if (!opened.ok()) return Annotate(opened.status(), "--store");
   blobs = std::make_unique<MeteredStore>(*std::move(opened), metrics);
@@ -170,8 +171,8 @@ absl::Status Server::Parts::OpenStores() {
 }
 
 absl::Status Server::Parts::BuildServices() {
-  const Stores stores{*blobs, *corpora, *profiles,     *experts,
-                      views,  measured, single_flight, metrics};
+  const Stores stores{*blobs,   *corpora,      *profiles, *experts,     views,
+                      measured, single_flight, metrics,   store_options};
   const JobParts parts{models, stores, *readable, *writable};
   calls.emplace(kCallThreads, kMaxPendingCalls, metrics);
   jobs.emplace(JobQueue::Options{.workers = options.workers,

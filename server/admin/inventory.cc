@@ -56,7 +56,8 @@ std::string_view Between(std::string_view text, std::string_view prefix, std::st
 ObjectKind KindOf(const std::vector<std::string>& parts) {
   const std::string& leaf = parts.back();
   const std::string& top = parts[0];
-  if (top == ".tmp" && parts.size() == 2) return ObjectKind::kTemporary;
+  const bool in_bucket = parts.size() == 3 && IsHex(parts[1], 32) && leaf == "object";
+  if (top == ".tmp" && (parts.size() == 2 || in_bucket)) return ObjectKind::kTemporary;
   if (top == "uploads" && parts.size() == 2 && !Between(leaf, "", ".jsonl").empty()) {
     return ObjectKind::kDocuments;
   }

@@ -26,7 +26,7 @@ enum class ObjectKind {
   kEvent,        // tenants/<t>/operations/<id>/<epoch>.<owner>.<number>
   kLease,        // tenants/<t>/replicas/<owner>/<number>
   kModelDigest,  // models/digest-<SHA-256>.json
-  kTemporary,    // tenants/<t>/.tmp/<name>, and what a collection killed halfway left
+  kTemporary,    // tenants/<t>/.tmp/<name>[/object], and what a collection killed halfway left
   kUnknown
 };
 std::string_view KindName(ObjectKind kind);

@@ -324,7 +324,7 @@ class ExpertBuilder {
 absl::Status CopyToOutput(const StoredExpert& expert, const std::string& uri, Stores stores,
                           RunContext& context) {
   if (uri.empty()) return absl::OkStatus();
-  const auto target = OpenStore(uri);
+  const auto target = OpenStore(uri, stores.requested);
   if (!target.ok()) return WithField(target.status(), "output_uri");
   return WithField(stores.experts.CopyTo(expert, **target, context), "output_uri");
 }

@@ -62,9 +62,18 @@ TEST_F(CollectGarbageTest, OnlyOrphansOlderThanTheGracePeriodGoAndASecondRunFind
   EXPECT_THAT(Collect().removed, IsEmpty());
 }
 
+TEST_F(CollectGarbageTest, WhatAKilledServerLeftOfAWriteGoesInFoldersAndBuckets) {
+  const std::string name = "tenants/default/.tmp/" + std::string(32, 'a');
+  for (const std::string& key : {name + "/object", name + "b"}) {
+    ASSERT_OK(root_->Put(key, "half"));
+    Age(key, 25);
+  }
+  EXPECT_THAT(KeysOf(Collect()), ElementsAre(name + "/object", name + "b"));
+}
+
 TEST_F(CollectGarbageTest, AnAttemptWrittenWhileAnOperationIsNotDoneStays) {
   const std::string before = AddAttempt('a', 60);
-  const std::string since = AddAttempt('b', 30);
+  AddAttempt('b', 30);
   const std::string id = "o" + std::string(40, '2');
   AddOperation(id, /*done=*/false);
   Age(StrCat("tenants/default/operations/", id, "/000001.", kOwner, ".000001"), 40);
