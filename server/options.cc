@@ -51,6 +51,7 @@ CommandLine ParseCommandLine(int argc, char** argv) {
       "secateurd");
   std::vector<std::string> models;
   double store_stall_seconds = absl::ToDoubleSeconds(options.store_stall);
+  double max_queue_seconds = absl::ToDoubleSeconds(options.max_queue_time);
   double drain_seconds = absl::ToDoubleSeconds(options.drain);
   double keep_days = absl::ToDoubleHours(options.keep_operations) / 24;
   double lease_seconds = absl::ToDoubleSeconds(options.lease);
@@ -105,6 +106,27 @@ CommandLine ParseCommandLine(int argc, char** argv) {
       ->check(CLI::Range(1, 100000))
       ->capture_default_str()
       ->envname("SECATEUR_MAX_QUEUED_OPERATIONS");
+  app.add_option(
+         "--max-queue-seconds", max_queue_seconds,
+         "time that an operation may wait for a worker, then it ends as FAILED; 0: any time")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->envname("SECATEUR_MAX_QUEUE_SECONDS");
+  app.add_option("--max-operations-per-tenant", options.max_operations_per_tenant,
+                 "operations of one tenant that may wait or run; 0: any number")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->envname("SECATEUR_MAX_OPERATIONS_PER_TENANT");
+  app.add_option("--max-reserved-memory-bytes", options.max_reserved_memory_bytes,
+                 "memory that accepted operations may take; 0: what models and view cache leave")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->envname("SECATEUR_MAX_RESERVED_MEMORY_BYTES");
+  app.add_option("--max-reserved-disk-bytes", options.max_reserved_disk_bytes,
+                 "store and temporary files that accepted operations may take; 0: what is free")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->envname("SECATEUR_MAX_RESERVED_DISK_BYTES");
   app.add_option("--view-cache-bytes", options.view_cache_bytes,
                  "bytes of relevance views kept in memory")
       ->check(CLI::NonNegativeNumber)
@@ -149,6 +171,7 @@ CommandLine ParseCommandLine(int argc, char** argv) {
     options.models.push_back({model.substr(0, equals), model.substr(equals + 1)});
   }
   options.store_stall = absl::Seconds(store_stall_seconds);
+  options.max_queue_time = absl::Seconds(max_queue_seconds);
   options.drain = absl::Seconds(drain_seconds);
   options.keep_operations = absl::Hours(24 * keep_days);
   options.lease = absl::Seconds(lease_seconds);

@@ -27,10 +27,20 @@ struct ServerOptions {
   std::vector<std::string> allow_write;  // --allow-write file:/folder; none: store only
 
   // How it runs.
-  std::string device = "auto";                  // --device auto|cpu|cuda:N
-  int threads = 0;                              // --threads of arithmetic; 0: all processors
-  int workers = 2;                              // --workers: operations that run at once
-  int64_t max_queued_operations = 64;           // --max-queued-operations
+  std::string device = "auto";         // --device auto|cpu|cuda:N
+  int threads = 0;                     // --threads of arithmetic; 0: all processors
+  int workers = 2;                     // --workers: operations that run at once
+  int64_t max_queued_operations = 64;  // --max-queued-operations
+  // --max-queue-seconds: what waits longer for a worker ends as FAILED; 0: nothing does.
+  absl::Duration max_queue_time = absl::Hours(1);
+  int64_t max_operations_per_tenant = 0;  // --max-operations-per-tenant: not done; 0: any number
+  // --max-reserved-memory-bytes: of accepted operations while they run; 0: on a CPU what models and
+  // view cache leave of the machine's or container's memory, at least half of that; on a GPU
+  // any.
+  int64_t max_reserved_memory_bytes = 0;
+  // --max-reserved-disk-bytes: stored and temporary, of accepted operations; 0: what is free on the
+  // store's disk, any in a bucket.
+  int64_t max_reserved_disk_bytes = 0;
   int64_t view_cache_bytes = int64_t{1} << 30;  // --view-cache-bytes: relevance kept in memory
   absl::Duration drain = absl::Seconds(30);     // --drain-seconds: after SIGTERM, for running work
   absl::Duration store_stall = absl::Seconds(60);  // --store-stall-seconds: for a bucket's answer

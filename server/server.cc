@@ -5,6 +5,8 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <utility>
@@ -12,16 +14,19 @@
 
 #include "grpc/health/v1/health.pb.h"
 #include "server/base/log.h"
+#include "server/base/machine_memory.h"
 #include "server/base/mutex.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/base/ticker.h"
 #include "server/jobs/job_queue.h"
+#include "server/mask/budget.h"
 #include "server/metrics/exposer.h"
 #include "server/model/compute_threads.h"
 #include "server/object_storage/arrow_store.h"
 #include "server/object_storage/open_store.h"
 #include "server/security/tls.h"
+#include "server/service/needs.h"
 #include "server/service/operations_service.h"
 #include "server/service/secateur_service.h"
 #include "server/service/submit.h"
@@ -89,6 +94,9 @@ struct Server::Parts {
   absl::Status Build();
   absl::Status OpenStores();
   absl::Status BuildServices();
+  // What operations may take; 0: any.
+  int64_t MemoryForWork() const;
+  int64_t DiskForWork() const;
   // Makes known what other servers on the store have stored.
   void CatchUp();
   absl::Status Listen();
@@ -177,6 +185,14 @@ absl::Status Server::Parts::BuildServices() {
   calls.emplace(kCallThreads, kMaxPendingCalls, metrics);
   jobs.emplace(JobQueue::Options{.workers = options.workers,
                                  .max_queued = options.max_queued_operations,
+                                 .max_per_tenant = options.max_operations_per_tenant,
+                                 .max_memory_bytes = MemoryForWork(),
+                                 .max_disk_bytes = [this] { return DiskForWork(); },
+                                 .needs = [parts](const auto& r) { return NeedsOf(parts, r); },
+                                 .tenant = kTenantRoot,
+                                 .max_queue_time = options.max_queue_time > absl::ZeroDuration()
+                                                       ? options.max_queue_time
+                                                       : absl::InfiniteDuration(),
                                  .keep_done = options.keep_operations,
                                  .lease = options.lease,
                                  .before_adopted = [this] { CatchUp(); },
@@ -186,6 +202,28 @@ absl::Status Server::Parts::BuildServices() {
   service.emplace(ServiceParts{parts, *jobs, *calls});
   operations_service.emplace(*jobs, *calls);
   return absl::OkStatus();
+}
+
+int64_t Server::Parts::MemoryForWork() const {
+  if (options.max_reserved_memory_bytes > 0) return options.max_reserved_memory_bytes;
+  const auto device = Device::Parse(options.device);
+  if (!device.ok() || device->name != "cpu") return 0;
+  const int64_t all = MachineMemory();
+  int64_t left = all - options.view_cache_bytes;
+  for (const ResidentModels::State& model : models.List()) {
+    const ModelConfig& config = model.folder->config();
+    left -= SizeAtWidth(config, config.intermediate_size, sizeof(float)).bytes;
+  }
+  return std::max(left, all / 2);  // the cache may never fill
+}
+
+int64_t Server::Parts::DiskForWork() const {
+  if (options.max_reserved_disk_bytes > 0) return options.max_reserved_disk_bytes;
+  constexpr std::string_view kFolder = "file:";
+  if (!options.store.starts_with(kFolder)) return 0;
+  std::error_code error;
+  const auto space = std::filesystem::space(options.store.substr(kFolder.size()), error);
+  return error ? 0 : std::max<int64_t>(static_cast<int64_t>(space.available), 1);
 }
 
 void Server::Parts::CatchUp() {

@@ -1,6 +1,7 @@
 #include "server/jobs/job_queue.h"
 
 #include <algorithm>
+#include <chrono>
 #include <random>
 #include <utility>
 
@@ -15,6 +16,8 @@ namespace secateur {
 namespace {
 
 using Kind = OperationEvent::Kind;
+
+constexpr std::chrono::milliseconds kDeadlineEvery(200);
 
 std::string IdFor(const OperationRequest& request) {
   Sha256 hash;
@@ -53,23 +56,24 @@ class JobQueue::Arrival {
   ~Arrival() {
     MutexLock lock(queue_.mutex_);
     queue_.arriving_.erase(id_);
-    if (placed_) --queue_.places_;
     queue_.changed_.NotifyAll();
   }
   // Unless `needs_place`, only whether anything is accepted.
-  absl::Status Admit(const OperationRequest& request, bool needs_place) {
-    MutexLock lock(queue_.mutex_);
-    if (queue_.draining_) return DrainingError();
-    if (!needs_place) return absl::OkStatus();
-    RETURN_IF_ERROR(queue_.TakePlace(request));
-    placed_ = true;
-    return absl::OkStatus();
+  absl::StatusOr<Admission::Reservation> Admit(const OperationRequest& request, bool needs_place) {
+    {
+      MutexLock lock(queue_.mutex_);
+      if (queue_.draining_) return DrainingError();
+    }
+    if (!needs_place) return Admission::Reservation();
+    if (!queue_.steps_.Knows(request.method)) {
+      return absl::InternalError(StrCat("no factory makes jobs for ", request.method));
+    }
+    return queue_.admission_.Reserve(queue_.options_.tenant, queue_.options_.needs(request));
   }
 
  private:
   JobQueue& queue_;
   const std::string id_;
-  bool placed_ = false;
 };
 
 JobQueue::JobQueue(Options options, std::map<std::string, JobFactory> factories, BlobStore& blobs,
@@ -81,10 +85,20 @@ JobQueue::JobQueue(Options options, std::map<std::string, JobFactory> factories,
       registry_(clock),
       leases_(blobs, clock, {.ttl = options_.lease, .self = options_.self}),
       journal_(store_, registry_, leases_.owner()),
+      admission_({.operations = options_.workers + options_.max_queued,
+                  .operations_per_tenant = options_.max_per_tenant,
+                  .running = options_.workers,
+                  .memory_bytes = options_.max_memory_bytes,
+                  .disk_bytes = options_.max_disk_bytes,
+                  .retry_after = options_.retry_after}),
       steps_({.factories = std::move(factories),
               .before_adopted = options_.before_adopted,
               .max_starts = options_.max_starts,
               .workers = options_.workers,
+              .take_on =
+                  [this](const OperationRequest& request) {
+                    return admission_.TakeOn(options_.tenant, options_.needs(request));
+                  },
               .registry = registry_,
               .journal = journal_,
               .leases = leases_,
@@ -102,7 +116,13 @@ JobQueue::JobQueue(Options options, std::map<std::string, JobFactory> factories,
 
 JobQueue::~JobQueue() { Drain(absl::ZeroDuration()); }
 
-absl::Status JobQueue::Restore() { return poll_.Restore(); }
+absl::Status JobQueue::Restore() {
+  RETURN_IF_ERROR(poll_.Restore());
+  if (options_.max_queue_time < absl::InfiniteDuration()) {
+    deadline_ = std::make_unique<Ticker>(kDeadlineEvery, [this] { EndOverdue(); });
+  }
+  return absl::OkStatus();
+}
 
 void JobQueue::Resume() {
   {
@@ -110,22 +130,6 @@ void JobQueue::Resume() {
     if (draining_) return;
   }
   poll_.Adopt(true);
-}
-
-absl::Status JobQueue::TakePlace(const OperationRequest& request) {
-  if (!steps_.Knows(request.method)) {
-    return absl::InternalError(StrCat("no factory makes jobs for ", request.method));
-  }
-  if (steps_.workers().waiting() + places_ >= options_.max_queued) {
-    return WithReason(WithRetryAfter(absl::ResourceExhaustedError(StrCat(
-                                         "the queue is full (", options_.max_queued,
-                                         " operations wait): try again in a few seconds, or raise "
-                                         "--max-queued-operations")),
-                                     options_.retry_after),
-                      "QUEUE_FULL");
-  }
-  ++places_;
-  return absl::OkStatus();
 }
 
 absl::StatusOr<Operation> JobQueue::Submit(OperationRequest request) {
@@ -155,16 +159,18 @@ absl::StatusOr<Operation> JobQueue::Accept(OperationRequest request,
     if (!absl::IsNotFound(known.status())) return known.status();
   }
   if (!result) RETURN_IF_ERROR(options_.admit());
-  RETURN_IF_ERROR(arrival.Admit(request, /*needs_place=*/!result.has_value()));
+  ASSIGN_OR_RETURN(Admission::Reservation place,
+                   arrival.Admit(request, /*needs_place=*/!result.has_value()));
   // Others would take at once what a process accepts that they hold for dead.
   if (!leases_.held()) RETURN_IF_ERROR(leases_.Renew());
-  auto accepted = Create(id, std::move(request), std::move(result));
+  auto accepted = Create(id, std::move(request), std::move(result), std::move(place));
   poll_.Forget();
   return accepted;
 }
 
 absl::StatusOr<Operation> JobQueue::Create(const std::string& id, OperationRequest request,
-                                           std::optional<TypedBytes> result) {
+                                           std::optional<TypedBytes> result,
+                                           Admission::Reservation place) {
   auto entry = std::make_shared<OperationEntry>(id);
   MutexLock lock(entry->transition);
   int64_t epoch = 1;
@@ -185,18 +191,19 @@ absl::StatusOr<Operation> JobQueue::Create(const std::string& id, OperationReque
     return same;
   }
   const OperationEntryPtr known = registry_.Add(entry, registry_.Get(*entry));
-  if (known == entry) return Begin(entry, std::move(result));
+  if (known == entry) return Begin(entry, std::move(result), std::move(place));
   MutexLock also(known->transition);  // the other's was found meanwhile
   RETURN_IF_ERROR(journal_.Read(*known));
-  return Begin(known, std::move(result));
+  return Begin(known, std::move(result), std::move(place));
 }
 
-Operation JobQueue::Begin(const OperationEntryPtr& entry, std::optional<TypedBytes> result) {
+Operation JobQueue::Begin(const OperationEntryPtr& entry, std::optional<TypedBytes> result,
+                          Admission::Reservation place) {
   const Operation operation = registry_.Get(*entry);
   const bool other = IsDone(operation.state) || operation.owner != leases_.owner();
   if (other || steps_.workers().Has(*entry)) return operation;
   if (!result) {
-    steps_.TakeOn(entry);
+    steps_.TakeOn(entry, std::move(place));
     return operation;
   }
   entry->own_epoch = operation.epoch;
@@ -254,6 +261,7 @@ void JobQueue::Drain(absl::Duration timeout) {
   }
   steps_.workers().WaitUntilIdle(absl::InfiniteFuture());
   poll_.Stop();
+  if (deadline_) deadline_->Stop();
   for (const OperationEntryPtr& entry : registry_.Unsettled()) {
     MutexLock lock(entry->transition);
     journal_.Flush(*entry);

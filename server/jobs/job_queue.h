@@ -5,12 +5,14 @@
 // Thread-safe. Only Observe and Unobserve may be called on gRPC's threads: all else may work with
 // the store. Observers run on the queue's threads or inside the call that registers them; they must
 // be quick and must not call back into the queue. Nothing grows without bound: `max_queued` jobs
-// wait, `max_operations` operations are remembered (the oldest finished one is forgotten first).
+// wait beside those that run (what is adopted comes on top), `max_operations` operations are
+// remembered (the oldest finished one is forgotten first).
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -20,6 +22,8 @@
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
 #include "server/base/process_id.h"
+#include "server/base/ticker.h"
+#include "server/jobs/admission.h"
 #include "server/jobs/leases.h"
 #include "server/jobs/operation_journal.h"
 #include "server/jobs/operation_poll.h"
@@ -36,6 +40,18 @@ class JobQueue {
   struct Options {
     int workers = 2;          // at least 1
     int64_t max_queued = 64;  // more: RESOURCE_EXHAUSTED with a time to try again
+    // As Admission's; each counts from acceptance to the end here.
+    int64_t max_per_tenant = 0;
+    int64_t max_memory_bytes = 0;
+    std::function<int64_t()> max_disk_bytes = [] { return 0; };
+    // What an operation takes, told from its request. Quick; called on any thread.
+    std::function<JobNeeds(const OperationRequest&)> needs = [](const OperationRequest&) {
+      return JobNeeds();
+    };
+    std::string tenant = "tenants/default";  // whose operations these are
+    // What waits longer in this process's queue ends as FAILED, reason QUEUE_DEADLINE, by a timer:
+    // also while no worker is free. Time in other processes' queues does not count.
+    absl::Duration max_queue_time = absl::InfiniteDuration();
     int64_t max_operations = 4096;
     absl::Duration retry_after = absl::Seconds(5);
     absl::Duration keep_done = absl::Hours(24 * 30);  // then done operations are forgotten
@@ -67,6 +83,8 @@ class JobQueue {
   absl::Status Restore();
   // What nobody alive owns is adopted from the next poll on, oldest first, whatever max_queued is.
   void Resume();
+  // As happens by itself every 200 ms where there is a max_queue_time.
+  void EndOverdue() { steps_.EndOverdue(options_.max_queue_time); }
   // Looks at the store once, as happens by itself every Options::poll_every.
   void Poll() { poll_.Poll(); }
 
@@ -106,11 +124,10 @@ class JobQueue {
 
   absl::StatusOr<Operation> Accept(OperationRequest request, std::optional<TypedBytes> result);
   absl::StatusOr<Operation> Create(const std::string& id, OperationRequest request,
-                                   std::optional<TypedBytes> result);
+                                   std::optional<TypedBytes> result, Admission::Reservation place);
   // Puts an accepted operation to work, or ends it, unless it is another process's.
-  Operation Begin(const OperationEntryPtr& entry, std::optional<TypedBytes> result)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->transition);
-  absl::Status TakePlace(const OperationRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Operation Begin(const OperationEntryPtr& entry, std::optional<TypedBytes> result,
+                  Admission::Reservation place) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->transition);
 
   const Options options_;
   const Clock& clock_;
@@ -119,13 +136,14 @@ class JobQueue {
   OperationRegistry registry_;
   Leases leases_;
   OperationJournal journal_;
+  Admission admission_;
   OperationSteps steps_;
   OperationPoll poll_;
+  std::unique_ptr<Ticker> deadline_;  // written by Restore() and Drain() alone
 
   Mutex mutex_;
   CondVar changed_;
   std::set<std::string> arriving_ ABSL_GUARDED_BY(mutex_);  // ids that are being accepted
-  int64_t places_ ABSL_GUARDED_BY(mutex_) = 0;              // in the queue, taken by those
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

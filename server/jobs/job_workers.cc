@@ -22,7 +22,12 @@ JobWorkers::~JobWorkers() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void JobWorkers::Add(const OperationEntryPtr& entry) {
+void JobWorkers::GiveBack(OperationEntry& entry) {
+  MutexLock lock(mutex_);
+  entry.work.place.Release();
+}
+
+void JobWorkers::Add(const OperationEntryPtr& entry, Admission::Reservation place) {
   MutexLock lock(mutex_);
   entry->work = {.at = At::kQueue,
                  .context = std::make_unique<RunContext>(
@@ -30,7 +35,8 @@ void JobWorkers::Add(const OperationEntryPtr& entry) {
                        if (const auto live = weak.lock()) report_(*live, progress);
                      }),
                  .stop = StopReason::kNone,
-                 .queue_time = clock_.Now()};
+                 .queue_time = clock_.Now(),
+                 .place = std::move(place)};
   queue_.push_back(entry);
   metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
   changed_.NotifyAll();
@@ -38,8 +44,25 @@ void JobWorkers::Add(const OperationEntryPtr& entry) {
 
 bool JobWorkers::Withdraw(const OperationEntryPtr& entry) {
   MutexLock lock(mutex_);
+  return Remove(entry);
+}
+
+std::optional<absl::Duration> JobWorkers::WithdrawOverdue(const OperationEntryPtr& entry,
+                                                          absl::Duration limit) {
+  MutexLock lock(mutex_);
+  const absl::Duration waited = Waited(*entry);
+  if (waited <= limit || !Remove(entry)) return std::nullopt;
+  return waited;
+}
+
+absl::Duration JobWorkers::Waited(const OperationEntry& entry) const {
+  return clock_.Now() - entry.work.queue_time;
+}
+
+bool JobWorkers::Remove(const OperationEntryPtr& entry) {
   if (std::erase(queue_, entry) == 0) return false;
   entry->work.at = At::kNowhere;
+  entry->work.place.Release();
   metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
   changed_.NotifyAll();
   return true;
@@ -64,14 +87,13 @@ bool JobWorkers::Has(const OperationEntry& entry) const {
   return entry.work.at != At::kNowhere;
 }
 
-int64_t JobWorkers::waiting() const {
+std::vector<OperationEntryPtr> JobWorkers::Overdue(absl::Duration limit) const {
   MutexLock lock(mutex_);
-  return std::ssize(queue_);
-}
-
-std::vector<OperationEntryPtr> JobWorkers::InQueue() const {
-  MutexLock lock(mutex_);
-  return {queue_.begin(), queue_.end()};
+  std::vector<OperationEntryPtr> overdue;
+  for (const OperationEntryPtr& entry : queue_) {
+    if (Waited(*entry) > limit) overdue.push_back(entry);
+  }
+  return overdue;
 }
 
 bool JobWorkers::Idle() const {
@@ -98,11 +120,12 @@ void JobWorkers::Work() {
       entry->work.at = At::kWorker;
       ++working_;
       metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
-      metrics_.job_queue_wait.Observe(absl::ToDoubleSeconds(clock_.Now() - entry->work.queue_time));
+      metrics_.job_queue_wait.Observe(absl::ToDoubleSeconds(Waited(*entry)));
     }
     run_(entry, *entry->work.context);
     MutexLock lock(mutex_);
     entry->work.at = At::kNowhere;
+    entry->work.place.Release();
     --working_;
     changed_.NotifyAll();
   }

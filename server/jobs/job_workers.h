@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <functional>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -29,23 +30,30 @@ class JobWorkers {
   ~JobWorkers();
 
   // REQUIRES: the entry is not here already.
-  void Add(const OperationEntryPtr& entry);
+  void Add(const OperationEntryPtr& entry, Admission::Reservation place);
+  // Gives the place of an entry back before it leaves here: its work is over.
+  void GiveBack(OperationEntry& entry);
   // Takes an entry out of the queue; false when it is not there, or a worker has it already.
   bool Withdraw(const OperationEntryPtr& entry);
+  // The same for one that has waited for longer than `limit`: how long.
+  std::optional<absl::Duration> WithdrawOverdue(const OperationEntryPtr& entry,
+                                                absl::Duration limit);
   // Asks the worker that has the entry to stop. The first reason stays, but a request to cancel
   // beats one to suspend.
   void Stop(OperationEntry& entry, StopReason reason);
   StopReason ReasonToStop(const OperationEntry& entry) const;
 
   bool Has(const OperationEntry& entry) const;  // waits or is worked on
-  int64_t waiting() const;
-  std::vector<OperationEntryPtr> InQueue() const;  // in their order
-  bool Idle() const;                               // nothing waits and nobody works
+  // What has waited for longer than `limit`, in its order.
+  std::vector<OperationEntryPtr> Overdue(absl::Duration limit) const;
+  bool Idle() const;  // nothing waits and nobody works
   // Waits until Idle(), or until `deadline`.
   void WaitUntilIdle(absl::Time deadline);
 
  private:
   void Work();
+  bool Remove(const OperationEntryPtr& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Duration Waited(const OperationEntry& entry) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Run run_;
   const Sink report_;

@@ -14,6 +14,7 @@
 
 #include "server/base/mutex.h"
 #include "server/base/run_context.h"
+#include "server/jobs/admission.h"
 #include "server/jobs/operation.h"
 #include "server/jobs/operation_fold.h"
 #include "server/jobs/operation_store.h"
@@ -64,6 +65,7 @@ struct OperationEntry {
     std::unique_ptr<RunContext> context;
     StopReason stop = StopReason::kNone;
     absl::Time queue_time;
+    Admission::Reservation place;  // as long as it is here
   } work;
 };
 

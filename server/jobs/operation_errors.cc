@@ -1,5 +1,6 @@
 #include "server/jobs/operation_errors.h"
 
+#include "absl/strings/str_format.h"
 #include "server/base/errors.h"
 #include "server/base/strings.h"
 
@@ -7,6 +8,12 @@ namespace secateur {
 namespace {
 
 constexpr absl::Duration kTryAgain = absl::Seconds(1);
+// After a queue that did not move for so long.
+constexpr absl::Duration kTryMuchLater = absl::Minutes(1);
+
+std::string Seconds(absl::Duration duration) {
+  return absl::StrFormat("%.0f s", absl::ToDoubleSeconds(duration));
+}
 
 }  // namespace
 
@@ -32,6 +39,18 @@ absl::Status SuspendedError(const std::string& id) {
                                               " goes on in another one on its store: ask again")),
                                    kTryAgain),
                     "DRAINING");
+}
+
+absl::Status QueueDeadlineError(absl::Duration waited, absl::Duration limit) {
+  return WithReason(WithRetryAfter(absl::ResourceExhaustedError(StrCat(
+                                       "no worker was free for ", Seconds(waited),
+                                       ", and nothing waits longer "
+                                       "than ",
+                                       Seconds(limit),
+                                       " (--max-queue-seconds): ask again when fewer "
+                                       "operations are under way, or raise it or --workers")),
+                                   kTryMuchLater),
+                    "QUEUE_DEADLINE");
 }
 
 }  // namespace secateur

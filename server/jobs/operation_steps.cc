@@ -2,9 +2,11 @@
 
 #include <utility>
 
+#include "server/base/errors.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/jobs/operation_errors.h"
 
 namespace secateur {
 namespace {
@@ -46,14 +48,15 @@ OperationSteps::OperationSteps(Parts parts)
           },
           parts_.clock, parts_.metrics) {}
 
-void OperationSteps::TakeOn(const OperationEntryPtr& entry) {
+void OperationSteps::TakeOn(const OperationEntryPtr& entry, Admission::Reservation place) {
   const Operation operation = registry_.Get(*entry);
   entry->own_epoch = operation.epoch;
   parts_.metrics.OperationStarted(operation.request.method);
-  workers_.Add(entry);
+  workers_.Add(entry, std::move(place));
 }
 
 void OperationSteps::End(OperationEntry& entry, OperationEvent end) {
+  workers_.GiveBack(entry);  // before anybody sees that it is done, and asks for more
   end.time = parts_.clock.Now();
   journal_.Write(entry, entry.own_epoch, end);
   const Operation operation = registry_.Get(entry);
@@ -149,7 +152,7 @@ void OperationSteps::AdoptOrphan(const OperationEntryPtr& entry, bool only_ends)
       {{"operation", operation.id}, {"epoch", operation.epoch}, {"from", before}});
   parts_.metrics.operations_adopted.Increment();
   auto end = EndOfLeft(operation);
-  if (!end) return TakeOn(entry);
+  if (!end) return TakeOn(entry, parts_.take_on(operation.request));
   parts_.metrics.OperationStarted(operation.request.method);
   End(*entry, *std::move(end));
 }
@@ -192,6 +195,23 @@ std::optional<OperationEvent> OperationSteps::EndOfLeft(const Operation& operati
                               "this version of the server knows no ", operation.request.method))};
   }
   return std::nullopt;
+}
+
+void OperationSteps::EndOverdue(absl::Duration limit) {
+  if (!leases_.held()) return;  // others may have it by now
+  for (const OperationEntryPtr& entry : workers_.Overdue(limit)) {
+    MutexLock lock(entry->transition);
+    const auto waited = workers_.WithdrawOverdue(entry, limit);
+    if (!waited) continue;  // a worker has it, or it was cancelled
+    const Operation operation = registry_.Get(*entry);
+    if (!IsOurs(*entry, operation) || IsDone(operation.state)) {
+      parts_.metrics.OperationLeft(operation.request.method);
+      continue;
+    }
+    const absl::Status error = QueueDeadlineError(*waited, limit);
+    parts_.metrics.OperationRefused(operation.request.method, NotesOf(error).reason);
+    End(*entry, {.kind = Kind::kFailed, .error = error});
+  }
 }
 
 void OperationSteps::Suspend(const OperationEntryPtr& entry) {

@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "server/base/clock.h"
 #include "server/base/run_context.h"
+#include "server/jobs/admission.h"
 #include "server/jobs/job_workers.h"
 #include "server/jobs/leases.h"
 #include "server/jobs/operation_journal.h"
@@ -42,6 +43,8 @@ class OperationSteps {
     std::function<void()> before_adopted;
     int64_t max_starts = 3;
     int workers = 2;
+    // A place for what was accepted before.
+    std::function<Admission::Reservation(const OperationRequest&)> take_on;
     OperationRegistry& registry;
     OperationJournal& journal;
     Leases& leases;
@@ -54,8 +57,9 @@ class OperationSteps {
   bool Knows(const std::string& method) const { return parts_.factories.contains(method); }
   JobWorkers& workers() { return workers_; }
 
-  // Queues an operation that this process has just accepted.
-  void TakeOn(const OperationEntryPtr& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->transition);
+  // Queues an operation that this process has just accepted, with its place.
+  void TakeOn(const OperationEntryPtr& entry, Admission::Reservation place)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->transition);
   // Ends an operation of this process: writes, counts and logs it.
   void End(OperationEntry& entry, OperationEvent end)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);
@@ -68,6 +72,8 @@ class OperationSteps {
   bool Follow(const OperationEntryPtr& entry);
   // Takes the operation over if nobody alive owns it. `only_ends`: only if that ends it at once.
   void AdoptOrphan(const OperationEntryPtr& entry, bool only_ends);
+  // Ends as FAILED, reason QUEUE_DEADLINE, what has waited here for longer than `limit`.
+  void EndOverdue(absl::Duration limit);
   // Stops what runs here and takes back what waits; somebody is to go on.
   void Suspend(const OperationEntryPtr& entry);
 

@@ -80,8 +80,9 @@ Metrics::Metrics(std::string_view version)
       operations_adopted(Counters(registry, "secateur_operations_adopted_total",
                                   "Operations taken over from a process that is gone.")
                              .Add({})),
-      operations_refused(Counters(registry, "secateur_operations_refused_total",
-                                  "Requests for work that were not accepted, by type and reason.")),
+      operations_refused(
+          Counters(registry, "secateur_operations_refused_total",
+                   "Work that was not accepted or not begun in time, by type and reason.")),
       job_queue_length(
           Gauges(registry, "secateur_job_queue_length", "Jobs that wait for a worker.").Add({})),
       job_queue_wait(Histograms(registry, "secateur_job_queue_wait_seconds",

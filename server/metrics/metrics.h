@@ -46,7 +46,7 @@ struct Metrics {
   // Another process goes on with it.
   void OperationLeft(std::string_view type);
   // `reason` is an ErrorInfo reason that the server itself gives: "QUEUE_FULL", "STORE_FULL",
-  // "DRAINING"; "" counts as "STORE".
+  // "DRAINING", "QUEUE_DEADLINE" and those of Admission; "" counts as "STORE".
   void OperationRefused(std::string_view type, std::string_view reason);
   // `operation` is "read", "write", "head", "list", "delete" or "check"; `direction` is "read" or
   // "write".

@@ -38,6 +38,8 @@ const std::vector<ErrorReason>& ErrorReasons() {
       {"CANCELLED", Code::kCancelled, "the operation was cancelled", "nothing"},
       {"DATA_LOSS", Code::kDataLoss, "stored bytes do not match their digest, or a check failed",
        "tell the operator; profiles and experts can be made again"},
+      {"DISK_RESERVED", Code::kResourceExhausted,
+       "accepted operations may write what room there is on disk", "back off (RetryInfo)"},
       {"DRAINING", Code::kUnavailable, "the server is shutting down", "try again elsewhere"},
       {"FAILED_PRECONDITION", Code::kFailedPrecondition, "something must be done first",
        "do what the message says"},
@@ -47,6 +49,8 @@ const std::vector<ErrorReason>& ErrorReasons() {
       {"INTERNAL", Code::kInternal, "a bug, or a library failed", "tell the operator"},
       {"INVALID_ARGUMENT", Code::kInvalidArgument, "a field is malformed or out of range",
        "fix the field named in BadRequest"},
+      {"MEMORY_RESERVED", Code::kResourceExhausted,
+       "accepted operations may take what memory there is", "back off (RetryInfo)"},
       {"NOT_FOUND", Code::kNotFound, "there is no such resource", "check the name"},
       {"NO_CORPUS_FOR_CELL", Code::kFailedPrecondition, "no corpus carries all selected labels",
        "use source COMPOSE or AUTO"},
@@ -64,6 +68,8 @@ const std::vector<ErrorReason>& ErrorReasons() {
       {"QUANTILE_NOT_KEPT", Code::kOutOfRange,
        "profiles keep too few ranks of a neuron for that quantile of so many documents",
        "use the least quantile in the message"},
+      {"QUEUE_DEADLINE", Code::kResourceExhausted, "no worker took the operation in time",
+       "back off (RetryInfo), then ask again"},
       {"QUEUE_FULL", Code::kResourceExhausted, "too many operations wait", "back off (RetryInfo)"},
       {"REQUEST_ID_REUSED", Code::kInvalidArgument, "a request_id came with another request",
        "use a new id"},
@@ -72,6 +78,11 @@ const std::vector<ErrorReason>& ErrorReasons() {
       {"STARTING", Code::kUnavailable, "the model is still being loaded", "try again (RetryInfo)"},
       {"STORE_FULL", Code::kResourceExhausted, "the store's disk is nearly full",
        "tell the operator, or delete experts"},
+      {"TENANT_QUOTA", Code::kResourceExhausted, "the tenant has as many operations as it may have",
+       "wait for one to end (RetryInfo), or cancel one"},
+      {"TOO_LARGE", Code::kResourceExhausted,
+       "the operation takes more memory or disk than all together may have",
+       "ask for less, or tell the operator"},
       {"UNAVAILABLE", Code::kUnavailable, "the store or the server does not answer now",
        "try again"},
       {"UNIMPLEMENTED", Code::kUnimplemented, "this server cannot do it", "leave it out"},
@@ -114,9 +125,12 @@ google::rpc::Status ToRpcStatus(const absl::Status& status) {
   }
   if (status.code() == Code::kResourceExhausted) {
     google::rpc::QuotaFailure failure;
-    auto* violation = failure.add_violations();
-    violation->set_subject("server");
-    violation->set_description(out.message());
+    if (notes.violations.empty()) notes.violations.push_back({"server", out.message()});
+    for (const ErrorNotes::Violation& one : notes.violations) {
+      auto* violation = failure.add_violations();
+      violation->set_subject(one.subject);
+      violation->set_description(one.description);
+    }
     out.add_details()->PackFrom(failure);
   }
   if (notes.retry_after) {

@@ -30,6 +30,7 @@ RpcError ErrorOf(const google::rpc::Status& status) {
     google::rpc::ErrorInfo info;
     google::rpc::BadRequest bad;
     google::rpc::ResourceInfo resource;
+    google::rpc::QuotaFailure quota;
     if (detail.UnpackTo(&info)) {
       error.reason = info.reason();
       error.domain = info.domain();
@@ -38,6 +39,8 @@ RpcError ErrorOf(const google::rpc::Status& status) {
       EXPECT_EQ(bad.field_violations(0).field(), error.field);
     } else if (detail.UnpackTo(&resource)) {
       error.resource = resource.resource_name();
+    } else if (detail.UnpackTo(&quota) && quota.violations_size() > 0) {
+      error.quota = quota.violations(0).subject();
     }
     error.retry |= detail.Is<google::rpc::RetryInfo>();
     error.precondition |= detail.Is<google::rpc::PreconditionFailure>();

@@ -34,6 +34,7 @@ namespace health = grpc::health::v1;
 struct RpcError {
   grpc::StatusCode code = grpc::OK;
   std::string message, reason, domain, field, resource;
+  std::string quota;          // subject of QuotaFailure
   bool retry = false;         // RetryInfo
   bool precondition = false;  // PreconditionFailure
 };

@@ -137,13 +137,47 @@ TEST_F(JobQueueTest, RefusesMoreThanMayWaitAndSaysWhenToComeBack) {
   Start(*queue, Request("Echo", "1"));
   const std::string second = Start(*queue, Request("Echo", "2"));
   const absl::Status full = queue->Submit(Request("Echo", "3")).status();
-  EXPECT_THAT(full, StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("2 operations")));
+  EXPECT_THAT(full, StatusIs(absl::StatusCode::kResourceExhausted,
+                             HasSubstr("3 operations wait or run, of 3")));
   EXPECT_EQ(NotesOf(full).reason, "QUEUE_FULL");
   EXPECT_EQ(NotesOf(full).retry_after, absl::Seconds(7));
   EXPECT_THAT(queue->List(), SizeIs(3));
   EXPECT_OK(queue->Cancel(second));  // makes room
   EXPECT_OK(queue->Submit(Request("Echo", "3")));
   Release("running");
+}
+
+// A client that waits for the end finds the place free, whatever the worker is still about.
+TEST_F(JobQueueTest, FreesThePlaceBeforeTheEndIsSeen) {
+  const auto queue = Queue({.workers = 4, .max_per_tenant = 1});
+  for (int i = 0; i < 300; ++i) {
+    const Operation operation =
+        WaitFor(*queue, Start(*queue, Request(i % 2 == 0 ? "Echo" : "Fail", "x")));
+    EXPECT_TRUE(IsDone(operation.state));
+  }
+  const std::string running = Start(*queue, Request("Block", "running"));
+  EXPECT_EQ(NotesOf(queue->Submit(Request("Echo", "y")).status()).reason, "TENANT_QUOTA");
+  ASSERT_OK(queue->Cancel(running));
+  WaitFor(*queue, running);
+  EXPECT_OK(queue->Submit(Request("Echo", "y")));
+  EXPECT_THAT(metrics_.Scrape(),
+              HasSubstr("secateur_operations_refused_total{reason=\"TENANT_QUOTA\","
+                        "type=\"Echo\"} 1"));
+}
+
+TEST_F(JobQueueTest, CountsWhatOperationsNeedFromTheirAcceptanceToTheirEnd) {
+  const auto queue = Queue({.workers = 1, .max_memory_bytes = 10, .needs = [](const auto& request) {
+                              return JobNeeds{.memory_bytes = std::ssize(request.request)};
+                            }});
+  const auto reason = [&queue](const std::string& request) {
+    return NotesOf(queue->Submit(Request("Echo", request)).status()).reason;
+  };
+  EXPECT_EQ(reason("eleven bytes"), "TOO_LARGE");
+  const std::string waits = Start(*queue, Request("Block", "9 letters"));
+  WaitUntilRan("9 letters");
+  EXPECT_EQ(reason("ten letter"), "");  // one at a time
+  Release("9 letters");
+  WaitFor(*queue, waits);
 }
 
 TEST_F(JobQueueTest, CancelsAQueuedJobAtOnceAndNeverRunsIt) {
@@ -160,6 +194,73 @@ TEST_F(JobQueueTest, CancelsAQueuedJobAtOnceAndNeverRunsIt) {
   Release("running");
   WaitFor(*queue, last);
   EXPECT_THAT(Ran(), ElementsAre("running", "last"));
+}
+
+// The only worker is busy for ever: no look at what comes out of the queue would help.
+TEST_F(JobQueueTest, EndsWhatWaitsTooLongByATimer) {
+  const auto queue =
+      Queue({.workers = 1, .max_queue_time = absl::Hours(1), .lease = absl::Hours(24)});
+  const std::string running = Start(*queue, Request("Block", "running"));
+  WaitUntilRan("running");
+  const std::string waiting = Start(*queue, Request("Echo", "waiting"));
+  const auto ended = std::make_shared<std::promise<Operation>>();
+  ASSERT_OK(queue->Observe(waiting, [ended](const Operation& now) {
+    if (IsDone(now.state)) ended->set_value(now);
+  }));
+  clock_.Advance(absl::Hours(1));
+  queue->EndOverdue();
+  EXPECT_EQ(queue->Get(waiting)->state, State::kQueued);  // not before it has waited longer
+  const std::string later = Start(*queue, Request("Echo", "later"));
+
+  clock_.Advance(absl::Seconds(90));
+  auto end = ended->get_future();
+  ASSERT_EQ(end.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  const Operation operation = end.get();
+  EXPECT_EQ(operation.state, State::kFailed);
+  EXPECT_THAT(operation.error,
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("3690 s"), HasSubstr("--max-queue-seconds"))));
+  EXPECT_EQ(NotesOf(operation.error).reason, "QUEUE_DEADLINE");
+  EXPECT_TRUE(NotesOf(operation.error).retry_after.has_value());
+  EXPECT_EQ(operation.start_time, absl::InfinitePast());
+  EXPECT_EQ(Stored(waiting).state, State::kFailed);
+  EXPECT_EQ(Stored(waiting).error, operation.error);
+
+  EXPECT_EQ(queue->Get(running)->state, State::kRunning);  // which waits for nobody
+  Release("running");
+  EXPECT_EQ(WaitFor(*queue, later).state, State::kSucceeded);
+  EXPECT_THAT(Ran(), ElementsAre("running", "later"));
+  queue->Drain(absl::InfiniteDuration());
+  const std::string scraped = metrics_.Scrape();
+  EXPECT_THAT(scraped, HasSubstr("secateur_operations_refused_total{reason=\"QUEUE_DEADLINE\","
+                                 "type=\"Echo\"} 1"));
+  EXPECT_THAT(scraped, HasSubstr("secateur_operations_total{state=\"failed\",type=\"Echo\"} 1"));
+}
+
+// Whatever they race for it: it ends once, and what ran did not end as overdue.
+TEST_F(JobQueueTest, EndsWhatIsOverdueOnceWhoeverTakesIt) {
+  const auto queue = Queue({.workers = 2,
+                            .max_queued = 200,
+                            .max_queue_time = absl::Minutes(1),
+                            .lease = absl::Hours(24)});
+  std::vector<std::string> ids;
+  for (int i = 0; i < 200; ++i) {
+    ids.push_back(Start(*queue, Request("Echo", std::to_string(i))));
+    clock_.Advance(absl::Seconds(7));
+    if (i % 10 == 0) queue->EndOverdue();
+  }
+  size_t ran = 0;
+  for (const std::string& id : ids) {
+    const Operation operation = WaitFor(*queue, id);
+    if (operation.state == State::kSucceeded) {
+      ++ran;
+    } else {
+      EXPECT_EQ(NotesOf(operation.error).reason, "QUEUE_DEADLINE");
+      EXPECT_EQ(operation.starts, 0);
+    }
+    EXPECT_EQ(Stored(id).state, operation.state);
+  }
+  EXPECT_EQ(Ran().size(), ran);
 }
 
 TEST_F(JobQueueTest, CancelsARunningJobThroughItsContext) {

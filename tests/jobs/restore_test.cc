@@ -92,6 +92,24 @@ TEST_F(RestoreTest, WhatWasAcceptedGoesOnHoweverFewMayWait) {
   for (const char* id : {"o1", "o2", "o3"}) EXPECT_EQ(process.WaitFor(id).result.bytes, id);
 }
 
+// It did not wait in vain while no process was alive, nor does a new one know how long the queue
+// was.
+TEST_F(RestoreTest, WhatWaitedElsewhereHasItsWholeTimeHere) {
+  Leave("o1", Request("Block", "a"), {});
+  Leave("o2", Request("Echo", "b"), {});
+  clock_.Advance(absl::Hours(10));
+  Process process(blobs_, clock_,
+                  {.workers = 1, .max_queue_time = absl::Hours(1), .lease = absl::Hours(24)});
+  process.Resume();
+  process.WaitUntilABlockRuns();
+  clock_.Advance(absl::Hours(1));
+  process.queue().EndOverdue();
+  EXPECT_EQ(process.queue().Get("o2")->state, State::kQueued);
+  clock_.Advance(absl::Seconds(1));
+  process.queue().EndOverdue();
+  EXPECT_EQ(NotesOf(process.WaitFor("o2").error).reason, "QUEUE_DEADLINE");
+}
+
 // The models that it needs may never load: SIGTERM then is not to wait for it, and is no crash of
 // it, nor a good start.
 TEST_F(RestoreTest, ADrainDoesNotWaitForWhatNobodyStarts) {

@@ -56,6 +56,12 @@ TEST(GrpcStatus, ExplainsPreconditionsResourcesQuotasAndRetries) {
   EXPECT_FALSE(DetailOf<google::rpc::BadRequest>(
       WithField(absl::FailedPreconditionError("first"), "spec.select")));
   EXPECT_TRUE(DetailOf<google::rpc::QuotaFailure>(absl::ResourceExhaustedError("full")));
+  const auto quota = DetailOf<google::rpc::QuotaFailure>(
+      WithViolation(absl::ResourceExhaustedError("full"), "tenants/a", "2 of 2"));
+  ASSERT_TRUE(quota.has_value());
+  ASSERT_EQ(quota->violations_size(), 1);
+  EXPECT_EQ(quota->violations(0).subject(), "tenants/a");
+  EXPECT_EQ(quota->violations(0).description(), "2 of 2");
   const auto resource = DetailOf<google::rpc::ResourceInfo>(
       WithResource(absl::NotFoundError("gone"), "secateur.dev/Corpus", "corpora/c1"));
   ASSERT_TRUE(resource.has_value());

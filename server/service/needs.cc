@@ -1,0 +1,117 @@
+#include "server/service/needs.h"
+
+#include <algorithm>
+#include <set>
+
+#include "server/compensate/cost.h"
+#include "server/corpus/packing.h"
+#include "server/pipeline/compensation_text.h"
+#include "server/pipeline/plan_expert.h"
+#include "server/profile/top_ranks.h"
+#include "server/service/expert_spec.h"
+#include "server/service/find_model.h"
+#include "server/service/names.h"
+
+namespace secateur {
+namespace {
+
+// Readers, writers and what waits between them: parts of a few MiB, and 64 MiB of hidden states.
+constexpr int64_t kBuffers = int64_t{128} << 20;
+// Layers that generation keeps in memory (evaluate/generate).
+constexpr int64_t kMostKept = int64_t{1} << 30;
+// Rows of a token that live at once in a layer: as wide as the stream, and as the FFN.
+constexpr int64_t kStreamRows = 8, kWideRows = 4;
+
+// A forward pass of one block.
+int64_t PassBytes(const ModelConfig& config) {
+  const int64_t row = kStreamRows * config.hidden_size + kWideRows * config.intermediate_size;
+  return FramingSettings{}.block_tokens * row * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t ProfileBytes(const ModelConfig& config, bool attention) {
+  constexpr int64_t kRanks = kTopRanks * sizeof(uint16_t);
+  constexpr int64_t kNeuron = 7 * sizeof(uint64_t) + sizeof(float) + kRanks;
+  const int64_t units =
+      attention ? (config.num_heads + 2 * config.num_kv_heads) * config.head_dim : int64_t{0};
+  return config.num_layers * (config.intermediate_size * kNeuron + units * kRanks);
+}
+
+JobNeeds ProfileNeeds(const ModelConfig& config, bool attention) {
+  const int64_t profile = ProfileBytes(config, attention);  // twice: sums, and one document's
+  return {.memory_bytes = kBuffers + PassBytes(config) + 2 * profile, .stored_bytes = profile};
+}
+
+// Calibration corpora of a request that may have no profile yet.
+int64_t NewProfiles(const JobParts& parts, const std::string& model,
+                    const v1::CreateProfileRequest& request) {
+  std::set<Digest> known;
+  for (const ProfileInfo& profile : parts.stores.profiles.List()) {
+    if (profile.key.model == model) known.insert(profile.key.corpus_digest);
+  }
+  const std::set<std::string> named(request.corpora().begin(), request.corpora().end());
+  int64_t count = 0;
+  for (const CorpusInfo& corpus :
+       parts.stores.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration})) {
+    if (!named.empty() && !named.contains(CorpusName(corpus.id()))) continue;
+    if (!known.contains(corpus.digest)) ++count;
+  }
+  return count;
+}
+
+JobNeeds OfProfile(const JobParts& parts, const v1::CreateProfileRequest& request) {
+  const auto model = FindModel(parts, request.parent());
+  if (!model.ok()) return {};
+  JobNeeds needs = ProfileNeeds((*model)->config(), request.attention());
+  needs.stored_bytes *= NewProfiles(parts, (*model)->name(), request);
+  return needs;
+}
+
+JobNeeds OfExpert(const JobParts& parts, const v1::CreateExpertRequest& request) {
+  const auto model = FindModel(parts, request.parent());
+  if (!model.ok()) return {};
+  const ModelConfig& config = (*model)->config();
+  const auto expert =
+      RequestFromProto(request.spec(), config.max_positions, /*budget_required=*/true);
+  if (!expert.ok()) return {};
+  const int64_t kept = std::min((*model)->transformer().resident_bytes(), kMostKept);
+  const bool attention = expert->attention_channels || expert->kv_head_groups;
+  JobNeeds needs = ProfileNeeds(config, attention);  // where profiles are missing
+  needs.memory_bytes = std::max(needs.memory_bytes, kBuffers + PassBytes(config) + kept);
+  needs.stored_bytes = BaseSize(**model).bytes;
+  if (expert->compensation == Compensation::kNone) return needs;
+  constexpr int64_t kTokens = kSelectionTokens + kGeneralTokens;
+  const CompensationCost cost = CostOfCompensation(
+      config, kTokens, kTokens / kHeldOutEvery,
+      {.shape = expert->shape, .compensation = expert->compensation, .attention = attention});
+  needs.memory_bytes =
+      std::max(needs.memory_bytes, kBuffers + PassBytes(config) + cost.memory_bytes);
+  needs.temporary_bytes = cost.disk_bytes;
+  return needs;
+}
+
+JobNeeds OfEvaluation(const JobParts& parts, const v1::EvaluateExpertRequest& request) {
+  const auto name = ParseExpertName(request.name(), "name");
+  if (!name.ok()) return {};
+  const auto model = parts.models.Get(name->model);
+  if (!model.ok()) return {};
+  const int64_t layer = (*model)->transformer().resident_bytes() / (*model)->config().num_layers;
+  return {.memory_bytes = kBuffers + PassBytes((*model)->config()) + 2 * layer};
+}
+
+template <class Request>
+JobNeeds Parsed(JobNeeds (*needs)(const JobParts&, const Request&), const JobParts& parts,
+                const OperationRequest& operation) {
+  Request request;
+  return request.ParseFromString(operation.request) ? needs(parts, request) : JobNeeds();
+}
+
+}  // namespace
+
+JobNeeds NeedsOf(const JobParts& parts, const OperationRequest& operation) {
+  if (operation.method == "CreateProfile") return Parsed(&OfProfile, parts, operation);
+  if (operation.method == "CreateExpert") return Parsed(&OfExpert, parts, operation);
+  if (operation.method == "EvaluateExpert") return Parsed(&OfEvaluation, parts, operation);
+  return {.memory_bytes = kBuffers};  // CreateCorpus
+}
+
+}  // namespace secateur
