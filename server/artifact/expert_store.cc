@@ -95,6 +95,46 @@ absl::StatusOr<Listing> ListAttempts(BlobStore& blobs, const std::string& root) 
   return listing;
 }
 
+const StoredExpert* Known(const std::map<std::string, StoredExpert>& experts,
+                          const std::string& prefix) {
+  const auto at = experts.find(IdOfManifestKey(StrCat(prefix, kManifestName)));
+  return at != experts.end() && at->second.prefix == prefix ? &at->second : nullptr;
+}
+
+// A list that is made while a manifest is written may show it, and miss the end that was written
+// before: a manifest that is new and has none is a reason to look again.
+absl::StatusOr<Listing> ListAll(BlobStore& blobs,
+                                const std::map<std::string, StoredExpert>& known) {
+  ASSIGN_OR_RETURN(Listing listing, ListAttempts(blobs, std::string(kRoot)));
+  const bool again = std::ranges::any_of(listing.manifests, [&](const auto& manifest) {
+    return Known(known, manifest.first) == nullptr && !listing.ends.contains(manifest.first);
+  });
+  if (!again) return listing;
+  ASSIGN_OR_RETURN(Listing later, ListAttempts(blobs, std::string(kRoot)));
+  listing.ends = std::move(later.ends);
+  return listing;
+}
+
+std::set<std::string> EndedBefore(const Listing& listing, absl::Time time) {
+  std::set<std::string> prefixes;
+  for (const auto& [prefix, manifest] : listing.manifests) {
+    if (listing.EndOf(prefix) <= time) prefixes.insert(prefix);
+  }
+  return prefixes;
+}
+
+// Prefixes in the order in which they count.
+std::vector<std::string> LivingAt(const Listing& listing, absl::Time now) {
+  std::vector<std::string> prefixes;
+  for (const auto& [prefix, manifest] : listing.manifests) {
+    if (listing.EndOf(prefix) > now) prefixes.push_back(prefix);
+  }
+  std::ranges::stable_sort(prefixes, [&listing](const std::string& a, const std::string& b) {
+    return listing.EndOf(a) > listing.EndOf(b);
+  });
+  return prefixes;
+}
+
 // Of two attempts with one id, the one that counts.
 bool Outlives(const StoredExpert& a, const StoredExpert& b) {
   if (a.expire_time != b.expire_time) return a.expire_time > b.expire_time;
@@ -188,37 +228,19 @@ int64_t StoredExpert::bytes() const {
 ExpertStore::ExpertStore(BlobStore& blobs, const Clock& clock) : blobs_(blobs), clock_(clock) {}
 
 absl::StatusOr<ExpertStore::Experts> ExpertStore::ReadAll(const Experts& before) {
-  const auto known = [&before](const std::string& prefix) -> const StoredExpert* {
-    const auto at = before.find(IdOfManifestKey(StrCat(prefix, kManifestName)));
-    return at != before.end() && at->second.prefix == prefix ? &at->second : nullptr;
-  };
-  ASSIGN_OR_RETURN(Listing listing, ListAttempts(blobs_, std::string(kRoot)));
-  const auto is_new_and_endless = [&](const auto& manifest) {
-    return known(manifest.first) == nullptr && !listing.ends.contains(manifest.first);
-  };
-  if (std::ranges::any_of(listing.manifests, is_new_and_endless)) {
-    // A list made while a manifest is written may show it, but not the end written before it.
-    ASSIGN_OR_RETURN(Listing later, ListAttempts(blobs_, std::string(kRoot)));
-    listing.ends = std::move(later.ends);
-  }
+  ASSIGN_OR_RETURN(const Listing listing, ListAll(blobs_, before));
   const absl::Time now = clock_.Now();
-  std::set<std::string> ended;
-  std::vector<std::string> living;  // prefixes; those that end last first
-  for (const auto& [prefix, manifest] : listing.manifests) {
-    const absl::Time end = listing.EndOf(prefix);
-    if (end > now) living.push_back(prefix);
-    if (end <= now - kClockDifference) ended.insert(prefix);
+  {
+    MutexLock lock(mutex_);
+    ended_ = EndedBefore(listing, now - kClockDifference);
   }
-  std::ranges::stable_sort(living, [&listing](const std::string& a, const std::string& b) {
-    return listing.EndOf(a) > listing.EndOf(b);
-  });
   Experts experts;
-  for (const std::string& prefix : living) {
-    const BlobInfo& manifest = listing.manifests[prefix];
+  for (const std::string& prefix : LivingAt(listing, now)) {
+    const BlobInfo& manifest = listing.manifests.at(prefix);
     const std::string id = IdOfManifestKey(manifest.key);
     if (experts.contains(id)) continue;
-    const StoredExpert* same = known(prefix);
-    absl::StatusOr<StoredExpert> expert = same ? *same : ReadExpert(blobs_, id, manifest);
+    const StoredExpert* known = Known(before, prefix);
+    absl::StatusOr<StoredExpert> expert = known ? *known : ReadExpert(blobs_, id, manifest);
     if (expert.ok()) {
       expert->expire_time = listing.EndOf(prefix);
       experts.emplace(id, *std::move(expert));
@@ -227,8 +249,6 @@ absl::StatusOr<ExpertStore::Experts> ExpertStore::ReadAll(const Experts& before)
           {{"key", manifest.key}, {"error", std::string(expert.status().message())}});
     }
   }
-  MutexLock lock(mutex_);
-  ended_ = std::move(ended);
   return experts;
 }
 

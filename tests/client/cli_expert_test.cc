@@ -228,7 +228,7 @@ TEST_F(ExpertCliTest, AsksForALifeAndShowsWhenItEnds) {
   expert.mutable_expire_time()->set_seconds(1'798'761'599);
   server_.secateur.experts = {expert};
   EXPECT_EQ(Run({"expert", "get", expert.name()}), kOk) << err_;
-  EXPECT_THAT(out_, HasSubstr("expires     2026-12-31T23:59:59Z"));
+  EXPECT_THAT(out_, HasSubstr("expires   2026-12-31T23:59:59Z"));
   EXPECT_EQ(Run({"expert", "list"}), kOk) << err_;
   EXPECT_THAT(out_, HasSubstr("relative-mean  2026-12-31T23:59:59Z"));
   server_.secateur.experts = {TheExpert()};
