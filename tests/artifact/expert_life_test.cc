@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <functional>
+#include <memory>
 #include <optional>
 #include <random>
 #include <string>
@@ -187,15 +187,13 @@ TEST(ExpertLife, DoesNotDependOnTheOrderOfObjects) {
   }
 }
 
-// A store in which writing ends at the first key with an ending, as where a process is killed.
-class DyingStore final : public BlobStore {
+// Another store, for some calls of which a test has something else in mind.
+class OtherStore : public BlobStore {
  public:
-  DyingStore(BlobStore& store, std::string ending) : store_(store), ending_(std::move(ending)) {}
+  explicit OtherStore(BlobStore& store) : store_(store) {}
 
   const std::string& uri() const override { return store_.uri(); }
   absl::StatusOr<std::unique_ptr<BlobWriter>> Create(const std::string& key) override {
-    dead_ |= key.ends_with(ending_);
-    if (dead_) return absl::UnavailableError("killed");
     return store_.Create(key);
   }
   absl::StatusOr<std::string> Read(const std::string& key, int64_t offset,
@@ -208,17 +206,65 @@ class DyingStore final : public BlobStore {
                                              int64_t limit) override {
     return store_.List(prefix, start_after, limit);
   }
-  absl::Status Delete(const std::string& key) override {
-    return dead_ ? absl::UnavailableError("killed") : store_.Delete(key);
-  }
+  absl::Status Delete(const std::string& key) override { return store_.Delete(key); }
   std::optional<std::string> LocalPath(const std::string&) override { return std::nullopt; }
   absl::Status Check() override { return store_.Check(); }
 
  private:
   BlobStore& store_;
+};
+
+// Writing ends at the first key with an ending, as where a process is killed.
+class DyingStore final : public OtherStore {
+ public:
+  DyingStore(BlobStore& store, std::string ending)
+      : OtherStore(store), ending_(std::move(ending)) {}
+
+  absl::StatusOr<std::unique_ptr<BlobWriter>> Create(const std::string& key) override {
+    dead_ |= key.ends_with(ending_);
+    return dead_ ? absl::UnavailableError("killed") : OtherStore::Create(key);
+  }
+  absl::Status Delete(const std::string& key) override {
+    return dead_ ? absl::UnavailableError("killed") : OtherStore::Delete(key);
+  }
+
+ private:
   const std::string ending_;
   bool dead_ = false;
 };
+
+// The first list was begun before an end and the manifest behind it were written, and shows the
+// manifest alone.
+class LateStore final : public OtherStore {
+ public:
+  using OtherStore::OtherStore;
+
+  absl::StatusOr<std::vector<BlobInfo>> List(const std::string& prefix,
+                                             const std::string& start_after,
+                                             int64_t limit) override {
+    auto list = OtherStore::List(prefix, start_after, limit);
+    if (list.ok() && !std::exchange(listed_, true)) {
+      std::erase_if(*list, [](const BlobInfo& blob) {
+        return blob.key.find("/until-") != std::string::npos;
+      });
+    }
+    return list;
+  }
+
+ private:
+  bool listed_ = false;
+};
+
+TEST(ExpertLife, IsSeenAlsoWhereAListMissesIt) {
+  MemoryStore blobs;
+  Replica server(blobs);
+  server.Publish({.ttl = kHour});
+  LateStore late(blobs);
+  FakeClock clock;
+  ExpertStore experts(late, clock);
+  ASSERT_OK(experts.Load());
+  EXPECT_EQ(experts.Find(kId)->expire_time, clock.Now() + kHour);
+}
 
 TEST(ExpertLife, IsKnownBeforeTheExpertIs) {
   const std::string end = ExpiryName(FakeClock().Now() + kHour);
