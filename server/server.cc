@@ -99,6 +99,8 @@ struct Server::Parts {
   int64_t DiskForWork() const;
   // Makes known what other servers on the store have stored.
   void CatchUp();
+  // Removes experts that have come to their end.
+  void DeleteExpired();
   absl::Status Listen();
   absl::Status StartExposer();
   void Monitor();
@@ -152,7 +154,10 @@ absl::Status Server::Parts::Build() {
   RETURN_IF_ERROR(Listen());
   RETURN_IF_ERROR(StartExposer());
   monitor = std::thread([this] { Monitor(); });
-  catch_up = std::make_unique<Ticker>(kCatchUpEvery, [this] { CatchUp(); });
+  catch_up = std::make_unique<Ticker>(kCatchUpEvery, [this] {
+    CatchUp();
+    DeleteExpired();
+  });
   return absl::OkStatus();
 }
 
@@ -232,6 +237,13 @@ void Server::Parts::CatchUp() {
     Log(LogLevel::kWarning, "what other servers stored could not be read",
         {{"error", status.ToString()}});
   }
+}
+
+void Server::Parts::DeleteExpired() {
+  const absl::Status status = experts->DeleteExpired();
+  if (status.ok()) return;
+  Log(LogLevel::kWarning, "experts that have ended could not be removed",
+      {{"error", status.ToString()}});
 }
 
 absl::Status Server::Parts::Listen() {

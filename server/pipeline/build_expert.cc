@@ -61,7 +61,7 @@ class ExpertBuilder {
     RETURN_IF_ERROR(context_.CheckCancelled());
     context_.Report({"publish", 0, 1, "files"});
     CrashPoint("expert.before_manifest");
-    auto published = stores_.experts.Publish(planned_.expert_id, prefix, text);
+    auto published = stores_.experts.Publish(planned_.expert_id, prefix, text, options_.lifetime);
     CrashPoint("expert.after_manifest");
     return published;
   }
@@ -329,7 +329,7 @@ absl::Status CopyToOutput(const StoredExpert& expert, const std::string& uri, St
   return WithField(stores.experts.CopyTo(expert, **target, context), "output_uri");
 }
 
-// Removes the expert that a REFRESH replaces once the new one is there.
+// Leaves nothing behind unless it is published.
 absl::StatusOr<StoredExpert> BuildNew(ResidentModel& model, const ExpertRequest& request,
                                       const PlannedExpert& planned, const ComposedRequest& composed,
                                       const BuildOptions& options, Stores stores,
@@ -368,6 +368,20 @@ absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& mode
 
 namespace {
 
+// The expert if it is there, extended; it may be deleted before it is.
+absl::StatusOr<std::optional<StoredExpert>> Reuse(const std::string& id,
+                                                  const BuildOptions& options, Stores stores) {
+  const std::optional<StoredExpert> expert = stores.experts.Find(id);
+  if (!expert || options.refresh) return std::nullopt;
+  ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert->manifest_json));
+  RETURN_IF_ERROR(CheckGate(options.gate, manifest.evaluations()));
+  const auto extended = stores.experts.Extend(*expert, options.lifetime);
+  if (absl::IsNotFound(extended.status())) return std::nullopt;
+  RETURN_IF_ERROR(extended.status());
+  stores.metrics.expert_cache_hits.Increment();
+  return *extended;
+}
+
 // A profile that turns out to be damaged when it is read is made again: each round forgets at least
 // one, so there are no more rounds than corpora.
 absl::StatusOr<ComposedRequest> ProfileAndCompose(ResidentModel& model,
@@ -393,16 +407,13 @@ absl::StatusOr<ComposedRequest> ProfileAndCompose(ResidentModel& model,
 absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertRequest& request,
                                          const BuildOptions& options, Stores stores,
                                          RunContext& context) {
+  RETURN_IF_ERROR(stores.experts.CheckAhead(options.lifetime));
   ASSIGN_OR_RETURN(ComposedRequest composed, ProfileAndCompose(model, request, stores, context));
   RETURN_IF_ERROR(AddVocabulary(model, request, stores, context, composed));
   ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));
   ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(planned.expert_id, context));
-  std::optional<StoredExpert> expert = stores.experts.Find(planned.expert_id);
-  if (expert && !options.refresh) {
-    stores.metrics.expert_cache_hits.Increment();
-    ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert->manifest_json));
-    RETURN_IF_ERROR(CheckGate(options.gate, manifest.evaluations()));
-  } else {
+  ASSIGN_OR_RETURN(auto expert, Reuse(planned.expert_id, options, stores));
+  if (!expert) {
     ASSIGN_OR_RETURN(expert, BuildNew(model, request, planned, composed, options, stores, context));
   }
   RETURN_IF_ERROR(CopyToOutput(*expert, options.output_uri, stores, context));

@@ -18,6 +18,7 @@
 #include "server/service/expert_spec.h"
 #include "server/service/find_expert.h"
 #include "server/service/find_model.h"
+#include "server/service/lifetime.h"
 #include "server/service/names.h"
 #include "server/service/paging.h"
 #include "server/service/secateur_service.h"
@@ -77,6 +78,17 @@ absl::StatusOr<std::string> OutputUri(const JobParts& parts, const std::string& 
   auto allowed = parts.writable.Resolve(uri, "--allow-write");
   if (!allowed.ok()) return WithField(allowed.status(), "output_uri");
   return allowed;
+}
+
+// An expiration before `now` is refused.
+absl::StatusOr<BuildOptions> OptionsFromProto(const JobParts& parts,
+                                              const v1::CreateExpertRequest& request,
+                                              const ExpertRequest& expert, absl::Time now) {
+  BuildOptions options{.refresh = request.cache_policy() == v1::REFRESH};
+  ASSIGN_OR_RETURN(options.gate, GateFromProto(request.gate(), expert.evaluation_corpora));
+  ASSIGN_OR_RETURN(options.lifetime, LifetimeFromProto(request, now));
+  ASSIGN_OR_RETURN(options.output_uri, OutputUri(parts, request.output_uri()));
+  return options;
 }
 
 absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& request, RunContext& run,
@@ -143,7 +155,7 @@ absl::StatusOr<v1::Expert> Validate(const ServiceParts& parts, const ResidentMod
 absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
                                                  const ResidentModel& model,
                                                  const ExpertRequest& expert,
-                                                 const QualityGate& gate,
+                                                 const BuildOptions& options,
                                                  const v1::CreateExpertRequest& request) {
   if (request.cache_policy() == v1::REFRESH) return std::nullopt;
   const bool only_if_cached = request.cache_policy() == v1::ONLY_IF_CACHED;
@@ -160,9 +172,12 @@ absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
   if (!found || !request.output_uri().empty()) return std::nullopt;
   ASSIGN_OR_RETURN(v1::Expert out, ToProto(*found, parts.stores.blobs.uri()));
   // An unmet gate is an error of the operation, whether the expert is new or not.
-  if (!CheckGate(gate, out.evaluations()).ok()) return std::nullopt;
+  if (!CheckGate(options.gate, out.evaluations()).ok()) return std::nullopt;
+  const auto extended = parts.stores.experts.Extend(*found, options.lifetime);
+  if (absl::IsNotFound(extended.status())) return std::nullopt;
+  RETURN_IF_ERROR(extended.status());
   parts.stores.metrics.expert_cache_hits.Increment();
-  return out;
+  return ToProto(*extended, parts.stores.blobs.uri());
 }
 
 // What can be told before any text has been looked at. How far a trimmed vocabulary takes a budget
@@ -184,16 +199,15 @@ absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& re
   ASSIGN_OR_RETURN(const auto model, FindModel(parts, request.parent()));
   ASSIGN_OR_RETURN(const ExpertRequest expert,
                    CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
-  ASSIGN_OR_RETURN(const QualityGate gate,
-                   GateFromProto(request.gate(), expert.evaluation_corpora));
-  RETURN_IF_ERROR(OutputUri(parts, request.output_uri()).status());
+  ASSIGN_OR_RETURN(const BuildOptions options,
+                   OptionsFromProto(parts, request, expert, parts.stores.experts.clock().Now()));
   RETURN_IF_ERROR(SourcesOf(parts, expert).status());
   RETURN_IF_ERROR(CheckReachable(*model, expert));
   std::optional<v1::Expert> done;
   if (request.validate_only()) {
     ASSIGN_OR_RETURN(done, Validate(parts, *model, expert, run));
   } else {
-    ASSIGN_OR_RETURN(done, Cached(parts, *model, expert, gate, request));
+    ASSIGN_OR_RETURN(done, Cached(parts, *model, expert, options, request));
   }
   if (done) {
     ASSIGN_OR_RETURN(const Operation operation,
@@ -216,9 +230,9 @@ absl::StatusOr<Job> MakeExpertJob(const JobParts& parts, const OperationRequest&
   ASSIGN_OR_RETURN(auto model, FindModel(parts, request.parent()));
   ASSIGN_OR_RETURN(ExpertRequest expert,
                    CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
-  BuildOptions options{.refresh = request.cache_policy() == v1::REFRESH};
-  ASSIGN_OR_RETURN(options.gate, GateFromProto(request.gate(), expert.evaluation_corpora));
-  ASSIGN_OR_RETURN(options.output_uri, OutputUri(parts, request.output_uri()));
+  // An end that has passed by now is an error of the operation.
+  ASSIGN_OR_RETURN(const BuildOptions options,
+                   OptionsFromProto(parts, request, expert, absl::InfinitePast()));
   return Job([parts, model = std::move(model), expert = std::move(expert),
               options](RunContext& run) -> absl::StatusOr<TypedBytes> {
     ASSIGN_OR_RETURN(const StoredExpert stored,

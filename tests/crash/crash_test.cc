@@ -18,6 +18,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "server/artifact/expiry.h"
 #include "server/base/crash_point.h"
 #include "server/base/digest.h"
 #include "server/base/status_macros.h"
@@ -42,6 +43,7 @@ int Seeds() {
 v1::CreateExpertRequest ExpertRequest() {
   v1::CreateExpertRequest request = EnglishRequest();
   request.set_request_id("the-expert");
+  request.mutable_ttl()->set_seconds(3600);
   return request;
 }
 
@@ -128,8 +130,14 @@ int Count(const std::string& text, const std::string& what) {
   return count;
 }
 
-// A manifest names files that are there, as it says.
+// A manifest names files that are there, as it says, and the expert's end stands beside it.
 void CheckManifest(const fs::path& manifest, std::vector<std::string>& violations) {
+  const auto is_end = [](const auto& entry) {
+    return ExpiryOfName(entry.path().filename().string()).has_value();
+  };
+  if (std::ranges::none_of(fs::directory_iterator(manifest.parent_path()), is_end)) {
+    violations.push_back("an expert that is to end would stay: " + manifest.string());
+  }
   const auto json = nlohmann::json::parse(FileText(manifest), nullptr, false);
   if (!json.is_object() || !json.contains("files") || json["files"].empty()) {
     violations.push_back("a manifest names no files: " + manifest.string());

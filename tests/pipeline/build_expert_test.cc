@@ -4,6 +4,7 @@
 #include <set>
 #include <thread>
 
+#include "server/base/errors.h"
 #include "server/model/compute_threads.h"
 #include "server/pipeline/build_profile.h"
 #include "tests/pipeline/fixture.h"
@@ -124,6 +125,41 @@ TEST_F(BuildExpertTest, IsFoundOnceItHasBeenMade) {
   ExpertRequest other = request_;
   other.budget = Budget(NeuronRatio{0.5});
   EXPECT_FALSE((*FindExpert(*model_, other, stores_.all())).has_value());
+}
+
+TEST_F(BuildExpertTest, LivesAsLongAsTheLongestLivedRequestAsksAndIsMadeAnewAfterIt) {
+  RunContext context;
+  const auto build = [&](const Lifetime& lifetime, bool refresh = false) {
+    const BuildOptions options{.refresh = refresh, .lifetime = lifetime};
+    const auto expert = BuildExpert(*model_, request_, options, stores_.all(), context);
+    EXPECT_OK(expert);
+    return expert.value_or(StoredExpert{});
+  };
+  const absl::Time start = stores_.clock.Now();
+  const StoredExpert first = build({.ttl = absl::Hours(2)});
+  EXPECT_EQ(first.expire_time, start + absl::Hours(2));
+  EXPECT_EQ(build({.ttl = absl::Hours(1)}).expire_time, start + absl::Hours(2));
+  EXPECT_EQ(build({.ttl = absl::Hours(3)}).expire_time, start + absl::Hours(3));
+  EXPECT_EQ(build({.ttl = absl::Hours(4)}, /*refresh=*/true).expire_time, start + absl::Hours(4));
+  EXPECT_EQ(stores_.experts.Find(first.id)->prefix, first.prefix);
+
+  stores_.clock.Advance(absl::Hours(4));
+  EXPECT_THAT(FindExpert(*model_, request_, stores_.all()),
+              IsOkAndHolds(testing::Eq(std::nullopt)));
+  const StoredExpert second = build({.ttl = absl::Hours(1)});
+  EXPECT_NE(second.prefix, first.prefix);
+  EXPECT_EQ(second.manifest_json, first.manifest_json);
+  EXPECT_EQ(build({}).expire_time, absl::InfiniteFuture());
+}
+
+TEST_F(BuildExpertTest, DoesNothingWhenItsEndHasPassed) {
+  const std::vector<std::string> before = stores_.Keys("");
+  RunContext context;
+  const BuildOptions options{.lifetime = {.until = stores_.clock.Now() - absl::Seconds(1)}};
+  const auto expert = BuildExpert(*model_, request_, options, stores_.all(), context);
+  EXPECT_THAT(expert, StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_EQ(NotesOf(expert.status()).reason, "EXPIRED");
+  EXPECT_EQ(stores_.Keys(""), before);
 }
 
 TEST_F(BuildExpertTest, LeavesNothingWhenTheTextIsNotWhatItsDigestSays) {
