@@ -16,14 +16,15 @@
 namespace secateur {
 namespace {
 
-// Asking these again does no harm whatever became of the first try.
-constexpr const char* kSafeMethods[] = {"GetModel",       "ListModels",       "GetCorpus",
-                                        "ListCorpora",    "GetProfile",       "ListProfiles",
-                                        "ListDimensions", "GetExpert",        "ListExperts",
-                                        "PlanExpert",     "CompareDimensions"};
+// Asking these again does no harm whatever became of the first try: they change nothing, or start
+// an operation under a request_id.
+constexpr const char* kSafeMethods[] = {
+    "GetModel",     "ListModels",     "GetCorpus",    "ListCorpora",       "GetProfile",
+    "ListProfiles", "ListDimensions", "GetExpert",    "ListExperts",       "PlanExpert",
+    "CreateCorpus", "CreateProfile",  "CreateExpert", "CompareDimensions", "EvaluateExpert"};
 constexpr const char* kSafeOperationMethods[] = {"GetOperation", "ListOperations", "WaitOperation"};
 
-std::string RetryConfig() {
+std::string ServiceConfig() {
   std::vector<std::string> names;
   for (const char* method : kSafeMethods) {
     names.push_back(absl::StrCat(R"({"service":"secateur.v1.Secateur","method":")", method, "\"}"));
@@ -32,7 +33,8 @@ std::string RetryConfig() {
     names.push_back(
         absl::StrCat(R"({"service":"google.longrunning.Operations","method":")", method, "\"}"));
   }
-  return absl::StrCat(R"({"methodConfig":[{"name":[)", absl::StrJoin(names, ","),
+  return absl::StrCat(R"({"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[)",
+                      absl::StrJoin(names, ","),
                       R"(],"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.2s",)"
                       R"("maxBackoff":"2s","backoffMultiplier":2,)"
                       R"("retryableStatusCodes":["UNAVAILABLE"]}}]})");
@@ -116,7 +118,7 @@ absl::StatusOr<std::shared_ptr<ClientConnection>> OpenConnection(const ClientOpt
     credentials = grpc::SslCredentials(*tls);
   }
   grpc::ChannelArguments arguments;
-  arguments.SetServiceConfigJSON(RetryConfig());
+  arguments.SetServiceConfigJSON(ServiceConfig());
   arguments.SetUserAgentPrefix("secateur-client");
   const auto channel = grpc::CreateCustomChannel(options.address, credentials, arguments);
   auto connection = std::make_shared<ClientConnection>();
