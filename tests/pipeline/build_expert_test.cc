@@ -80,6 +80,7 @@ TEST_F(BuildExpertTest, LeavesNothingWhenItIsCancelledWhereverThatIs) {
     ++cancelled;
     cancelled_in.insert(phase);
     EXPECT_THAT(expert, StatusIs(absl::StatusCode::kCancelled)) << phase;
+    EXPECT_LE(seen - stop, 1) << phase;  // one batch, tensor or part more at most
     EXPECT_THAT(stores.Keys("experts/"), IsEmpty()) << phase;
     EXPECT_THAT(stores.experts.List(), IsEmpty());
     // Whole profiles may stay: they are what the next attempt needs.
