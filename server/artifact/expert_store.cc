@@ -84,6 +84,8 @@ absl::Status CheckFiles(BlobStore& blobs, const StoredExpert& expert) {
   return absl::OkStatus();
 }
 
+std::string PrefixOf(const std::string& key) { return key.substr(0, key.rfind('/') + 1); }
+
 absl::Status DeleteKeys(BlobStore& blobs, const std::vector<std::string>& keys) {
   for (const std::string& key : keys) RETURN_IF_ERROR(blobs.Delete(key));
   return absl::OkStatus();
@@ -148,6 +150,7 @@ int64_t StoredExpert::bytes() const {
 ExpertStore::ExpertStore(BlobStore& blobs) : blobs_(blobs) {}
 
 absl::Status ExpertStore::Load() {
+  MutexLock changing(change_mutex_);
   std::map<std::string, StoredExpert> before, experts;
   {
     MutexLock lock(mutex_);
@@ -215,6 +218,7 @@ absl::StatusOr<StoredExpert> ExpertStore::Publish(const std::string& id, const s
         StrCat("the prefix \"", prefix, "\" is not one of expert ", id));
   }
   ASSIGN_OR_RETURN(StoredExpert expert, MakeExpert(id, prefix, manifest_json));
+  MutexLock changing(change_mutex_);
   RETURN_IF_ERROR(CheckFiles(blobs_, expert));
   if (const std::optional<StoredExpert> earlier = Find(id)) {
     Discard(prefix);  // the same id is the same expert: the one that readers know stays
@@ -234,10 +238,15 @@ absl::StatusOr<StoredExpert> ExpertStore::Publish(const std::string& id, const s
 
 absl::Status ExpertStore::Delete(const std::string& id) {
   if (!IsExpertId(id)) return absl::OkStatus();  // nothing can be stored under it
+  MutexLock changing(change_mutex_);
   std::vector<std::string> manifests;
-  std::vector<std::string> files;
+  std::map<std::string, std::vector<std::string>> others;  // by the prefix of their attempt
   RETURN_IF_ERROR(ForEachBlob(blobs_, StrCat(kRoot, id, "/"), [&](const BlobInfo& blob) {
-    (IdOfManifestKey(blob.key).empty() ? files : manifests).push_back(blob.key);
+    if (!IdOfManifestKey(blob.key).empty()) {
+      manifests.push_back(blob.key);
+    } else {
+      others[PrefixOf(blob.key)].push_back(blob.key);
+    }
     return absl::OkStatus();
   }));
   RETURN_IF_ERROR(DeleteKeys(blobs_, manifests));
@@ -245,7 +254,10 @@ absl::Status ExpertStore::Delete(const std::string& id) {
     MutexLock lock(mutex_);
     experts_.erase(id);
   }
-  return DeleteKeys(blobs_, files);
+  for (const std::string& manifest : manifests) {
+    RETURN_IF_ERROR(DeleteKeys(blobs_, others[PrefixOf(manifest)]));
+  }
+  return absl::OkStatus();
 }
 
 void ExpertStore::Discard(const std::string& prefix) const {

@@ -51,7 +51,8 @@ class ExpertStore {
   // stays and is returned, and the files under `prefix` are discarded.
   absl::StatusOr<StoredExpert> Publish(const std::string& id, const std::string& prefix,
                                        const std::string& manifest_json);
-  // Removes the manifest first, then the files, of every attempt. OK also when there is none.
+  // Removes the manifest first, then the files, of every attempt that has one; others may be under
+  // way. OK also when there is none.
   absl::Status Delete(const std::string& id);
   // Removes what a failed attempt left.
   void Discard(const std::string& prefix) const;
@@ -72,6 +73,9 @@ class ExpertStore {
   bool FirstTime(const std::string& key);
 
   BlobStore& blobs_;
+  // Held while a manifest is written or deleted; taken before `mutex_`, which is never held while
+  // the store works.
+  Mutex change_mutex_;
   mutable Mutex mutex_;
   std::map<std::string, StoredExpert> experts_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> unreadable_ ABSL_GUARDED_BY(mutex_);  // manifests that were logged
