@@ -81,8 +81,13 @@ bool JobWorkers::Idle() const {
 
 void JobWorkers::WaitUntilIdle(absl::Time deadline) {
   MutexLock lock(mutex_);
-  while ((!queue_.empty() || working_ > 0) && clock_.Now() < deadline) {
+  absl::Time last = clock_.Now();
+  absl::Duration left = deadline - last;
+  while ((!queue_.empty() || working_ > 0) && left > absl::ZeroDuration()) {
     changed_.WaitFor(mutex_, std::chrono::milliseconds(20));  // the clock may be a test's
+    const absl::Time now = clock_.Now();
+    left -= std::max(now - last, absl::ZeroDuration());  // it may be set back
+    last = now;
   }
 }
 
@@ -98,7 +103,9 @@ void JobWorkers::Work() {
       entry->work.at = At::kWorker;
       ++working_;
       metrics_.job_queue_length.Set(static_cast<double>(queue_.size()));
-      metrics_.job_queue_wait.Observe(absl::ToDoubleSeconds(clock_.Now() - entry->work.queue_time));
+      const absl::Duration waited = clock_.Now() - entry->work.queue_time;
+      metrics_.job_queue_wait.Observe(
+          absl::ToDoubleSeconds(std::max(waited, absl::ZeroDuration())));
     }
     run_(entry, *entry->work.context);
     MutexLock lock(mutex_);
