@@ -141,6 +141,15 @@ TEST(Client, AsksAgainWhenTheServerIsNotAvailableForAMoment) {
   EXPECT_EQ(server.secateur.calls, 3);
 }
 
+TEST(Client, AsksAgainWhenTheServerEndsAsTheCallArrives) {
+  FakeServer server;
+  server.secateur.models = Named<v1::Model>("models/m", 1);
+  server.secateur.refusal = grpc::Status(grpc::StatusCode::CANCELLED, "CANCELLED");
+  server.secateur.refusals = 1;
+  EXPECT_OK(server.Client().GetModel("models/m0"));
+  EXPECT_EQ(server.secateur.calls, 2);
+}
+
 TEST(Client, DoesNotRepeatCallsThatChangeSomething) {
   FakeServer server;
   server.secateur.refusal = grpc::Status(grpc::StatusCode::UNAVAILABLE, "draining");
