@@ -36,7 +36,7 @@ std::string ServiceConfig() {
   }
   return absl::StrCat(R"({"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[)",
                       absl::StrJoin(names, ","),
-                      R"(],"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.2s",)"
+                      R"(],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.4s",)"
                       R"("maxBackoff":"2s","backoffMultiplier":2,)"
                       R"("retryableStatusCodes":["UNAVAILABLE","CANCELLED"]}}]})");
 }
@@ -120,6 +120,8 @@ absl::StatusOr<std::shared_ptr<ClientConnection>> OpenConnection(const ClientOpt
   }
   grpc::ChannelArguments arguments;
   arguments.SetServiceConfigJSON(ServiceConfig());
+  // A server that was restarted is found again before the next one goes.
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetUserAgentPrefix("secateur-client");
   const auto channel = grpc::CreateCustomChannel(options.address, credentials, arguments);
   auto connection = std::make_shared<ClientConnection>();
