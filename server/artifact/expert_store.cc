@@ -164,6 +164,8 @@ absl::Status CheckFiles(BlobStore& blobs, const StoredExpert& expert) {
   return absl::OkStatus();
 }
 
+std::string PrefixOf(const std::string& key) { return key.substr(0, key.rfind('/') + 1); }
+
 absl::Status DeleteKeys(BlobStore& blobs, const std::vector<std::string>& keys) {
   for (const std::string& key : keys) RETURN_IF_ERROR(blobs.Delete(key));
   return absl::OkStatus();
@@ -253,6 +255,7 @@ absl::StatusOr<ExpertStore::Experts> ExpertStore::ReadAll(const Experts& before)
 }
 
 absl::Status ExpertStore::Load() {
+  MutexLock changing(change_mutex_);
   Experts before;
   {
     MutexLock lock(mutex_);
@@ -314,6 +317,7 @@ absl::StatusOr<StoredExpert> ExpertStore::Publish(const std::string& id, const s
         StrCat("the prefix \"", prefix, "\" is not one of expert ", id));
   }
   ASSIGN_OR_RETURN(StoredExpert expert, MakeExpert(id, prefix, manifest_json));
+  MutexLock changing(change_mutex_);
   RETURN_IF_ERROR(CheckFiles(blobs_, expert));
   RETURN_IF_ERROR(CheckAhead(lifetime));
   if (const std::optional<StoredExpert> earlier = Find(id)) {
@@ -373,6 +377,7 @@ absl::Status ExpertStore::DeleteExpired() {
     prefixes = ended_;
   }
   for (const std::string& prefix : prefixes) {
+    MutexLock changing(change_mutex_);
     ASSIGN_OR_RETURN(const Listing now, ListAttempts(blobs_, prefix));
     const absl::Time end = now.EndOf(prefix);
     if (now.manifests.empty() || end > clock_.Now() - kClockDifference) continue;
@@ -387,10 +392,15 @@ absl::Status ExpertStore::DeleteExpired() {
 
 absl::Status ExpertStore::Delete(const std::string& id) {
   if (!IsExpertId(id)) return absl::OkStatus();  // nothing can be stored under it
+  MutexLock changing(change_mutex_);
   std::vector<std::string> manifests;
-  std::vector<std::string> files;
+  std::map<std::string, std::vector<std::string>> others;  // by the prefix of their attempt
   RETURN_IF_ERROR(ForEachBlob(blobs_, StrCat(kRoot, id, "/"), [&](const BlobInfo& blob) {
-    (IdOfManifestKey(blob.key).empty() ? files : manifests).push_back(blob.key);
+    if (!IdOfManifestKey(blob.key).empty()) {
+      manifests.push_back(blob.key);
+    } else {
+      others[PrefixOf(blob.key)].push_back(blob.key);
+    }
     return absl::OkStatus();
   }));
   RETURN_IF_ERROR(DeleteKeys(blobs_, manifests));
@@ -398,7 +408,10 @@ absl::Status ExpertStore::Delete(const std::string& id) {
     MutexLock lock(mutex_);
     experts_.erase(id);
   }
-  return DeleteKeys(blobs_, files);
+  for (const std::string& manifest : manifests) {
+    RETURN_IF_ERROR(DeleteKeys(blobs_, others[PrefixOf(manifest)]));
+  }
+  return absl::OkStatus();
 }
 
 void ExpertStore::Discard(const std::string& prefix) const {

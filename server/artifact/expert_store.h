@@ -69,7 +69,8 @@ class ExpertStore {
   // Removes what the last Load() found to have ended ten minutes ago or earlier, so much as clocks
   // of servers may differ, unless it was extended since.
   absl::Status DeleteExpired();
-  // Removes the manifest first, then the files, of every attempt. OK also when there is none.
+  // Removes the manifest first, then the files, of every attempt that has one; others may be under
+  // way. OK also when there is none.
   absl::Status Delete(const std::string& id);
   // Removes what a failed attempt left.
   void Discard(const std::string& prefix) const;
@@ -97,6 +98,9 @@ class ExpertStore {
 
   BlobStore& blobs_;
   const Clock& clock_;
+  // Held while a manifest is written or deleted; taken before `mutex_`, which is never held while
+  // the store works.
+  Mutex change_mutex_;
   mutable Mutex mutex_;
   Experts experts_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> ended_ ABSL_GUARDED_BY(mutex_);       // prefixes of what is to be deleted

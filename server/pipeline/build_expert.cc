@@ -35,13 +35,14 @@ constexpr int64_t kCheckedDocuments = 64;  // of each corpus, by the trimmed tok
 class ExpertBuilder {
  public:
   ExpertBuilder(ResidentModel& model, const ExpertRequest& request, const PlannedExpert& planned,
-                const ComposedRequest& composed, const BuildOptions& options, Stores stores,
-                RunContext& context)
+                const ComposedRequest& composed, const BuildOptions& options,
+                const SingleFlight::Hold& hold, Stores stores, RunContext& context)
       : model_(model),
         request_(request),
         planned_(planned),
         composed_(composed),
         options_(options),
+        hold_(hold),
         stores_(stores),
         context_(context) {}
 
@@ -52,8 +53,11 @@ class ExpertBuilder {
     }
     RETURN_IF_ERROR(CompensateIfAsked());
     RETURN_IF_ERROR(TrimIfAsked());
+    ShowStep(1);
     RETURN_IF_ERROR(WriteModelFiles(prefix));
+    ShowStep(2);
     RETURN_IF_ERROR(Check(prefix));
+    ShowStep(3);
     RETURN_IF_ERROR(CheckGate(options_.gate, manifest_.evaluations()));
     RETURN_IF_ERROR(Add(PutFile("README.md", ModelCardText(Card()), stores_.blobs, prefix)));
     RETURN_IF_ERROR(FillManifest());
@@ -67,6 +71,9 @@ class ExpertBuilder {
   }
 
  private:
+  // What those see who asked for the same.
+  void ShowStep(int64_t done) const { hold_.Report({"build", done, 4, "steps"}); }
+
   absl::Status Add(const absl::StatusOr<ArtifactFile>& file) {
     if (!file.ok()) return file.status();
     files_.push_back(*file);
@@ -310,6 +317,7 @@ class ExpertBuilder {
   Size size_ = planned_.size;
   const ComposedRequest& composed_;
   const BuildOptions& options_;
+  const SingleFlight::Hold& hold_;
   const Stores stores_;
   RunContext& context_;
   std::optional<CompensatedExpert> compensated_;
@@ -332,11 +340,11 @@ absl::Status CopyToOutput(const StoredExpert& expert, const std::string& uri, St
 // Leaves nothing behind unless it is published.
 absl::StatusOr<StoredExpert> BuildNew(ResidentModel& model, const ExpertRequest& request,
                                       const PlannedExpert& planned, const ComposedRequest& composed,
-                                      const BuildOptions& options, Stores stores,
-                                      RunContext& context) {
+                                      const BuildOptions& options, const SingleFlight::Hold& hold,
+                                      Stores stores, RunContext& context) {
   const std::string prefix = stores.experts.NewPrefix(planned.expert_id);
   auto discard = absl::MakeCleanup([&] { stores.experts.Discard(prefix); });
-  ExpertBuilder builder(model, request, planned, composed, options, stores, context);
+  ExpertBuilder builder(model, request, planned, composed, options, hold, stores, context);
   ASSIGN_OR_RETURN(StoredExpert expert, builder.Build(prefix));
   std::move(discard).Cancel();
   Log(LogLevel::kInfo, "expert published",
@@ -414,7 +422,8 @@ absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertReque
   ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(planned.expert_id, context));
   ASSIGN_OR_RETURN(auto expert, Reuse(planned.expert_id, options, stores));
   if (!expert) {
-    ASSIGN_OR_RETURN(expert, BuildNew(model, request, planned, composed, options, stores, context));
+    ASSIGN_OR_RETURN(expert,
+                     BuildNew(model, request, planned, composed, options, hold, stores, context));
   }
   RETURN_IF_ERROR(CopyToOutput(*expert, options.output_uri, stores, context));
   return *expert;

@@ -73,6 +73,16 @@ absl::StatusOr<ResolvedSources> SourcesOf(const JobParts& parts, const ExpertReq
   return ResolveSources(request, parts.stores.corpora);
 }
 
+// As ComposeRequest, once more when a profile is missing: another server may have just made it.
+absl::StatusOr<ComposedRequest> Composed(const JobParts& parts, const ResidentModel& model,
+                                         const ExpertRequest& request) {
+  ASSIGN_OR_RETURN(const ResolvedSources sources, SourcesOf(parts, request));
+  auto composed = ComposeRequest(model, request, sources, parts.stores);
+  if (NotesOf(composed.status()).reason != "PROFILE_MISSING") return composed;
+  RETURN_IF_ERROR(parts.stores.profiles.Load());
+  return ComposeRequest(model, request, sources, parts.stores);
+}
+
 absl::StatusOr<std::string> OutputUri(const JobParts& parts, const std::string& uri) {
   if (uri.empty()) return std::string();
   auto allowed = parts.writable.Resolve(uri, "--allow-write");
@@ -110,9 +120,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
   }
   if (budgets.empty()) budgets.emplace_back(request.spec().budget(), expert.budget);
   RETURN_IF_ERROR(CheckDigestKnown(*model));
-  ASSIGN_OR_RETURN(ResolvedSources sources, SourcesOf(parts, expert));
-  ASSIGN_OR_RETURN(ComposedRequest composed,
-                   ComposeRequest(*model, expert, std::move(sources), parts.stores));
+  ASSIGN_OR_RETURN(ComposedRequest composed, Composed(parts, *model, expert));
   RETURN_IF_ERROR(AddVocabulary(*model, expert, parts.stores, run, composed));
   PlanConvergence convergence(composed);
   for (const auto& [asked, budget] : budgets) {
@@ -140,9 +148,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
 absl::StatusOr<v1::Expert> Validate(const ServiceParts& parts, const ResidentModel& model,
                                     const ExpertRequest& request, RunContext& run) {
   RETURN_IF_ERROR(CheckDigestKnown(model));
-  ASSIGN_OR_RETURN(ResolvedSources sources, SourcesOf(parts, request));
-  ASSIGN_OR_RETURN(ComposedRequest composed,
-                   ComposeRequest(model, request, std::move(sources), parts.stores));
+  ASSIGN_OR_RETURN(ComposedRequest composed, Composed(parts, model, request));
   RETURN_IF_ERROR(AddVocabulary(model, request, parts.stores, run, composed));
   ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));
   v1::Expert expert = ToExpert(planned, composed, model);

@@ -287,11 +287,11 @@ TEST(ExpertStore, LoadReadsMoreThanOnePageOfObjects) {
   EXPECT_THAT(store.List(), SizeIs(2));
 }
 
-TEST(ExpertStore, DeleteRemovesEveryAttemptAndNothingElse) {
+TEST(ExpertStore, DeleteRemovesEveryPublishedAttemptAndNothingElse) {
   MemoryStore blobs;
-  ExpertStore store(blobs);
+  ExpertStore store(blobs), another(blobs);
   PublishSome(store, blobs, IdOf('1'));
-  PutAttempt(store, blobs, IdOf('1'), SomeFiles());  // a failed one
+  PublishSome(another, blobs, IdOf('1'));  // on another server at the same time
   const StoredExpert other = PublishSome(store, blobs, IdOf('2'), {{"a.txt", "a"}});
   ASSERT_OK(store.Delete(IdOf('1')));
   EXPECT_FALSE(store.Find(IdOf('1')).has_value());
@@ -301,6 +301,16 @@ TEST(ExpertStore, DeleteRemovesEveryAttemptAndNothingElse) {
   EXPECT_OK(store.Delete("e"));
   EXPECT_TRUE(store.Find(IdOf('2')).has_value());
   EXPECT_THAT(Keys(blobs), SizeIs(2));
+}
+
+TEST(ExpertStore, DeleteLeavesAloneWhatIsBeingMade) {
+  MemoryStore blobs;
+  ExpertStore store(blobs);
+  PublishSome(store, blobs, IdOf('1'));
+  const std::string prefix = PutAttempt(store, blobs, IdOf('1'), SomeFiles());
+  ASSERT_OK(store.Delete(IdOf('1')));
+  EXPECT_FALSE(store.Find(IdOf('1')).has_value());
+  EXPECT_OK(store.Publish(IdOf('1'), prefix, ManifestOf(SomeFiles())));
 }
 
 TEST(ExpertStore, ReadsFilesInRangesOfAtMostOneMebibyte) {

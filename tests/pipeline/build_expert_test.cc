@@ -1,6 +1,7 @@
 #include "server/pipeline/build_expert.h"
 
 #include <filesystem>
+#include <map>
 #include <set>
 #include <thread>
 
@@ -81,6 +82,7 @@ TEST_F(BuildExpertTest, LeavesNothingWhenItIsCancelledWhereverThatIs) {
     ++cancelled;
     cancelled_in.insert(phase);
     EXPECT_THAT(expert, StatusIs(absl::StatusCode::kCancelled)) << phase;
+    EXPECT_LE(seen - stop, 1) << phase;  // one batch, tensor or part more at most
     EXPECT_THAT(stores.Keys("experts/"), IsEmpty()) << phase;
     EXPECT_THAT(stores.experts.List(), IsEmpty());
     // Whole profiles may stay: they are what the next attempt needs.
@@ -90,6 +92,30 @@ TEST_F(BuildExpertTest, LeavesNothingWhenItIsCancelledWhereverThatIs) {
   }
   EXPECT_GT(cancelled, 0);
   EXPECT_THAT(cancelled_in, testing::IsSupersetOf({"profile", "write", "evaluate"}));
+}
+
+TEST_F(BuildExpertTest, LooksAtNoFurtherLayerOfCompensationAfterACancel) {
+  request_ = RequestFor({{"language", {"en"}, 1}});
+  request_.compensation = Compensation::kSequential;
+  stores_.Add({{"language", "en"}}, 20, "more");
+  std::map<std::string, int> layers;  // reported by each phase
+  for (const char* const phase : {"measure", "compensate", "sequential"}) {
+    int after = 0;
+    RunContext* running = nullptr;
+    RunContext context([&](const Progress& progress) {
+      if (running->cancelled()) ++after;
+      if (progress.phase != phase) return;
+      ++layers[phase];
+      running->Cancel();
+    });
+    running = &context;
+    EXPECT_THAT(BuildExpert(*model_, request_, {}, stores_.all(), context),
+                StatusIs(absl::StatusCode::kCancelled))
+        << phase;
+    EXPECT_EQ(layers[phase], 1) << phase;
+    EXPECT_EQ(after, 0) << phase;
+    EXPECT_THAT(stores_.Keys("experts/"), IsEmpty()) << phase;
+  }
 }
 
 TEST_F(BuildExpertTest, MakesOneExpertOfIdenticalRequestsAtOnce) {
