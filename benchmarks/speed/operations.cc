@@ -1,8 +1,10 @@
-// What it costs that operations are durable: empty jobs through the queue on a local store, in
-// turns with the same bytes in as many plain files, each written, synced, renamed, and its folder
-// synced.
+// What it costs that operations are durable, and how late those end that wait too long.
 //
-//   secateur_operations_speed FOLDER ROUNDS OPERATIONS   one JSON object
+//   secateur_operations_speed durable FOLDER ROUNDS OPERATIONS   empty jobs through the queue on a
+//       local store, in turns with the same bytes in as many plain files, each written, synced,
+//       renamed, and its folder synced; one JSON object
+//   secateur_operations_speed lateness FOLDER OPERATIONS         jobs behind one that does not end,
+//       with a second in the queue at most; milliseconds past that until their end could be seen
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -13,6 +15,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "server/base/mutex.h"
@@ -100,15 +103,63 @@ absl::StatusOr<nlohmann::json> Measure(const std::string& folder, int rounds, in
                         {"objects_per_operation", static_cast<double>(objects) / operations}};
 }
 
+// Ends when it is cancelled.
+absl::StatusOr<TypedBytes> Hold(RunContext& run) {
+  while (!run.cancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return run.CheckCancelled();
+}
+
+absl::StatusOr<nlohmann::json> Lateness(const std::string& folder, int operations) {
+  constexpr absl::Duration kLimit = absl::Seconds(1);
+  Metrics metrics("benchmark");
+  ASSIGN_OR_RETURN(const auto store, LocalStore::Open(folder + "/store"));
+  const auto hold = [](const OperationRequest&) -> absl::StatusOr<Job> { return Job(&Hold); };
+  JobQueue queue({.workers = 1, .max_queued = operations + 1, .max_queue_time = kLimit},
+                 {{"Hold", hold}}, *store, Clock::System(), metrics);
+  RETURN_IF_ERROR(queue.Restore());
+  ASSIGN_OR_RETURN(const Operation first, queue.Submit({.method = "Hold", .target = "none"}));
+  Mutex mutex;
+  CondVar changed;
+  std::vector<double> late;
+  std::vector<int64_t> tickets;
+  for (int i = 0; i < operations; ++i) {
+    // Spread over the time between two looks of the timer.
+    std::this_thread::sleep_for(std::chrono::milliseconds(7));
+    ASSIGN_OR_RETURN(const Operation accepted, queue.Submit({.method = "Hold", .target = "none"}));
+    const auto watch = [&](const Operation& now) {
+      MutexLock lock(mutex);
+      if (!IsDone(now.state)) return;
+      late.push_back(absl::ToDoubleMilliseconds(absl::Now() - now.create_time - kLimit));
+      changed.NotifyAll();
+    };
+    ASSIGN_OR_RETURN(tickets.emplace_back(), queue.Observe(accepted.id, watch));
+  }
+  {
+    MutexLock lock(mutex);
+    while (std::ssize(late) < operations) changed.Wait(mutex);
+  }
+  for (const int64_t ticket : tickets) queue.Unobserve(ticket);
+  RETURN_IF_ERROR(queue.Cancel(first.id));
+  std::sort(late.begin(), late.end());
+  return nlohmann::json{{"late_p50_ms", late[late.size() / 2]},
+                        {"late_p99_ms", late[late.size() * 99 / 100]},
+                        {"late_max_ms", late.back()}};
+}
+
+absl::StatusOr<nlohmann::json> Run(const std::vector<std::string>& words) {
+  if (words.size() == 4 && words[0] == "durable") {
+    return Measure(words[1], std::stoi(words[2]), std::stoi(words[3]));
+  }
+  if (words.size() == 3 && words[0] == "lateness") return Lateness(words[1], std::stoi(words[2]));
+  return absl::InvalidArgumentError(
+      "secateur_operations_speed durable FOLDER ROUNDS OPERATIONS | lateness FOLDER OPERATIONS");
+}
+
 }  // namespace
 }  // namespace secateur
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::cerr << "secateur_operations_speed FOLDER ROUNDS OPERATIONS\n";
-    return 2;
-  }
-  const auto row = secateur::Measure(argv[1], std::stoi(argv[2]), std::stoi(argv[3]));
+  const auto row = secateur::Run({argv + 1, argv + argc});
   if (!row.ok()) {
     std::cerr << row.status().message() << "\n";
     return 1;

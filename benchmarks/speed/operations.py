@@ -8,19 +8,25 @@ import time
 
 from harness import BIN, Server, quantile
 
-OPERATIONS, CLIENTS, SECONDS, CANCELS = 200, 1000, 10, 100
+OPERATIONS, CLIENTS, SECONDS, CANCELS = 200, 1000, 10, 40
+
+
+def operations_speed(*words):
+    return json.loads(subprocess.check_output([BIN / "secateur_operations_speed", *map(str, words)], stderr=subprocess.DEVNULL))
 
 
 def durable(speed, args):
-    """An operation that does nothing, over the same bytes in plain files that are synced."""
+    """An operation that does nothing, over the same bytes in plain files that are synced; and one that waits too long."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        row = json.loads(subprocess.check_output([BIN / "secateur_operations_speed", folder, str(args.rounds), str(OPERATIONS)],
-                                                 stderr=subprocess.DEVNULL))
+        row = operations_speed("durable", folder, args.rounds, OPERATIONS)
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        late = operations_speed("lateness", folder, OPERATIONS)
     ratios = [ours / theirs for ours, theirs in zip(row["operation_ms"], row["plain_files_ms"])]
     return dict(durable_operation_ms=statistics.median(row["operation_ms"]),
                 durable_operation_vs_plain_files=statistics.median(ratios),
+                queue_late_p99_ms=late["late_p99_ms"],
                 durable_detail=dict(min=min(ratios), max=max(ratios), plain_files_ms=statistics.median(row["plain_files_ms"]),
-                                    objects_per_operation=row["objects_per_operation"]))
+                                    objects_per_operation=row["objects_per_operation"], **late))
 
 
 def ask(address, method, request):
