@@ -15,7 +15,8 @@ inline std::string DefaultServerAddress() {
 }
 
 struct ClientOptions {
-  // "host:port", "[::1]:port" or "unix:/path".
+  // "host:port", "[::1]:port", "unix:/path", or several servers on one store:
+  // "ipv4:10.0.0.1:8470,10.0.0.2:8470", or a host with several addresses.
   std::string address = DefaultServerAddress();
 
   // PEM files. With `ca_file` the connection is TLS and the server must show a certificate of that

@@ -16,14 +16,16 @@
 namespace secateur {
 namespace {
 
-// Asking these again does no harm whatever became of the first try.
-constexpr const char* kSafeMethods[] = {"GetModel",       "ListModels",       "GetCorpus",
-                                        "ListCorpora",    "GetProfile",       "ListProfiles",
-                                        "ListDimensions", "GetExpert",        "ListExperts",
-                                        "PlanExpert",     "CompareDimensions"};
+// Asking these again does no harm whatever became of the first try: they change nothing, or start
+// an operation under a request_id.
+constexpr const char* kSafeMethods[] = {
+    "GetModel",     "ListModels",     "GetCorpus",    "ListCorpora",       "GetProfile",
+    "ListProfiles", "ListDimensions", "GetExpert",    "ListExperts",       "PlanExpert",
+    "CreateCorpus", "CreateProfile",  "CreateExpert", "CompareDimensions", "EvaluateExpert"};
 constexpr const char* kSafeOperationMethods[] = {"GetOperation", "ListOperations", "WaitOperation"};
 
-std::string RetryConfig() {
+// gRPC's server says CANCELLED of a call that reaches it while it ends, which no handler has seen.
+std::string ServiceConfig() {
   std::vector<std::string> names;
   for (const char* method : kSafeMethods) {
     names.push_back(absl::StrCat(R"({"service":"secateur.v1.Secateur","method":")", method, "\"}"));
@@ -32,10 +34,11 @@ std::string RetryConfig() {
     names.push_back(
         absl::StrCat(R"({"service":"google.longrunning.Operations","method":")", method, "\"}"));
   }
-  return absl::StrCat(R"({"methodConfig":[{"name":[)", absl::StrJoin(names, ","),
-                      R"(],"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.2s",)"
+  return absl::StrCat(R"({"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[)",
+                      absl::StrJoin(names, ","),
+                      R"(],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.4s",)"
                       R"("maxBackoff":"2s","backoffMultiplier":2,)"
-                      R"("retryableStatusCodes":["UNAVAILABLE"]}}]})");
+                      R"("retryableStatusCodes":["UNAVAILABLE","CANCELLED"]}}]})");
 }
 
 absl::StatusOr<std::string> ReadPem(const std::string& what, const std::string& path) {
@@ -116,7 +119,9 @@ absl::StatusOr<std::shared_ptr<ClientConnection>> OpenConnection(const ClientOpt
     credentials = grpc::SslCredentials(*tls);
   }
   grpc::ChannelArguments arguments;
-  arguments.SetServiceConfigJSON(RetryConfig());
+  arguments.SetServiceConfigJSON(ServiceConfig());
+  // A server that was restarted is found again before the next one goes.
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetUserAgentPrefix("secateur-client");
   const auto channel = grpc::CreateCustomChannel(options.address, credentials, arguments);
   auto connection = std::make_shared<ClientConnection>();

@@ -25,11 +25,13 @@ struct ClientConnection {
   void Prepare(grpc::ClientContext& context, absl::Duration limit) const;
 };
 
-// Makes the stubs; connects with the first call. Calls that change nothing (Get, List, Plan, Wait)
-// are tried again, four times in all, when the server answers UNAVAILABLE.
-// Errors: INVALID_ARGUMENT (an empty address, a deadline that is not above 0, a certificate without
-// its key or without `ca_file`, a file that holds no PEM, a token that is not printable ASCII or
-// would cross the network in plain text), NOT_FOUND (a file that cannot be read).
+// Makes the stubs; connects with the first call. Where the address stands for several servers,
+// calls go to them in turn. Calls that change nothing (Get, List, Plan, Wait) and those that start
+// an operation are tried again, five times in all, when the server answers UNAVAILABLE or
+// ends just then. Errors:
+// INVALID_ARGUMENT (an empty address, a deadline that is not above 0, a certificate without its key
+// or without `ca_file`, a file that holds no PEM, a token that is not printable ASCII or would
+// cross the network in plain text), NOT_FOUND (a file that cannot be read).
 absl::StatusOr<std::shared_ptr<ClientConnection>> OpenConnection(const ClientOptions& options);
 
 // One unary call with the connection's deadline: Unary(c, *c.secateur, &Stub::GetModel, request).

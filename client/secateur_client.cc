@@ -1,7 +1,10 @@
 #include "client/secateur_client.h"
 
 #include <algorithm>
+#include <random>
 
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
 #include "client/download.h"
 #include "client/paging.h"
 
@@ -25,14 +28,27 @@ Request Under(const std::string& parent) {
   return request;
 }
 
-// Starts a long operation and hands out its handle.
+std::string RandomId() {
+  std::random_device random;
+  return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());
+}
+
+// Starts a long operation and hands out its handle. The request has an id, so that it is one
+// operation however often it is sent; it is sent again, as long as the deadline allows, when the
+// server says when to come back: one that drains does, and by then another may answer.
 template <class Result, class Method, class Request>
 absl::StatusOr<PendingOperation<Result>> Start(
-    const std::shared_ptr<const ClientConnection>& connection, Method method,
-    const Request& request) {
-  auto operation = Unary(*connection, *connection->secateur, method, request);
-  if (!operation.ok()) return operation.status();
-  return PendingOperation<Result>(connection, *std::move(operation));
+    const std::shared_ptr<const ClientConnection>& connection, Method method, Request request) {
+  if (request.request_id().empty()) request.set_request_id(RandomId());
+  const absl::Time deadline = absl::Now() + connection->options.deadline;
+  while (true) {
+    auto operation = Unary(*connection, *connection->secateur, method, request);
+    if (operation.ok()) return PendingOperation<Result>(connection, *std::move(operation));
+    const auto pause = DetailsOfStatus(operation.status()).retry_after;
+    const bool again = absl::IsUnavailable(operation.status()) && pause.has_value();
+    if (!again || absl::Now() + *pause >= deadline) return operation.status();
+    absl::SleepFor(*pause);
+  }
 }
 
 // All items of a list RPC; `method` is the RPC, `items` the accessor of its repeated field.

@@ -88,7 +88,9 @@ int Main(int argc, char** argv) {
   program.set_version_flag("--version", "secateur-admin " SECATEUR_VERSION);
   AddCommand(program, options, "verify", "Check every object against its SHA-256; writes nothing",
              Verify);
-  AddCommand(program, options, "gc", "Remove what nothing refers to; servers may run", Collect);
+  AddCommand(program, options, "gc",
+             "Remove what nothing refers to, and experts that have ended; servers may run",
+             Collect);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -99,6 +99,8 @@ struct Server::Parts {
   int64_t DiskForWork() const;
   // Makes known what other servers on the store have stored.
   void CatchUp();
+  // Removes experts that have come to their end.
+  void DeleteExpired();
   absl::Status Listen();
   absl::Status StartExposer();
   void Monitor();
@@ -109,6 +111,10 @@ struct Server::Parts {
 
   const ServerOptions options;
   Metrics metrics;
+  // Of the server's store, and of those that requests name.
+  const StoreOptions store_options{
+      .stall_limit = options.store_stall,
+      .on_abandoned = [this](int change) { metrics.store_hanging_calls.Increment(change); }};
   // The tenant's objects; and what the server knows about its base models, which are nobody's.
   std::unique_ptr<BlobStore> blobs, own_blobs;
   std::optional<UriAllowList> readable, writable;
@@ -148,14 +154,14 @@ absl::Status Server::Parts::Build() {
   RETURN_IF_ERROR(Listen());
   RETURN_IF_ERROR(StartExposer());
   monitor = std::thread([this] { Monitor(); });
-  catch_up = std::make_unique<Ticker>(kCatchUpEvery, [this] { CatchUp(); });
+  catch_up = std::make_unique<Ticker>(kCatchUpEvery, [this] {
+    CatchUp();
+    DeleteExpired();
+  });
   return absl::OkStatus();
 }
 
 absl::Status Server::Parts::OpenStores() {
-  const StoreOptions store_options{
-      .stall_limit = options.store_stall,
-      .on_abandoned = [this](int change) { metrics.store_hanging_calls.Increment(change); }};
   auto opened = OpenStore(UriBelow(options.store, kTenantRoot), store_options);
   if (!opened.ok()) return Annotate(opened.status(), "--store");
   blobs = std::make_unique<MeteredStore>(*std::move(opened), metrics);
@@ -178,8 +184,8 @@ absl::Status Server::Parts::OpenStores() {
 }
 
 absl::Status Server::Parts::BuildServices() {
-  const Stores stores{*blobs, *corpora, *profiles,     *experts,
-                      views,  measured, single_flight, metrics};
+  const Stores stores{*blobs,   *corpora,      *profiles, *experts,     views,
+                      measured, single_flight, metrics,   store_options};
   const JobParts parts{models, stores, *readable, *writable};
   calls.emplace(kCallThreads, kMaxPendingCalls, metrics);
   jobs.emplace(JobQueue::Options{.workers = options.workers,
@@ -231,6 +237,13 @@ void Server::Parts::CatchUp() {
     Log(LogLevel::kWarning, "what other servers stored could not be read",
         {{"error", status.ToString()}});
   }
+}
+
+void Server::Parts::DeleteExpired() {
+  const absl::Status status = experts->DeleteExpired();
+  if (status.ok()) return;
+  Log(LogLevel::kWarning, "experts that have ended could not be removed",
+      {{"error", status.ToString()}});
 }
 
 absl::Status Server::Parts::Listen() {

@@ -19,7 +19,7 @@ constexpr char kExampleName[] = "models/smollm2/experts/e0123456789abcdef0123456
 
 struct CreateOptions {
   SpecOptions spec;
-  std::string output_uri, request_id, cache_policy;
+  std::string output_uri, request_id, cache_policy, ttl, expire_time;
   std::vector<std::string> gates;
   bool validate_only = false, no_wait = false;
 };
@@ -63,6 +63,19 @@ absl::StatusOr<v1::GateEntry> ParseGate(const std::string& text) {
   return entry;
 }
 
+absl::Status AddExpiration(const CreateOptions& options, v1::CreateExpertRequest& request) {
+  if (!options.ttl.empty()) {
+    const auto ttl = ParseTimeSpan("--ttl", options.ttl);
+    if (!ttl.ok()) return ttl.status();
+    *request.mutable_ttl() = *ttl;
+  } else if (!options.expire_time.empty()) {
+    const auto time = ParseTime("--expire-time", options.expire_time);
+    if (!time.ok()) return time.status();
+    *request.mutable_expire_time() = *time;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<v1::CreateExpertRequest> MakeRequest(const CreateOptions& options) {
   const auto spec = MakeSpec(options.spec);
   if (!spec.ok()) return spec.status();
@@ -87,6 +100,8 @@ absl::StatusOr<v1::CreateExpertRequest> MakeRequest(const CreateOptions& options
     if (!entry.ok()) return entry.status();
     *request.add_gate() = *entry;
   }
+  const absl::Status expiration = AddExpiration(options, request);
+  if (!expiration.ok()) return expiration;
   return request;
 }
 
@@ -181,6 +196,7 @@ void AddCreate(CLI::App& group, Context& context) {
       "  secateur expert create --language ko --domain legal --task summarization --remove 35%\n"
       "  secateur expert create --language ko --language ja --weight language=2 \\\n"
       "      --domain legal --remove-parameters 20% --of blocks --evaluate c0123... --gate 20%\n"
+      "  secateur expert create --task qa --remove 35% --ttl 24h\n"
       "  secateur expert create --domain math --max-bytes 200MiB --no-wait --output json",
       context, options, &ExpertCreate);
   AddSpecOptions(*command, options->spec);
@@ -190,6 +206,15 @@ void AddCreate(CLI::App& group, Context& context) {
       *command, "--gate", options->gates,
       "Largest rise of bits per byte over the base's for the expert to be published: 20% on "
       "every --evaluate corpus, or CORPUS=20% on one");
+  CLI::Option* ttl =
+      command->add_option("--ttl", options->ttl,
+                          "How long the server keeps it from when it is there: 90m, 24h, 7d (else "
+                          "until it is deleted); "
+                          "one that exists may get a longer life by this, never a shorter one");
+  command
+      ->add_option("--expire-time", options->expire_time,
+                   "The same as a time: 2026-12-31T23:59:59Z")
+      ->excludes(ttl);
   command->add_option("--cache-policy", options->cache_policy,
                       "use (default), refresh or only-if-cached");
   command->add_flag("--validate-only", options->validate_only, "Check the request, make nothing");

@@ -1,5 +1,7 @@
 #include "client/cli/expert_report.h"
 
+#include <google/protobuf/util/time_util.h>
+
 #include <numeric>
 #include <vector>
 
@@ -191,6 +193,12 @@ std::string FormatAttention(const v1::AttentionResult& result, const v1::Size& s
                          sum(result.value_row_counts()), sum(result.output_column_counts()));
 }
 
+// As --expire-time takes it.
+std::string FormatEnd(const v1::Expert& expert) {
+  return expert.has_expire_time() ? google::protobuf::util::TimeUtil::ToString(expert.expire_time())
+                                  : "-";
+}
+
 Table SummaryTable(const v1::Expert& expert) {
   Table table({});
   AddField(table, "expert", expert.name());
@@ -219,6 +227,7 @@ Table SummaryTable(const v1::Expert& expert) {
   AddField(table, "writes", FormatSmoke(expert.verification()));
   AddField(table, "mask", expert.mask_digest());
   AddField(table, "folder", expert.uri());
+  if (expert.has_expire_time()) AddField(table, "expires", FormatEnd(expert));
   return table;
 }
 
@@ -358,12 +367,13 @@ void PrintExpert(const v1::Expert& expert, std::ostream& out) {
 }
 
 Table ExpertTable(const google::protobuf::RepeatedPtrField<v1::Expert>& experts) {
-  Table table({"EXPERT", "MADE FOR", "WIDTH", "NEURONS REMOVED", "PARAMETERS", "SIZE", "RULE"});
+  Table table(
+      {"EXPERT", "MADE FOR", "WIDTH", "NEURONS REMOVED", "PARAMETERS", "SIZE", "RULE", "EXPIRES"});
   for (const v1::Expert& expert : experts) {
     table.AddRow({expert.name(), FormatSelection(expert.spec()),
                   std::to_string(expert.size().width()), FormatShare(expert.size().neuron_ratio()),
                   Count(expert.size().parameter_count()), Bytes(expert.size().tensor_bytes()),
-                  FormatEnum(*v1::Rule_descriptor(), expert.spec().rule())});
+                  FormatEnum(*v1::Rule_descriptor(), expert.spec().rule()), FormatEnd(expert)});
   }
   return table;
 }

@@ -3,11 +3,14 @@
 #include <charconv>
 #include <cmath>
 
+#include <google/protobuf/util/time_util.h>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "client/cli/format.h"
 
 namespace secateur::cli {
@@ -84,6 +87,32 @@ absl::StatusOr<int64_t> ParseBytes(const std::string& what, const std::string& t
                       {"GiB", 0x1p30},
                       {"TiB", 0x1p40}},
                      "a number of bytes: write 250000000, 250MiB or 1.5GB");
+}
+
+absl::StatusOr<google::protobuf::Duration> ParseTimeSpan(const std::string& what,
+                                                         const std::string& text) {
+  double days = 0;
+  std::string unit;
+  absl::Duration span;
+  if (ParseNumber(text, days, unit) && unit == "d") {
+    span = days * absl::Hours(24);
+  } else if (!absl::ParseDuration(text, &span)) {
+    span = absl::ZeroDuration();
+  }
+  if (span <= absl::ZeroDuration() || span == absl::InfiniteDuration()) {
+    return Refuse(what, text, "a time span above 0: write 90m, 24h or 7d");
+  }
+  google::protobuf::Duration proto;
+  proto.set_seconds(absl::IDivDuration(span, absl::Seconds(1), &span));
+  proto.set_nanos(static_cast<int32_t>(span / absl::Nanoseconds(1)));
+  return proto;
+}
+
+absl::StatusOr<google::protobuf::Timestamp> ParseTime(const std::string& what,
+                                                      const std::string& text) {
+  google::protobuf::Timestamp time;
+  if (google::protobuf::util::TimeUtil::FromString(text, &time)) return time;
+  return Refuse(what, text, "a time: write 2026-12-31T23:59:59Z");
 }
 
 absl::StatusOr<std::pair<std::string, std::string>> ParseKeyValue(const std::string& what,

@@ -10,6 +10,8 @@
 
 #include "absl/status/statusor.h"
 #include "google/protobuf/descriptor.h"
+#include "google/protobuf/duration.pb.h"
+#include "google/protobuf/timestamp.pb.h"
 
 namespace secateur::cli {
 
@@ -22,6 +24,12 @@ absl::StatusOr<int64_t> ParseCount(const std::string& what, const std::string& t
 // "1000000", "250MiB", "1.5 GB": KiB, MiB, GiB, TiB are powers of 1024; kB, MB, GB, TB of 1000. At
 // least 1, whole.
 absl::StatusOr<int64_t> ParseBytes(const std::string& what, const std::string& text);
+// "90m", "24h", "1h30m" or "7d": above 0.
+absl::StatusOr<google::protobuf::Duration> ParseTimeSpan(const std::string& what,
+                                                         const std::string& text);
+// "2026-12-31T23:59:59Z", or with "+01:00" instead of the Z.
+absl::StatusOr<google::protobuf::Timestamp> ParseTime(const std::string& what,
+                                                      const std::string& text);
 // "key=value", both not empty; the server checks that they are slugs.
 absl::StatusOr<std::pair<std::string, std::string>> ParseKeyValue(const std::string& what,
                                                                   const std::string& text);

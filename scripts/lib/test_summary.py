@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Closes a test run: which tests were skipped and, on the last line, how many passed, failed and were skipped.
+"""Closes test runs: which tests were skipped and, on the last line, how many passed, failed and were skipped in all.
 
-    test_summary.py JUNIT_XML
+    test_summary.py JUNIT_XML...
 
 Exits with 1 if one failed, if none ran, or if one was skipped where SECATEUR_TEST_DATA says that all can run.
 """
@@ -9,10 +9,11 @@ import os
 import sys
 import xml.etree.ElementTree
 
-if len(sys.argv) != 2:
+if len(sys.argv) < 2:
     sys.exit(__doc__)
 names = {"run": [], "fail": [], "notrun": [], "disabled": []}
-for case in xml.etree.ElementTree.parse(sys.argv[1]).getroot().findall("testcase"):
+cases = [case for path in sys.argv[1:] for case in xml.etree.ElementTree.parse(path).getroot().findall("testcase")]
+for case in cases:
     status, why = case.get("status"), case.find("skipped")
     # A test that could not start is not one that chose to skip itself.
     lost = status == "notrun" and (why is None or not why.get("message", "").startswith("SKIP_"))

@@ -34,29 +34,50 @@ absl::StatusOr<absl::Time> StoreNow(BlobStore& store) {
   return head->modified;
 }
 
+bool IsOfAttempt(ObjectKind kind) {
+  return kind == ObjectKind::kExpertFile || kind == ObjectKind::kExpiry ||
+         kind == ObjectKind::kManifest;
+}
+
+// When the expert that an object is of has ended; absent while it lives, and for all else.
+std::optional<absl::Time> EndOf(const Inventory& inventory, const ObjectName& name,
+                                absl::Time now) {
+  if (!IsOfAttempt(name.kind)) return std::nullopt;
+  const TenantMarks& marks = inventory.tenants.at(name.tenant);
+  const auto end = marks.ends.find(name.folder);
+  const bool ended = end != marks.ends.end() && marks.attempts.contains(name.folder);
+  return ended && end->second <= now ? std::optional(end->second) : std::nullopt;
+}
+
 // Objects that go together: all of an attempt, all leases of an owner, or one by itself.
 struct Group {
-  ObjectKind kind = ObjectKind::kUnknown;
+  ObjectKind kind = ObjectKind::kUnknown;  // kManifest for an expert that has ended
   std::string tenant, folder;
   std::vector<BlobInfo> objects;
-  absl::Time newest = absl::InfinitePast();
+  absl::Time newest = absl::InfinitePast();  // the latest of objects and end
 };
 
-std::map<std::string, Group> GroupsOf(const Inventory& inventory) {
+std::map<std::string, Group> GroupsOf(const Inventory& inventory, absl::Time now) {
   std::map<std::string, Group> groups;
   for (const auto& [key, object] : inventory.objects) {
     const ObjectName name = ParseObjectName(key);
+    const std::optional<absl::Time> end = EndOf(inventory, name, now);
     const bool lease = name.kind == ObjectKind::kLease;
-    if (!lease && !IsOrphan(inventory, key)) continue;
-    const bool together = lease || name.kind == ObjectKind::kExpertFile;
-    Group& group = groups[together ? name.folder : key];
-    group.kind = name.kind;
+    if (!lease && !end && !IsOrphan(inventory, key)) continue;
+    Group& group = groups[lease || IsOfAttempt(name.kind) ? name.folder : key];
+    group.kind = end                      ? ObjectKind::kManifest
+                 : IsOfAttempt(name.kind) ? ObjectKind::kExpertFile
+                                          : name.kind;
     group.tenant = name.tenant;
     group.folder = name.folder;
     group.objects.push_back(object);
-    group.newest = std::max(group.newest, object.modified);
+    group.newest = std::max({group.newest, object.modified, end.value_or(object.modified)});
   }
   return groups;
+}
+
+std::string_view WhatGoes(const Group& group) {
+  return group.kind == ObjectKind::kManifest ? "expired expert" : KindName(group.kind);
 }
 
 // How long a lease counts, as it says itself; nothing when it cannot be read.
@@ -78,7 +99,7 @@ class Collection {
   }
 
   absl::StatusOr<GarbageReport> Run() {
-    for (const auto& [key, group] : GroupsOf(inventory_)) RETURN_IF_ERROR(Sweep(group));
+    for (const auto& [key, group] : GroupsOf(inventory_, now_)) RETURN_IF_ERROR(Sweep(group));
     return std::move(report_);
   }
 
@@ -94,9 +115,14 @@ class Collection {
       report_.kept += count;
       return absl::OkStatus();
     }
-    for (const BlobInfo& object : group.objects) {
+    // A manifest goes first: an expert is whole or gone.
+    std::vector<BlobInfo> objects = group.objects;
+    std::ranges::stable_partition(objects, [](const BlobInfo& object) {
+      return ParseObjectName(object.key).kind == ObjectKind::kManifest;
+    });
+    for (const BlobInfo& object : objects) {
       if (!options_.dry_run) RETURN_IF_ERROR(store_.Delete(object.key));
-      report_.removed.push_back({object.key, std::string(KindName(group.kind)), object.size});
+      report_.removed.push_back({object.key, std::string(WhatGoes(group)), object.size});
     }
     return absl::OkStatus();
   }
@@ -107,8 +133,11 @@ class Collection {
         return true;
       case ObjectKind::kExpertFile:
         return AttemptMayGo(group);
+      case ObjectKind::kManifest:
+        return IsAsListed(group);  // nor was it extended
       case ObjectKind::kDocuments:
-        return DocumentsMayGo(group);
+      case ObjectKind::kProfile:
+        return IsStillAnOrphan(group);
       case ObjectKind::kLease:
         return LeaseMayGo(group);
       default:
@@ -130,7 +159,8 @@ class Collection {
     });
   }
 
-  absl::StatusOr<bool> DocumentsMayGo(const Group& group) {
+  // No corpus has come that refers to it.
+  absl::StatusOr<bool> IsStillAnOrphan(const Group& group) {
     TenantMarks& marks = inventory_.tenants[group.tenant];
     ASSIGN_OR_RETURN(const std::vector<BlobInfo> metas, ListAll(StrCat(group.tenant, "corpora/")));
     for (const BlobInfo& meta : metas) {
@@ -138,7 +168,7 @@ class Collection {
       if (!MarkFrom(store_, meta.key, marks).ok()) return false;  // the next run will know
       inventory_.objects.emplace(meta.key, meta);
     }
-    return !marks.expected.contains(group.objects.front().key);
+    return IsOrphan(inventory_, group.objects.front().key);
   }
 
   absl::StatusOr<bool> LeaseMayGo(const Group& group) {

@@ -1,10 +1,11 @@
 // Removes what nothing refers to from a store, beside servers that use it.
 //
-// Goes: attempts of experts without a manifest, documents that no meta object names, temporary
-// files, and leases of processes that ended, each only when all of it is older than the grace
-// period by the store's clock. Stays: what a meta object or a manifest that cannot be read may
-// name, attempts begun while an operation runs that is not done, all profiles, and objects of
-// unknown kinds. What refers to an object is looked at again just before it goes. Between that look
+// Goes: experts that have ended, attempts of experts without a manifest, documents that no meta
+// object names, profiles of corpora that are gone, temporary files, and leases of processes that
+// ended, each only when all of it is older than the grace period by the store's clock, or ended
+// before it. Stays: what a meta object or a manifest that cannot be read may name, attempts begun
+// while an operation runs that is not done, profiles that cannot be read, and objects of unknown
+// kinds. What refers to an object is looked at again just before it goes. Between that look
 // and the deletion the grace period is what protects: it must be longer than an upload or the
 // making of an expert takes.
 #pragma once

@@ -6,15 +6,14 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
-#include "secateur/v1/manifest.pb.h"
 #include "server/artifact/expert_store.h"
-#include "server/artifact/manifest.h"
 #include "server/artifact/manifest_files.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/corpus/corpus_meta.h"
 #include "server/jobs/event_text.h"
 #include "server/jobs/operation_fold.h"
+#include "server/profile/profile_file.h"
 
 namespace secateur {
 namespace {
@@ -56,12 +55,14 @@ std::string_view Between(std::string_view text, std::string_view prefix, std::st
 ObjectKind KindOf(const std::vector<std::string>& parts) {
   const std::string& leaf = parts.back();
   const std::string& top = parts[0];
-  if (top == ".tmp" && parts.size() == 2) return ObjectKind::kTemporary;
+  const bool in_bucket = parts.size() == 3 && IsHex(parts[1], 32) && leaf == "object";
+  if (top == ".tmp" && (parts.size() == 2 || in_bucket)) return ObjectKind::kTemporary;
   if (top == "uploads" && parts.size() == 2 && !Between(leaf, "", ".jsonl").empty()) {
     return ObjectKind::kDocuments;
   }
   if (top == "experts" && parts.size() == 4 && IsId(parts[1], 'e')) {
-    return leaf == kManifestName ? ObjectKind::kManifest : ObjectKind::kExpertFile;
+    if (leaf == kManifestName) return ObjectKind::kManifest;
+    return ExpiryOfName(leaf) ? ObjectKind::kExpiry : ObjectKind::kExpertFile;
   }
   if (parts.size() != 3) return ObjectKind::kUnknown;
   if (top == "corpora" && IsId(parts[1], 'c') && IsNumber(Between(leaf, "meta-", ".json"), 8)) {
@@ -88,6 +89,7 @@ absl::Status MarkFromMeta(const std::string& bytes, const ObjectName& name, cons
   if (StrCat(name.tenant, MetaKey(corpus.info.id(), corpus.info.generation)) != key) {
     return absl::DataLossError("it belongs under another key");
   }
+  marks.corpora.insert(corpus.info.digest);
   marks.expected[StrCat(name.tenant, corpus.documents_key)] = {
       .size = std::nullopt, .digest = corpus.info.digest, .by = key};
   return absl::OkStatus();
@@ -100,10 +102,19 @@ absl::Status MarkFromManifest(const std::string& bytes, const ObjectName& name,
     marks.expected[StrCat(name.folder, file.name)] = {
         .size = file.size, .digest = file.digest, .by = key};
   }
-  ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(bytes));
-  for (const v1::UsedProfile& profile : manifest.profiles()) {
-    marks.profile_digests.insert(profile.digest());
-  }
+  return absl::OkStatus();
+}
+
+// What cannot be read says nothing.
+absl::Status MarkFromProfile(BlobStore& store, const BlobInfo& object, const ObjectName& name,
+                             TenantMarks& marks) {
+  const auto beginning =
+      store.Read(object.key, 0, kProfileHeaderLimit + static_cast<int64_t>(sizeof(uint64_t)));
+  if (absl::IsNotFound(beginning.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(beginning.status());
+  const auto summary = ReadProfileSummary(object.key, *beginning, object.size);
+  if (summary.ok() && summary->key.id() == name.id)
+    marks.profiled.emplace(object.key, summary->key.corpus_digest);
   return absl::OkStatus();
 }
 
@@ -155,13 +166,17 @@ absl::Status ListInto(BlobStore& store, std::map<std::string, BlobInfo>& objects
 absl::Status MarkAll(BlobStore& store, Inventory& inventory) {
   for (const auto& [key, object] : inventory.objects) {
     const ObjectName name = ParseObjectName(key);
-    if (name.kind != ObjectKind::kCorpusMeta && name.kind != ObjectKind::kManifest) continue;
     TenantMarks& marks = inventory.tenants[name.tenant];
+    if (name.kind == ObjectKind::kProfile) {
+      RETURN_IF_ERROR(MarkFromProfile(store, object, name, marks));
+    }
+    if (name.kind == ObjectKind::kExpiry) marks.ends[name.folder] = *ExpiryOfName(name.leaf);
+    if (name.kind != ObjectKind::kCorpusMeta && name.kind != ObjectKind::kManifest) continue;
     const absl::Status marked = MarkFrom(store, key, marks);
     if (marked.ok() || absl::IsNotFound(marked)) continue;
     if (!IsDamage(marked)) return marked;
     inventory.damaged[key] = std::string(marked.message());
-    (name.kind == ObjectKind::kManifest ? marks.experts_unclear : marks.corpora_unclear) = true;
+    if (name.kind == ObjectKind::kCorpusMeta) marks.corpora_unclear = true;
   }
   return absl::OkStatus();
 }
@@ -196,6 +211,8 @@ std::string_view KindName(ObjectKind kind) {
       return "manifest";
     case ObjectKind::kExpertFile:
       return "expert file";
+    case ObjectKind::kExpiry:
+      return "expiry";
     case ObjectKind::kEvent:
       return "operation event";
     case ObjectKind::kLease:
@@ -259,7 +276,13 @@ bool IsOrphan(const Inventory& inventory, const std::string& key) {
     case ObjectKind::kDocuments:
       return !marks.corpora_unclear && !marks.expected.contains(key);
     case ObjectKind::kExpertFile:
+    case ObjectKind::kExpiry:
       return !marks.attempts.contains(name.folder);
+    case ObjectKind::kProfile: {
+      const auto profile = marks.profiled.find(key);
+      return !marks.corpora_unclear && profile != marks.profiled.end() &&
+             !marks.corpora.contains(profile->second);
+    }
     default:
       return false;
   }

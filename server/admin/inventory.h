@@ -23,10 +23,11 @@ enum class ObjectKind {
   kProfile,      // tenants/<t>/profiles/<id>/<SHA-256>.safetensors
   kManifest,     // tenants/<t>/experts/<id>/<attempt>/secateur.json
   kExpertFile,   // tenants/<t>/experts/<id>/<attempt>/<file>
+  kExpiry,       // tenants/<t>/experts/<id>/<attempt>/until-<time>
   kEvent,        // tenants/<t>/operations/<id>/<epoch>.<owner>.<number>
   kLease,        // tenants/<t>/replicas/<owner>/<number>
   kModelDigest,  // models/digest-<SHA-256>.json
-  kTemporary,    // tenants/<t>/.tmp/<name>, and what a collection killed halfway left
+  kTemporary,    // tenants/<t>/.tmp/<name>[/object], and what a collection killed halfway left
   kUnknown
 };
 std::string_view KindName(ObjectKind kind);
@@ -50,9 +51,11 @@ struct Expected {
 struct TenantMarks {
   std::map<std::string, Expected> expected;  // by key: documents and files of experts
   std::set<std::string> attempts;            // folders with a manifest, readable or not
-  std::set<std::string> profile_digests;     // hex, of profiles that experts were made from
-  // An object that references others cannot be read: what it references is not known.
-  bool corpora_unclear = false, experts_unclear = false;
+  std::map<std::string, absl::Time> ends;    // of such folders, when the expert is to end
+  std::set<Digest> corpora;
+  std::map<std::string, Digest> profiled;  // by key of a profile: the corpus that it is of
+  // A meta object cannot be read: what it references is not known.
+  bool corpora_unclear = false;
   // The store's time of the first event of the oldest operation that is not done, or that cannot
   // be told; InfiniteFuture() when there is none.
   absl::Time live_since = absl::InfiniteFuture();

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "server/artifact/manifest_files.h"
+#include "server/base/errors.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 
@@ -21,6 +22,7 @@ constexpr std::string_view kRoot = "experts/";
 constexpr int64_t kManifestLimit = int64_t{64} << 20;
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 constexpr int64_t kPage = 1000;
+constexpr absl::Duration kClockDifference = absl::Minutes(10);  // between servers, at most
 
 absl::Status ForEachBlob(BlobStore& blobs, const std::string& prefix,
                          const std::function<absl::Status(const BlobInfo&)>& visit) {
@@ -67,6 +69,84 @@ absl::StatusOr<StoredExpert> ReadExpert(BlobStore& blobs, const std::string& id,
   return expert;
 }
 
+// What lies below a prefix, by the prefix of an attempt.
+struct Listing {
+  std::map<std::string, BlobInfo> manifests;
+  std::map<std::string, absl::Time> ends;  // the last in key order
+
+  absl::Time EndOf(const std::string& prefix) const {
+    const auto end = ends.find(prefix);
+    return end == ends.end() ? absl::InfiniteFuture() : end->second;
+  }
+};
+
+absl::StatusOr<Listing> ListAttempts(BlobStore& blobs, const std::string& root) {
+  Listing listing;
+  RETURN_IF_ERROR(ForEachBlob(blobs, root, [&](const BlobInfo& blob) {
+    const size_t slash = blob.key.rfind('/') + 1;
+    const std::string prefix = blob.key.substr(0, slash);
+    if (!IdOfManifestKey(blob.key).empty()) {
+      listing.manifests[prefix] = blob;
+    } else if (const auto end = ExpiryOfName(std::string_view(blob.key).substr(slash))) {
+      listing.ends[prefix] = *end;
+    }
+    return absl::OkStatus();
+  }));
+  return listing;
+}
+
+const StoredExpert* Known(const std::map<std::string, StoredExpert>& experts,
+                          const std::string& prefix) {
+  const auto at = experts.find(IdOfManifestKey(StrCat(prefix, kManifestName)));
+  return at != experts.end() && at->second.prefix == prefix ? &at->second : nullptr;
+}
+
+// A list that is made while a manifest is written may show it, and miss the end that was written
+// before: a manifest that is new and has none is a reason to look again.
+absl::StatusOr<Listing> ListAll(BlobStore& blobs,
+                                const std::map<std::string, StoredExpert>& known) {
+  ASSIGN_OR_RETURN(Listing listing, ListAttempts(blobs, std::string(kRoot)));
+  const bool again = std::ranges::any_of(listing.manifests, [&](const auto& manifest) {
+    return Known(known, manifest.first) == nullptr && !listing.ends.contains(manifest.first);
+  });
+  if (!again) return listing;
+  ASSIGN_OR_RETURN(Listing later, ListAttempts(blobs, std::string(kRoot)));
+  listing.ends = std::move(later.ends);
+  return listing;
+}
+
+std::set<std::string> EndedBefore(const Listing& listing, absl::Time time) {
+  std::set<std::string> prefixes;
+  for (const auto& [prefix, manifest] : listing.manifests) {
+    if (listing.EndOf(prefix) <= time) prefixes.insert(prefix);
+  }
+  return prefixes;
+}
+
+// Prefixes in the order in which they count.
+std::vector<std::string> LivingAt(const Listing& listing, absl::Time now) {
+  std::vector<std::string> prefixes;
+  for (const auto& [prefix, manifest] : listing.manifests) {
+    if (listing.EndOf(prefix) > now) prefixes.push_back(prefix);
+  }
+  std::ranges::stable_sort(prefixes, [&listing](const std::string& a, const std::string& b) {
+    return listing.EndOf(a) > listing.EndOf(b);
+  });
+  return prefixes;
+}
+
+// Of two attempts with one id, the one that counts.
+bool Outlives(const StoredExpert& a, const StoredExpert& b) {
+  if (a.expire_time != b.expire_time) return a.expire_time > b.expire_time;
+  return a.prefix < b.prefix;
+}
+
+absl::Status PutEnd(BlobStore& blobs, const std::string& prefix, absl::Time end) {
+  const std::string name = ExpiryName(end);
+  const absl::Status put = blobs.Put(prefix + name, ExpiryText(name)).status();
+  return absl::IsAlreadyExists(put) ? absl::OkStatus() : put;
+}
+
 // Every file that the manifest names is there with its size.
 absl::Status CheckFiles(BlobStore& blobs, const StoredExpert& expert) {
   for (const ArtifactFile& file : expert.files) {
@@ -83,6 +163,8 @@ absl::Status CheckFiles(BlobStore& blobs, const StoredExpert& expert) {
   }
   return absl::OkStatus();
 }
+
+std::string PrefixOf(const std::string& key) { return key.substr(0, key.rfind('/') + 1); }
 
 absl::Status DeleteKeys(BlobStore& blobs, const std::vector<std::string>& keys) {
   for (const std::string& key : keys) RETURN_IF_ERROR(blobs.Delete(key));
@@ -145,42 +227,58 @@ int64_t StoredExpert::bytes() const {
   return sum;
 }
 
-ExpertStore::ExpertStore(BlobStore& blobs) : blobs_(blobs) {}
+ExpertStore::ExpertStore(BlobStore& blobs, const Clock& clock) : blobs_(blobs), clock_(clock) {}
+
+absl::StatusOr<ExpertStore::Experts> ExpertStore::ReadAll(const Experts& before) {
+  ASSIGN_OR_RETURN(const Listing listing, ListAll(blobs_, before));
+  const absl::Time now = clock_.Now();
+  {
+    MutexLock lock(mutex_);
+    ended_ = EndedBefore(listing, now - kClockDifference);
+  }
+  Experts experts;
+  for (const std::string& prefix : LivingAt(listing, now)) {
+    const BlobInfo& manifest = listing.manifests.at(prefix);
+    const std::string id = IdOfManifestKey(manifest.key);
+    if (experts.contains(id)) continue;
+    const StoredExpert* known = Known(before, prefix);
+    absl::StatusOr<StoredExpert> expert = known ? *known : ReadExpert(blobs_, id, manifest);
+    if (expert.ok()) {
+      expert->expire_time = listing.EndOf(prefix);
+      experts.emplace(id, *std::move(expert));
+    } else if (FirstTime(manifest.key)) {
+      Log(LogLevel::kError, "an expert's manifest cannot be read",
+          {{"key", manifest.key}, {"error", std::string(expert.status().message())}});
+    }
+  }
+  return experts;
+}
 
 absl::Status ExpertStore::Load() {
-  std::map<std::string, StoredExpert> before, experts;
+  MutexLock changing(change_mutex_);
+  Experts before;
   {
     MutexLock lock(mutex_);
     before = experts_;
   }
-  RETURN_IF_ERROR(ForEachBlob(blobs_, std::string(kRoot), [&](const BlobInfo& blob) {
-    const std::string id = IdOfManifestKey(blob.key);
-    if (id.empty() || experts.contains(id)) return absl::OkStatus();
-    const auto known = before.find(id);
-    if (known != before.end() && blob.key == StrCat(known->second.prefix, kManifestName)) {
-      experts.insert(*known);
-      return absl::OkStatus();
-    }
-    absl::StatusOr<StoredExpert> expert = ReadExpert(blobs_, id, blob);
-    if (expert.ok()) {
-      experts.emplace(id, *std::move(expert));
-    } else if (FirstTime(blob.key)) {
-      Log(LogLevel::kError, "an expert's manifest cannot be read",
-          {{"key", blob.key}, {"error", std::string(expert.status().message())}});
-    }
-    return absl::OkStatus();
-  }));
+  ASSIGN_OR_RETURN(Experts experts, ReadAll(before));
   MutexLock lock(mutex_);
+  // What was published or extended here meanwhile may not have been listed.
+  for (auto& [id, expert] : experts_) {
+    const auto then = before.find(id);
+    const bool listed = then != before.end() && then->second.prefix == expert.prefix &&
+                        then->second.expire_time == expert.expire_time;
+    if (listed) continue;
+    const auto now = experts.find(id);
+    if (now == experts.end() || now->second.prefix == expert.prefix ||
+        Outlives(expert, now->second)) {
+      experts[id] = std::move(expert);
+    }
+  }
   for (const auto& [id, expert] : before) {
-    const auto now = experts_.find(id);
-    const bool same = now != experts_.end() && now->second.prefix == expert.prefix;
-    if (same && !experts.contains(id)) experts_.erase(now);
+    if (!experts_.contains(id)) experts.erase(id);  // deleted here meanwhile
   }
-  // What was published here meanwhile stays, and the first in key order counts.
-  for (auto& [id, expert] : experts) {
-    const auto [at, inserted] = experts_.emplace(id, expert);
-    if (!inserted && expert.prefix != at->second.prefix) at->second = expert;
-  }
+  experts_ = std::move(experts);
   return absl::OkStatus();
 }
 
@@ -192,14 +290,17 @@ bool ExpertStore::FirstTime(const std::string& key) {
 std::optional<StoredExpert> ExpertStore::Find(const std::string& id) const {
   MutexLock lock(mutex_);
   const auto found = experts_.find(id);
-  if (found == experts_.end()) return std::nullopt;
+  if (found == experts_.end() || found->second.expire_time <= clock_.Now()) return std::nullopt;
   return found->second;
 }
 
 std::vector<StoredExpert> ExpertStore::List() const {
   MutexLock lock(mutex_);
+  const absl::Time now = clock_.Now();
   std::vector<StoredExpert> experts;
-  for (const auto& [id, expert] : experts_) experts.push_back(expert);
+  for (const auto& [id, expert] : experts_) {
+    if (expert.expire_time > now) experts.push_back(expert);
+  }
   return experts;
 }
 
@@ -209,35 +310,97 @@ std::string ExpertStore::NewPrefix(const std::string& id) const {
 }
 
 absl::StatusOr<StoredExpert> ExpertStore::Publish(const std::string& id, const std::string& prefix,
-                                                  const std::string& manifest_json) {
+                                                  const std::string& manifest_json,
+                                                  const Lifetime& lifetime) {
   if (IdOfManifestKey(StrCat(prefix, kManifestName)) != id) {
     return absl::InvalidArgumentError(
         StrCat("the prefix \"", prefix, "\" is not one of expert ", id));
   }
   ASSIGN_OR_RETURN(StoredExpert expert, MakeExpert(id, prefix, manifest_json));
+  MutexLock changing(change_mutex_);
   RETURN_IF_ERROR(CheckFiles(blobs_, expert));
+  RETURN_IF_ERROR(CheckAhead(lifetime));
   if (const std::optional<StoredExpert> earlier = Find(id)) {
-    Discard(prefix);  // the same id is the same expert: the one that readers know stays
-    return *earlier;
+    absl::StatusOr<StoredExpert> extended = Extend(*earlier, lifetime);
+    if (!absl::IsNotFound(extended.status())) {
+      Discard(prefix);  // the same id is the same expert: the one that readers know stays
+      return extended;
+    }
+  }
+  expert.expire_time = lifetime.EndFrom(clock_.Now());
+  // First, so that no crash lets it stay for ever.
+  if (expert.expire_time != absl::InfiniteFuture()) {
+    RETURN_IF_ERROR(PutEnd(blobs_, prefix, expert.expire_time));
   }
   const std::string key = StrCat(prefix, kManifestName);
   RETURN_IF_ERROR(blobs_.Put(key, manifest_json).status());
   ASSIGN_OR_RETURN(const BlobInfo info, blobs_.Head(key));
   expert.create_time = info.modified;
   MutexLock lock(mutex_);
-  // Two attempts that end at once both have a manifest; as in Load(), the first in key order
-  // counts.
+  // Two attempts that end at once both have a manifest.
   const auto [at, inserted] = experts_.emplace(id, expert);
-  if (!inserted && prefix < at->second.prefix) at->second = expert;
+  if (!inserted && Outlives(expert, at->second)) at->second = expert;
   return at->second;
+}
+
+absl::Status ExpertStore::CheckAhead(const Lifetime& lifetime) const {
+  const absl::Time now = clock_.Now();
+  if (lifetime.EndFrom(now) > now) return absl::OkStatus();
+  return WithReason(
+      WithField(absl::FailedPreconditionError(StrCat(
+                    "expire_time ",
+                    absl::FormatTime(absl::RFC3339_full, lifetime.until, absl::UTCTimeZone()),
+                    " has passed before the expert was there: nothing is published")),
+                "expire_time"),
+      "EXPIRED");
+}
+
+absl::StatusOr<StoredExpert> ExpertStore::Extend(StoredExpert expert, const Lifetime& lifetime) {
+  const absl::Time end = lifetime.EndFrom(clock_.Now());
+  if (end <= expert.expire_time) return expert;
+  RETURN_IF_ERROR(PutEnd(blobs_, expert.prefix, end));
+  const absl::Status there = blobs_.Head(StrCat(expert.prefix, kManifestName)).status();
+  MutexLock lock(mutex_);
+  const auto at = experts_.find(expert.id);
+  const bool known = at != experts_.end() && at->second.prefix == expert.prefix;
+  if (absl::IsNotFound(there) && known) experts_.erase(at);
+  RETURN_IF_ERROR(there);
+  expert.expire_time = end;
+  if (known) at->second.expire_time = std::max(at->second.expire_time, end);
+  return expert;
+}
+
+absl::Status ExpertStore::DeleteExpired() {
+  std::set<std::string> prefixes;
+  {
+    MutexLock lock(mutex_);
+    prefixes = ended_;
+  }
+  for (const std::string& prefix : prefixes) {
+    MutexLock changing(change_mutex_);
+    ASSIGN_OR_RETURN(const Listing now, ListAttempts(blobs_, prefix));
+    const absl::Time end = now.EndOf(prefix);
+    if (now.manifests.empty() || end > clock_.Now() - kClockDifference) continue;
+    RETURN_IF_ERROR(blobs_.Delete(StrCat(prefix, kManifestName)));
+    Discard(prefix);
+    Log(LogLevel::kInfo, "an expert that has ended was removed",
+        {{"prefix", prefix},
+         {"expire_time", absl::FormatTime(absl::RFC3339_sec, end, absl::UTCTimeZone())}});
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ExpertStore::Delete(const std::string& id) {
   if (!IsExpertId(id)) return absl::OkStatus();  // nothing can be stored under it
+  MutexLock changing(change_mutex_);
   std::vector<std::string> manifests;
-  std::vector<std::string> files;
+  std::map<std::string, std::vector<std::string>> others;  // by the prefix of their attempt
   RETURN_IF_ERROR(ForEachBlob(blobs_, StrCat(kRoot, id, "/"), [&](const BlobInfo& blob) {
-    (IdOfManifestKey(blob.key).empty() ? files : manifests).push_back(blob.key);
+    if (!IdOfManifestKey(blob.key).empty()) {
+      manifests.push_back(blob.key);
+    } else {
+      others[PrefixOf(blob.key)].push_back(blob.key);
+    }
     return absl::OkStatus();
   }));
   RETURN_IF_ERROR(DeleteKeys(blobs_, manifests));
@@ -245,7 +408,10 @@ absl::Status ExpertStore::Delete(const std::string& id) {
     MutexLock lock(mutex_);
     experts_.erase(id);
   }
-  return DeleteKeys(blobs_, files);
+  for (const std::string& manifest : manifests) {
+    RETURN_IF_ERROR(DeleteKeys(blobs_, others[PrefixOf(manifest)]));
+  }
+  return absl::OkStatus();
 }
 
 void ExpertStore::Discard(const std::string& prefix) const {

@@ -1,8 +1,10 @@
 // Keeps experts in a BlobStore and finds them.
 //
 // Layout: `experts/<id>/<attempt>/<file>`, <attempt> unique for each try, its `secateur.json` (the
-// manifest) written last: an expert exists if and only if a manifest does (the first attempt in key
-// order counts). With a local folder as store, that folder loads as it is. Thread-safe.
+// manifest) written last: an expert exists if and only if a manifest does. Before it `until-<time>`
+// (expiry.h) is written for an expert that is to end. An attempt that ended is as good as none;
+// ten minutes later it is removed. Of several attempts the one that lives longest counts, of these
+// the first in key order. With a local folder as store, that folder loads as it is. Thread-safe.
 #pragma once
 
 #include <map>
@@ -14,7 +16,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/artifact/expiry.h"
 #include "server/artifact/hf_layout.h"
+#include "server/base/clock.h"
 #include "server/base/mutex.h"
 #include "server/base/run_context.h"
 #include "server/storage/blob_store.h"
@@ -30,31 +34,47 @@ struct StoredExpert {
   ArtifactFile manifest;            // its own size and digest
   std::vector<ArtifactFile> files;  // all others, from the manifest, sorted by name
   absl::Time create_time;           // the store's time of the manifest
+  // InfiniteFuture(): it stays until it is deleted.
+  absl::Time expire_time = absl::InfiniteFuture();
 
   int64_t bytes() const;  // of all files, the manifest included
 };
 
 class ExpertStore {
  public:
-  explicit ExpertStore(BlobStore& blobs);  // must outlive the store
+  // Both must outlive the store. Experts end by `clock`.
+  explicit ExpertStore(BlobStore& blobs, const Clock& clock = Clock::System());
 
   // Reads every manifest. An unreadable one is logged and passed over. Later it makes known what
-  // other servers on the store have added and removed since.
+  // other servers on the store have added, extended and removed since.
   absl::Status Load();
 
+  // Those that have not ended.
   std::optional<StoredExpert> Find(const std::string& id) const;
   std::vector<StoredExpert> List() const;  // sorted by id
   // A new prefix "experts/<id>/<unique>/".
   std::string NewPrefix(const std::string& id) const;
-  // Writes the manifest behind its files and makes the expert visible. ABORTED when a file that it
-  // names is gone, DATA_LOSS when one has another size. When the id is visible already, that expert
-  // stays and is returned, and the files under `prefix` are discarded.
+  // Writes the manifest behind its files and makes the expert visible, for `lifetime` from now.
+  // ABORTED when a file that it names is gone, DATA_LOSS when one has another size, errors as
+  // CheckAhead. When the id is visible already, that expert stays, is extended and returned, and
+  // the files under `prefix` are discarded.
   absl::StatusOr<StoredExpert> Publish(const std::string& id, const std::string& prefix,
-                                       const std::string& manifest_json);
-  // Removes the manifest first, then the files, of every attempt. OK also when there is none.
+                                       const std::string& manifest_json,
+                                       const Lifetime& lifetime = {});
+  // Lets the expert live for `lifetime` from now at least; never shortens its life. Returns it as
+  // it is then; NOT_FOUND when it has been deleted, maybe by another server: make it again.
+  absl::StatusOr<StoredExpert> Extend(StoredExpert expert, const Lifetime& lifetime);
+  // FAILED_PRECONDITION with reason EXPIRED when `lifetime` is over already.
+  absl::Status CheckAhead(const Lifetime& lifetime) const;
+  // Removes what the last Load() found to have ended ten minutes ago or earlier, so much as clocks
+  // of servers may differ, unless it was extended since.
+  absl::Status DeleteExpired();
+  // Removes the manifest first, then the files, of every attempt that has one; others may be under
+  // way. OK also when there is none.
   absl::Status Delete(const std::string& id);
   // Removes what a failed attempt left.
   void Discard(const std::string& prefix) const;
+  const Clock& clock() const { return clock_; }
 
   // `length` bytes of a file from `offset`, at most 1 MiB at once and fewer at the file's end.
   // NOT_FOUND for a file that the manifest does not name, OUT_OF_RANGE, DATA_LOSS when it is
@@ -68,12 +88,22 @@ class ExpertStore {
   absl::Status CopyTo(const StoredExpert& expert, BlobStore& target, RunContext& context) const;
 
  private:
+  using Experts = std::map<std::string, StoredExpert>;  // by id
+
+  // The manifest that counts for each id among those of the store that have not ended; takes what
+  // is known from `before`, and notes what is to be deleted.
+  absl::StatusOr<Experts> ReadAll(const Experts& before);
   // Whether this is the first time that a manifest cannot be read.
   bool FirstTime(const std::string& key);
 
   BlobStore& blobs_;
+  const Clock& clock_;
+  // Held while a manifest is written or deleted; taken before `mutex_`, which is never held while
+  // the store works.
+  Mutex change_mutex_;
   mutable Mutex mutex_;
-  std::map<std::string, StoredExpert> experts_ ABSL_GUARDED_BY(mutex_);
+  Experts experts_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> ended_ ABSL_GUARDED_BY(mutex_);       // prefixes of what is to be deleted
   std::set<std::string> unreadable_ ABSL_GUARDED_BY(mutex_);  // manifests that were logged
 };
 

@@ -8,6 +8,7 @@
 
 #include "secateur/v1/manifest.pb.h"
 #include "server/base/digest.h"
+#include "server/base/status_macros.h"
 #include "server/base/strings.h"
 
 namespace secateur {
@@ -19,22 +20,18 @@ absl::StatusOr<std::string> ManifestText(const v1::Manifest& manifest) {
     return absl::InternalError(StrCat("the manifest cannot be written: ", status.ToString()));
   }
   // Protobuf prints maps in an order that changes from run to run; nlohmann::json sorts all keys.
-  return nlohmann::json::parse(text).dump(2) + "\n";
+  nlohmann::json json = nlohmann::json::parse(text);
+  json["sha256"] = "";
+  return SealManifest(json.dump(2) + "\n");
 }
 
 absl::StatusOr<v1::Manifest> ParseManifest(std::string_view text) {
-  google::protobuf::util::JsonParseOptions options;
-  options.ignore_unknown_fields = true;  // a newer version is refused below, by its number
+  RETURN_IF_ERROR(CheckManifest(text));
   v1::Manifest manifest;
   const auto status = google::protobuf::util::JsonStringToMessage(
-      google::protobuf::StringPiece(text.data(), text.size()), &manifest, options);
+      google::protobuf::StringPiece(text.data(), text.size()), &manifest);
   if (!status.ok()) {
     return absl::DataLossError(StrCat("secateur.json is damaged: ", status.ToString()));
-  }
-  if (manifest.format_version() > kManifestFormatVersion || manifest.format_version() < 1) {
-    return absl::UnimplementedError(StrCat("secateur.json has format_version ",
-                                           manifest.format_version(), "; this build reads 1 to ",
-                                           kManifestFormatVersion));
   }
   return manifest;
 }

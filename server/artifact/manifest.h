@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "server/artifact/manifest_files.h"
 
 namespace secateur {
 
@@ -13,12 +14,11 @@ class Manifest;
 class ResolvedRequest;
 }  // namespace v1
 
-inline constexpr int kManifestFormatVersion = 1;
-
-// Proto3 JSON, indented, keys sorted: the same manifest, the same bytes.
+// Proto3 JSON, indented, keys sorted, `sha256` filled in: the same manifest, the same bytes.
 absl::StatusOr<std::string> ManifestText(const v1::Manifest& manifest);
 
-// DATA_LOSS when it does not parse, UNIMPLEMENTED for a newer format_version.
+// DATA_LOSS when it does not match its digest or does not parse, UNIMPLEMENTED for another
+// format_version.
 absl::StatusOr<v1::Manifest> ParseManifest(std::string_view text);
 
 // The name of the expert that a request makes: "e" + 40 hex digits of the SHA-256 of its

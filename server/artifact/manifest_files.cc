@@ -15,6 +15,10 @@
 namespace secateur {
 namespace {
 
+// Strings of JSON hold no line breaks, and what is further inside is indented further.
+constexpr std::string_view kDigestLine = "\n  \"sha256\": \"";
+constexpr size_t kDigestDigits = 64;
+
 std::string Shown(std::string_view text) {
   return StrCat("\"", absl::CHexEscape(ToAbsl(text.substr(0, 300))), "\"");
 }
@@ -60,7 +64,43 @@ absl::StatusOr<ArtifactFile> ParseFile(const nlohmann::json& entry) {
   return file;
 }
 
+absl::Status CheckVersion(const nlohmann::json& manifest) {
+  const auto version = manifest.find("formatVersion");
+  if (version == manifest.end() || !version->is_number_integer()) {
+    return absl::DataLossError("the manifest has no formatVersion");
+  }
+  if (*version == kManifestFormatVersion) return absl::OkStatus();
+  return absl::UnimplementedError(StrCat("the manifest has formatVersion ", version->dump(),
+                                         "; this build reads ", kManifestFormatVersion));
+}
+
+absl::Status CheckDigest(std::string_view text) {
+  const size_t line = text.find(kDigestLine);
+  if (line == std::string_view::npos) return absl::DataLossError("the manifest has no sha256");
+  const size_t at = line + kDigestLine.size();
+  const std::string_view stated = text.substr(at, kDigestDigits);
+  const std::string rest = StrCat(text.substr(0, at), text.substr(at + stated.size()));
+  if (stated == Sha256Of(rest).Hex()) return absl::OkStatus();
+  return absl::DataLossError("the manifest does not match its own sha256");
+}
+
+absl::StatusOr<nlohmann::json> ParseChecked(std::string_view text) {
+  auto manifest = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!manifest.is_object()) return absl::DataLossError("the manifest is not a JSON object");
+  RETURN_IF_ERROR(CheckVersion(manifest));
+  RETURN_IF_ERROR(CheckDigest(text));
+  return manifest;
+}
+
 }  // namespace
+
+std::string SealManifest(std::string text) {
+  const std::string hex = Sha256Of(text).Hex();
+  text.insert(text.find(kDigestLine) + kDigestLine.size(), hex);
+  return text;
+}
+
+absl::Status CheckManifest(std::string_view text) { return ParseChecked(text).status(); }
 
 absl::Status CheckFileName(std::string_view name) {
   if (name.find('/') != std::string_view::npos || !CheckBlobKey(name).ok()) {
@@ -71,10 +111,7 @@ absl::Status CheckFileName(std::string_view name) {
 }
 
 absl::StatusOr<std::vector<ArtifactFile>> ParseManifestFiles(std::string_view manifest_json) {
-  const auto manifest = nlohmann::json::parse(manifest_json, nullptr, /*allow_exceptions=*/false);
-  if (!manifest.is_object()) {
-    return absl::InvalidArgumentError("the manifest is not a JSON object");
-  }
+  ASSIGN_OR_RETURN(const nlohmann::json manifest, ParseChecked(manifest_json));
   const auto entries = manifest.find("files");
   if (entries == manifest.end() || !entries->is_array() || entries->empty()) {
     return absl::InvalidArgumentError("files of the manifest is missing, empty or not an array");

@@ -60,23 +60,29 @@ class DocumentReader {
 }  // namespace
 
 absl::Status CorpusStore::ForEachDocument(const std::string& id, const Visit& visit) const {
-  ASSIGN_OR_RETURN(const StoredCorpus corpus, Find(id));
-  const std::string& key = corpus.documents_key;
-  // An object that is missing is damage, unless the corpus was deleted meanwhile.
-  const auto explain = [&](const absl::Status& status) -> absl::Status {
+  ASSIGN_OR_RETURN(StoredCorpus corpus, Find(id));
+  // OK when to read on: a corpus that was deleted and uploaded again has the same bytes elsewhere.
+  // Any other object that is missing is damage, unless the corpus was deleted meanwhile.
+  const auto follow = [&](const absl::Status& status) -> absl::Status {
     if (!absl::IsNotFound(status)) return status;
-    RETURN_IF_ERROR(Find(id).status());
-    return Damaged(corpus.info, ToStd(status.message()));
+    ASSIGN_OR_RETURN(StoredCorpus now, Find(id));
+    if (now.documents_key == corpus.documents_key) {
+      return Damaged(corpus.info, ToStd(status.message()));
+    }
+    corpus = std::move(now);
+    return absl::OkStatus();
   };
-  const auto head = blobs_.Head(key);
-  if (!head.ok()) return explain(head.status());
   DocumentReader reader(corpus.info, visit);
-  for (int64_t offset = 0; offset < head->size; offset += kReadBytes) {
-    const auto chunk = blobs_.Read(key, offset, std::min(kReadBytes, head->size - offset));
-    if (!chunk.ok()) return explain(chunk.status());
-    RETURN_IF_ERROR(reader.Append(*chunk));
+  for (int64_t offset = 0;;) {
+    const auto chunk = blobs_.Read(corpus.documents_key, offset, kReadBytes);
+    if (chunk.ok() && chunk->empty()) return reader.Finish();
+    if (chunk.ok()) {
+      RETURN_IF_ERROR(reader.Append(*chunk));
+      offset += std::ssize(*chunk);
+    } else {
+      RETURN_IF_ERROR(follow(chunk.status()));
+    }
   }
-  return reader.Finish();
 }
 
 }  // namespace secateur

@@ -248,14 +248,13 @@ absl::StatusOr<int64_t> JobQueue::Observe(const std::string& id, Observer observ
 void JobQueue::Unobserve(int64_t ticket) { registry_.Unobserve(ticket); }
 
 void JobQueue::Drain(absl::Duration timeout) {
-  const absl::Time deadline = clock_.Now() + timeout;
   {
     MutexLock lock(mutex_);
     draining_ = true;
     while (!arriving_.empty()) changed_.Wait(mutex_);
   }
   poll_.Adopt(false);
-  steps_.workers().WaitUntilIdle(deadline);
+  steps_.workers().WaitUntilIdle(clock_.Now() + timeout);
   for (const OperationEntryPtr& entry : registry_.Unsettled()) {
     if (steps_.workers().Has(*entry)) steps_.Suspend(entry);
   }

@@ -64,7 +64,7 @@ class JobQueue {
     absl::Duration poll_every = absl::Seconds(1);
     // Called on a worker before the job of an operation that another process has had: what that one
     // stored is then to be known here.
-    std::function<void()> before_adopted = {};
+    std::function<void()> before_adopted;
     // Asked before work is accepted that is not done already; what it says is the answer then.
     std::function<absl::Status()> admit = [] { return absl::OkStatus(); };
     ProcessId self = ProcessId::OfThis();  // for others on this machine

@@ -56,7 +56,7 @@ std::optional<absl::Duration> JobWorkers::WithdrawOverdue(const OperationEntryPt
 }
 
 absl::Duration JobWorkers::Waited(const OperationEntry& entry) const {
-  return clock_.Now() - entry.work.queue_time;
+  return std::max(clock_.Now() - entry.work.queue_time, absl::ZeroDuration());
 }
 
 bool JobWorkers::Remove(const OperationEntryPtr& entry) {
@@ -103,8 +103,13 @@ bool JobWorkers::Idle() const {
 
 void JobWorkers::WaitUntilIdle(absl::Time deadline) {
   MutexLock lock(mutex_);
-  while ((!queue_.empty() || working_ > 0) && clock_.Now() < deadline) {
+  absl::Time last = clock_.Now();
+  absl::Duration left = deadline - last;
+  while ((!queue_.empty() || working_ > 0) && left > absl::ZeroDuration()) {
     changed_.WaitFor(mutex_, std::chrono::milliseconds(20));  // the clock may be a test's
+    const absl::Time now = clock_.Now();
+    left -= std::max(now - last, absl::ZeroDuration());  // it may be set back
+    last = now;
   }
 }
 

@@ -13,6 +13,7 @@
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/jobs/due.h"
 #include "server/jobs/event_text.h"
 
 namespace secateur {
@@ -64,7 +65,7 @@ absl::Status Leases::Renew() {
   const absl::Time begun = clock_.Now();
   {
     MutexLock lock(mutex_);
-    if (released_ || begun - renewed_ < renew_every()) return absl::OkStatus();
+    if (released_ || !IsDue(begun, renewed_, renew_every())) return absl::OkStatus();
   }
   // A number whose writing failed may have been written: it is not used again.
   const int64_t number = ++number_;

@@ -25,11 +25,12 @@ std::map<int64_t, std::string> OwnersOf(const std::set<Term>& claimed) {
   return owners;
 }
 
-// What an event of an owner's term does to an operation without an end.
+// What an event of an owner's term does to an operation without an end. Nothing begins before it
+// was created or ends before it began, though the clock was set back.
 void Count(const OperationEvent& event, Operation& operation) {
   if (event.kind == Kind::kStarted) {
     operation.state = OperationState::kRunning;
-    operation.start_time = event.time;
+    operation.start_time = std::max(event.time, operation.create_time);
     operation.released = false;
     ++operation.starts;
   } else if (event.kind == Kind::kSuspended) {
@@ -44,7 +45,7 @@ void End(const StoredEvent& end, Operation& operation) {
                     : end.event.kind == Kind::kFailed  ? OperationState::kFailed
                                                        : OperationState::kCancelled;
   operation.released = false;
-  operation.end_time = end.event.time;
+  operation.end_time = std::max({end.event.time, operation.start_time, operation.create_time});
   operation.result = end.event.result;
   operation.error = end.event.error;
   operation.cancel_requested = end.event.cancel_requested;

@@ -4,6 +4,7 @@
 #include <iterator>
 #include <utility>
 
+#include "server/base/crash_point.h"
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
@@ -34,6 +35,10 @@ void OperationJournal::Write(OperationEntry& entry, int64_t epoch, const Operati
   const StoredEvent stored = Next(entry, epoch, event);
   entry.events.push_back(stored);
   entry.unwritten.push_back(stored);
+  if (SeededBug("show_before_write") && IsEnd(event.kind)) {  // and the next poll writes it
+    entry.behind = true;
+    return Show(entry);
+  }
   Flush(entry);
   Show(entry);
 }
@@ -41,6 +46,12 @@ void OperationJournal::Write(OperationEntry& entry, int64_t epoch, const Operati
 absl::Status OperationJournal::WriteNow(OperationEntry& entry, int64_t epoch,
                                         const OperationEvent& event) {
   const StoredEvent stored = Next(entry, epoch, event);
+  if (SeededBug("acknowledge_before_write")) {  // and the next event, or a poll, writes it
+    entry.events.push_back(stored);
+    entry.unwritten.push_back(stored);
+    Show(entry);
+    return absl::OkStatus();
+  }
   RETURN_IF_ERROR(store_.Put(entry.id, stored));
   entry.keys.insert(stored.key);
   entry.events.push_back(stored);

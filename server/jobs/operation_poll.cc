@@ -7,6 +7,7 @@
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/jobs/due.h"
 #include "server/jobs/operation_errors.h"
 
 namespace secateur {
@@ -73,7 +74,7 @@ void OperationPoll::Poll() {
   alive_ = std::move(alive);
   {
     MutexLock scanning(scanning_);
-    scan = scan || parts_.clock.Now() - scanned_ >= parts_.leases.renew_every();
+    scan = scan || IsDue(parts_.clock.Now(), scanned_, parts_.leases.renew_every());
   }
   if (scan) Scan().IgnoreError();  // next time
   Forget();
@@ -86,7 +87,7 @@ void OperationPoll::Poll() {
 void OperationPoll::Refresh() {
   {
     MutexLock scanning(scanning_);
-    if (parts_.clock.Now() - scanned_ < parts_.every) return;
+    if (!IsDue(parts_.clock.Now(), scanned_, parts_.every)) return;
   }
   Scan().IgnoreError();  // what is known is an answer, too
 }

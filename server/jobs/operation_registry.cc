@@ -4,6 +4,7 @@
 #include <tuple>
 #include <utility>
 
+#include "server/jobs/due.h"
 #include "server/jobs/operation_errors.h"
 
 namespace secateur {
@@ -75,7 +76,7 @@ void OperationRegistry::Report(OperationEntry& entry, const Progress& progress) 
                  ? absl::Seconds(static_cast<double>(seen.total - seen.done) / seen.rate)
                  : absl::InfiniteDuration();
   if (seen.unit == "tokens" && seen.rate > 0) seen.tokens_per_second = seen.rate;
-  if (new_phase || now - entry.shown.last_notified >= kNotifyEvery) Notify(entry);
+  if (new_phase || IsDue(now, entry.shown.last_notified, kNotifyEvery)) Notify(entry);
 }
 
 void OperationRegistry::Suspend(OperationEntry& entry) {

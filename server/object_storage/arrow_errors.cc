@@ -2,11 +2,13 @@
 
 #include <arrow/util/io_util.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_replace.h"
 #include "server/base/strings.h"
 
 namespace secateur {
@@ -39,6 +41,14 @@ constexpr Sign kSigns[] = {
      "check the server's credentials"},
     {"signature_does_not_match", absl::StatusCode::kPermissionDenied,
      "check the server's credentials"},
+    {"cloud::status(unauthenticated", absl::StatusCode::kPermissionDenied,
+     "check the server's credentials"},
+    {"cloud::status(permission_denied", absl::StatusCode::kPermissionDenied,
+     "check the server's credentials and their rights"},
+    {"azure error: [authorization", absl::StatusCode::kPermissionDenied,
+     "check the server's credentials and their rights"},
+    {"azure error: [insufficientaccountpermissions", absl::StatusCode::kPermissionDenied,
+     "check the server's credentials and their rights"},
     {"http status 401", absl::StatusCode::kPermissionDenied, "check the server's credentials"},
     {"http status 403", absl::StatusCode::kPermissionDenied,
      "check the server's credentials and their rights"},
@@ -53,11 +63,27 @@ bool IsMissing(const arrow::Status& status) {
   return arrow::internal::ErrnoFromStatus(status) == ENOENT;
 }
 
+// Google's client says "google::cloud::Status(CODE: text error_info={...})", Azure's what it was
+// about, the error, and more on further lines. Of both the error is left, on one line.
+std::string Readable(std::string_view message) {
+  constexpr std::string_view kGoogle = "google::cloud::Status(";
+  std::string text(message);
+  if (const size_t google = text.find(kGoogle); google != std::string::npos) {
+    text.erase(google, kGoogle.size());
+    text.erase(std::min(text.rfind(" error_info={"), text.size()));
+  }
+  if (const size_t azure = text.find("Azure Error: ["); azure != std::string::npos) {
+    text.erase(0, azure);
+  }
+  return absl::StrReplaceAll(
+      text, {{"Permanent error, with a last message of ", ""}, {"\r", ""}, {"\n", ", "}});
+}
+
 }  // namespace
 
 absl::Status FromArrow(const arrow::Status& status, std::string_view what) {
   if (status.ok()) return absl::OkStatus();
-  const std::string text = StrCat(what, ": ", status.message());
+  const std::string text = StrCat(what, ": ", Readable(status.message()));
   const std::string message = absl::AsciiStrToLower(status.message());
   for (const Sign& sign : kSigns) {
     if (absl::StrContains(message, sign.text)) {

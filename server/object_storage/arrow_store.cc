@@ -32,8 +32,12 @@ ArrowStore::~ArrowStore() = default;
 
 absl::StatusOr<std::unique_ptr<ArrowStore>> ArrowStore::Open(const std::string& uri,
                                                              const Options& options) {
-  ASSIGN_OR_RETURN(ObjectFilesystem opened, OpenObjectFilesystem(uri));
-  const auto bucket = std::make_shared<Bucket>(std::move(opened), GuardOptions(options));
+  if (const int hanging = HangingThreads(); hanging >= kMostHanging) {
+    return absl::UnavailableError(
+        StrCat("cannot open the store ", ShownUri(uri), ": ", hanging,
+               " calls to buckets have not come back; no more buckets are opened"));
+  }
+  ASSIGN_OR_RETURN(const std::shared_ptr<Bucket> bucket, Bucket::Open(uri, GuardOptions(options)));
   const std::string root = bucket->root();
   ASSIGN_OR_RETURN(const FileInfo info, bucket->Info("open", "", root.substr(0, root.find('/'))));
   if (info.type() == FileType::NotFound) {

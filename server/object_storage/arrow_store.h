@@ -43,8 +43,12 @@ class ArrowStore final : public BlobStore {
     std::function<void(int)> on_abandoned = [](int) {};  // see StallGuard::Options
   };
 
+  // Of all stores of the process: requests may name buckets that hang, one after the other.
+  static constexpr int kMostHanging = 16;
+
   // `uri` as in object_filesystem.h. FAILED_PRECONDITION when the bucket is missing,
-  // PERMISSION_DENIED, UNAVAILABLE when the store does not answer.
+  // PERMISSION_DENIED, UNAVAILABLE when the store does not answer, and while kMostHanging calls
+  // hang.
   static absl::StatusOr<std::unique_ptr<ArrowStore>> Open(const std::string& uri,
                                                           const Options& options);
   ~ArrowStore() override;

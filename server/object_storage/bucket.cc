@@ -29,6 +29,17 @@ absl::Time ModifiedTime(const FileInfo& info) {
       std::chrono::time_point_cast<std::chrono::system_clock::duration>(info.mtime())));
 }
 
+absl::StatusOr<std::shared_ptr<Bucket>> Bucket::Open(const std::string& uri,
+                                                     const StallGuard::Options& options) {
+  StallGuard guard(Counted(options));
+  auto opened = guard.Get<ObjectFilesystem>([uri] { return OpenObjectFilesystem(uri); });
+  if (absl::IsUnavailable(opened.status())) {
+    return Named(opened.status(), StrCat("cannot open the store ", ShownUri(uri)));
+  }
+  RETURN_IF_ERROR(opened.status());
+  return std::make_shared<Bucket>(*std::move(opened), options);
+}
+
 Bucket::Bucket(ObjectFilesystem opened, StallGuard::Options options)
     : opened_(std::move(opened)), guard_(Counted(std::move(options))) {}
 

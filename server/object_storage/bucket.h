@@ -65,6 +65,10 @@ class KeyLocks {
 
 class Bucket {
  public:
+  // OpenObjectFilesystem under a guard: Arrow opens no bucket of S3 while a call to another hangs.
+  // UNAVAILABLE, too, when that takes too long.
+  static absl::StatusOr<std::shared_ptr<Bucket>> Open(const std::string& uri,
+                                                      const StallGuard::Options& options);
   // Threads that hang are counted for HangingThreads(), too.
   Bucket(ObjectFilesystem opened, StallGuard::Options options);
 
@@ -81,15 +85,16 @@ class Bucket {
   absl::Status Run(std::string_view verb, std::string_view key,
                    std::function<arrow::Status()> call) {
     const std::string what = What(verb, key);
-    return Named(guard_.Run([call = std::move(call), what] { return FromArrow(call(), what); }),
-                 what);
+    return Named(
+        guard_.Run([call = std::move(call), what] { return FromArrow(CallArrow(call), what); }),
+        what);
   }
   template <class T>
   absl::StatusOr<T> Get(std::string_view verb, std::string_view key,
                         std::function<arrow::Result<T>()> call) {
     const std::string what = What(verb, key);
     absl::StatusOr<T> got = guard_.Get<T>([call = std::move(call), what]() -> absl::StatusOr<T> {
-      arrow::Result<T> result = call();
+      arrow::Result<T> result = CallArrow(call);
       if (!result.ok()) return FromArrow(result.status(), what);
       return *std::move(result);
     });

@@ -26,7 +26,7 @@ namespace secateur {
 struct ObjectFilesystem {
   std::shared_ptr<arrow::fs::FileSystem> arrow;
   std::string root;  // "bucket/folder", without '/' at the end
-  std::string uri;   // "s3://bucket/folder": for logs, without user and options
+  std::string uri;   // as ShownUri gives it
   // True where a stream that is aborted leaves nothing. GCS and Azure publish or leave empty
   // objects then.
   bool can_abort = false;
@@ -37,5 +37,8 @@ struct ObjectFilesystem {
 // Asks S3 for the region of a bucket where none is given, and may ask the machine's metadata
 // service for credentials: UNAVAILABLE and so on when that fails.
 absl::StatusOr<ObjectFilesystem> OpenObjectFilesystem(const std::string& uri);
+
+// For logs and errors: "s3://bucket/folder", without user and options.
+std::string ShownUri(const std::string& uri);
 
 }  // namespace secateur

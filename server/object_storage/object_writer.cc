@@ -52,7 +52,7 @@ class ObjectWriter final : public BlobWriter {
     KeyLocks::Lock lock(bucket_->locks(), key_);
     ASSIGN_OR_RETURN(const bool taken, bucket_->Exists("write", key_));
     if (taken) return KeyTaken(bucket_->uri(), key_);
-    RETURN_IF_ERROR(Publish());
+    RETURN_IF_ERROR(Annotated(Publish()));
     return receipt;
   }
 
@@ -101,8 +101,12 @@ class ObjectWriter final : public BlobWriter {
 
   absl::Status Annotated(const absl::Status& status) const {
     const std::string what = bucket_->What("write", key_);
-    if (status.ok() || absl::StartsWith(status.message(), what)) return status;
-    return absl::Status(status.code(), StrCat(what, ": ", ToStd(status.message())));
+    // It is the upload that is not found, which the store has forgotten or finished.
+    const auto code = absl::IsNotFound(status) ? absl::StatusCode::kUnavailable : status.code();
+    if (status.ok() || absl::StartsWith(status.message(), what)) {
+      return absl::Status(code, status.message());
+    }
+    return absl::Status(code, StrCat(what, ": ", ToStd(status.message())));
   }
 
   absl::Status Publish() {
@@ -120,7 +124,7 @@ class ObjectWriter final : public BlobWriter {
   absl::Status CopyToKey() {
     RETURN_IF_ERROR(bucket_->CheckSize(key_, path_, size_));
     const std::string to = bucket_->Path(key_);
-    RETURN_IF_ERROR(bucket_->Run("publish", key_, [arrow = bucket_->arrow(), from = path_, to] {
+    RETURN_IF_ERROR(bucket_->Run("write", key_, [arrow = bucket_->arrow(), from = path_, to] {
       return arrow->CopyFile(from, to);
     }));
     return bucket_->CheckSize(key_, to, size_);

@@ -35,13 +35,14 @@ constexpr int64_t kCheckedDocuments = 64;  // of each corpus, by the trimmed tok
 class ExpertBuilder {
  public:
   ExpertBuilder(ResidentModel& model, const ExpertRequest& request, const PlannedExpert& planned,
-                const ComposedRequest& composed, const BuildOptions& options, Stores stores,
-                RunContext& context)
+                const ComposedRequest& composed, const BuildOptions& options,
+                const SingleFlight::Hold& hold, Stores stores, RunContext& context)
       : model_(model),
         request_(request),
         planned_(planned),
         composed_(composed),
         options_(options),
+        hold_(hold),
         stores_(stores),
         context_(context) {}
 
@@ -52,8 +53,11 @@ class ExpertBuilder {
     }
     RETURN_IF_ERROR(CompensateIfAsked());
     RETURN_IF_ERROR(TrimIfAsked());
+    ShowStep(1);
     RETURN_IF_ERROR(WriteModelFiles(prefix));
+    ShowStep(2);
     RETURN_IF_ERROR(Check(prefix));
+    ShowStep(3);
     RETURN_IF_ERROR(CheckGate(options_.gate, manifest_.evaluations()));
     RETURN_IF_ERROR(Add(PutFile("README.md", ModelCardText(Card()), stores_.blobs, prefix)));
     RETURN_IF_ERROR(FillManifest());
@@ -61,12 +65,15 @@ class ExpertBuilder {
     RETURN_IF_ERROR(context_.CheckCancelled());
     context_.Report({"publish", 0, 1, "files"});
     CrashPoint("expert.before_manifest");
-    auto published = stores_.experts.Publish(planned_.expert_id, prefix, text);
+    auto published = stores_.experts.Publish(planned_.expert_id, prefix, text, options_.lifetime);
     CrashPoint("expert.after_manifest");
     return published;
   }
 
  private:
+  // What those see who asked for the same.
+  void ShowStep(int64_t done) const { hold_.Report({"build", done, 4, "steps"}); }
+
   absl::Status Add(const absl::StatusOr<ArtifactFile>& file) {
     if (!file.ok()) return file.status();
     files_.push_back(*file);
@@ -310,6 +317,7 @@ class ExpertBuilder {
   Size size_ = planned_.size;
   const ComposedRequest& composed_;
   const BuildOptions& options_;
+  const SingleFlight::Hold& hold_;
   const Stores stores_;
   RunContext& context_;
   std::optional<CompensatedExpert> compensated_;
@@ -324,19 +332,19 @@ class ExpertBuilder {
 absl::Status CopyToOutput(const StoredExpert& expert, const std::string& uri, Stores stores,
                           RunContext& context) {
   if (uri.empty()) return absl::OkStatus();
-  const auto target = OpenStore(uri);
+  const auto target = OpenStore(uri, stores.requested);
   if (!target.ok()) return WithField(target.status(), "output_uri");
   return WithField(stores.experts.CopyTo(expert, **target, context), "output_uri");
 }
 
-// Removes the expert that a REFRESH replaces once the new one is there.
+// Leaves nothing behind unless it is published.
 absl::StatusOr<StoredExpert> BuildNew(ResidentModel& model, const ExpertRequest& request,
                                       const PlannedExpert& planned, const ComposedRequest& composed,
-                                      const BuildOptions& options, Stores stores,
-                                      RunContext& context) {
+                                      const BuildOptions& options, const SingleFlight::Hold& hold,
+                                      Stores stores, RunContext& context) {
   const std::string prefix = stores.experts.NewPrefix(planned.expert_id);
   auto discard = absl::MakeCleanup([&] { stores.experts.Discard(prefix); });
-  ExpertBuilder builder(model, request, planned, composed, options, stores, context);
+  ExpertBuilder builder(model, request, planned, composed, options, hold, stores, context);
   ASSIGN_OR_RETURN(StoredExpert expert, builder.Build(prefix));
   std::move(discard).Cancel();
   Log(LogLevel::kInfo, "expert published",
@@ -368,6 +376,20 @@ absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& mode
 
 namespace {
 
+// The expert if it is there, extended; it may be deleted before it is.
+absl::StatusOr<std::optional<StoredExpert>> Reuse(const std::string& id,
+                                                  const BuildOptions& options, Stores stores) {
+  const std::optional<StoredExpert> expert = stores.experts.Find(id);
+  if (!expert || options.refresh) return std::nullopt;
+  ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert->manifest_json));
+  RETURN_IF_ERROR(CheckGate(options.gate, manifest.evaluations()));
+  const auto extended = stores.experts.Extend(*expert, options.lifetime);
+  if (absl::IsNotFound(extended.status())) return std::nullopt;
+  RETURN_IF_ERROR(extended.status());
+  stores.metrics.expert_cache_hits.Increment();
+  return *extended;
+}
+
 // A profile that turns out to be damaged when it is read is made again: each round forgets at least
 // one, so there are no more rounds than corpora.
 absl::StatusOr<ComposedRequest> ProfileAndCompose(ResidentModel& model,
@@ -393,17 +415,15 @@ absl::StatusOr<ComposedRequest> ProfileAndCompose(ResidentModel& model,
 absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertRequest& request,
                                          const BuildOptions& options, Stores stores,
                                          RunContext& context) {
+  RETURN_IF_ERROR(stores.experts.CheckAhead(options.lifetime));
   ASSIGN_OR_RETURN(ComposedRequest composed, ProfileAndCompose(model, request, stores, context));
   RETURN_IF_ERROR(AddVocabulary(model, request, stores, context, composed));
   ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));
   ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(planned.expert_id, context));
-  std::optional<StoredExpert> expert = stores.experts.Find(planned.expert_id);
-  if (expert && !options.refresh) {
-    stores.metrics.expert_cache_hits.Increment();
-    ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert->manifest_json));
-    RETURN_IF_ERROR(CheckGate(options.gate, manifest.evaluations()));
-  } else {
-    ASSIGN_OR_RETURN(expert, BuildNew(model, request, planned, composed, options, stores, context));
+  ASSIGN_OR_RETURN(auto expert, Reuse(planned.expert_id, options, stores));
+  if (!expert) {
+    ASSIGN_OR_RETURN(expert,
+                     BuildNew(model, request, planned, composed, options, hold, stores, context));
   }
   RETURN_IF_ERROR(CopyToOutput(*expert, options.output_uri, stores, context));
   return *expert;

@@ -18,6 +18,7 @@ struct BuildOptions {
   bool refresh = false;    // make it again even when it exists
   QualityGate gate;        // what the expert must hold to be published or copied
   std::string output_uri;  // of a folder that gets a copy, for OpenStore; empty: none
+  Lifetime lifetime;       // from when it is published or found
   int64_t max_shard_bytes = HfLayoutOptions{}.max_shard_bytes;
 };
 
@@ -27,8 +28,8 @@ absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& mode
                                                        const ExpertRequest& request, Stores stores);
 
 // Makes what is missing and publishes. Errors as PlanExpert and the operation errors of
-// CreateExpert in the API; GATE_NOT_MET as CheckGate. A cancelled or failed build leaves nothing
-// behind.
+// CreateExpert in the API; GATE_NOT_MET as CheckGate, EXPIRED as ExpertStore::CheckAhead. A
+// cancelled or failed build leaves nothing behind.
 absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertRequest& request,
                                          const BuildOptions& options, Stores stores,
                                          RunContext& context);

@@ -19,13 +19,15 @@ class TokenProgress {
   TokenProgress(int64_t total_bytes, RunContext& context)
       : total_bytes_(total_bytes), context_(context) {}
 
-  void Add(const TokenBlock& block) {
+  void Add(const TokenBlock& block, const SingleFlight::Hold& hold) {
     tokens_ += static_cast<int64_t>(block.ids.size());
     for (const int64_t bytes : block.text_bytes) bytes_ += bytes;
     const double ratio =
         bytes_ > 0 ? static_cast<double>(tokens_) / static_cast<double>(bytes_) : 1;
     const auto estimate = static_cast<int64_t>(ratio * static_cast<double>(total_bytes_));
-    context_.Report({"profile", tokens_, std::max(estimate, tokens_), "tokens"});
+    const Progress now{"profile", tokens_, std::max(estimate, tokens_), "tokens"};
+    hold.Report(now);
+    context_.Report(now);
   }
   // Text that is not run (cut off, or cached) counts as seen.
   void Finish(int64_t bytes_of_corpora) { bytes_ = std::max(bytes_, bytes_of_corpora); }
@@ -38,7 +40,8 @@ class TokenProgress {
 
 absl::StatusOr<Profile> RunCorpus(ResidentModel& model, const CorpusInfo& corpus,
                                   const ProfileSettings& settings, const CorpusStore& corpora,
-                                  TokenProgress& progress, RunContext& context) {
+                                  const SingleFlight::Hold& hold, TokenProgress& progress,
+                                  RunContext& context) {
   ASSIGN_OR_RETURN(auto collector, ProfileCollector::Create(model.transformer(),
                                                             {.attention = settings.attention}));
   int64_t dropped = 0;
@@ -49,7 +52,7 @@ absl::StatusOr<Profile> RunCorpus(ResidentModel& model, const CorpusInfo& corpus
                   RETURN_IF_ERROR(model.lane().Run(context, [&] {
                     return collector->Add({.ids = block.ids, .offsets = block.offsets}, context);
                   }));
-                  progress.Add(block);
+                  progress.Add(block, hold);
                   return absl::OkStatus();
                 });
   const absl::Status read =
@@ -112,7 +115,7 @@ absl::StatusOr<BuiltProfiles> BuildProfiles(ResidentModel& model,
     }
     const absl::Time start = absl::Now();
     ASSIGN_OR_RETURN(const Profile profile,
-                     RunCorpus(model, corpus, settings, stores.corpora, progress, context));
+                     RunCorpus(model, corpus, settings, stores.corpora, hold, progress, context));
     seen_bytes += corpus.bytes;
     progress.Finish(seen_bytes);
     ASSIGN_OR_RETURN(ProfileInfo info, stores.profiles.Put(key, profile));

@@ -16,15 +16,27 @@ SingleFlight::Hold::~Hold() {
   owner_->changed_.NotifyAll();
 }
 
+void SingleFlight::Hold::Report(const Progress& progress) const {
+  MutexLock lock(owner_->mutex_);
+  owner_->held_[key_] = progress;
+  owner_->changed_.NotifyAll();
+}
+
 absl::StatusOr<SingleFlight::Hold> SingleFlight::Acquire(const std::string& key,
                                                          RunContext& context) {
-  MutexLock lock(mutex_);
-  while (held_.contains(key)) {
+  Progress seen;
+  while (true) {
     RETURN_IF_ERROR(context.CheckCancelled());
-    changed_.WaitFor(mutex_, std::chrono::milliseconds(20));
+    {
+      MutexLock lock(mutex_);
+      if (held_.contains(key)) changed_.WaitFor(mutex_, std::chrono::milliseconds(20));
+      const auto [held, mine] = held_.try_emplace(key);
+      if (mine) return Hold(this, key);
+      if (held->second.phase == seen.phase && held->second.done == seen.done) continue;
+      seen = held->second;
+    }
+    context.Report(seen);
   }
-  held_.insert(key);
-  return Hold(this, key);
 }
 
 }  // namespace secateur

@@ -1,8 +1,9 @@
 // Identical work in flight is done once: who holds a key works, who waits for it finds the result
-// afterwards where the holder left it. Thread-safe; keys cost nothing when nobody holds them.
+// afterwards where the holder left it, and shows until then what the holder reports. Thread-safe;
+// keys cost nothing when nobody holds them.
 #pragma once
 
-#include <set>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -23,18 +24,22 @@ class SingleFlight {
     Hold& operator=(Hold&&) = delete;
     ~Hold();
 
+    // Becomes the progress of all who wait for the key.
+    void Report(const Progress& progress) const;
+
    private:
     SingleFlight* owner_;
     std::string key_;
   };
 
-  // Waits until nobody else holds `key`; CANCELLED if that is asked for meanwhile.
+  // Waits until nobody else holds `key`, and reports to `context` what the holder does; CANCELLED
+  // if that is asked for meanwhile.
   absl::StatusOr<Hold> Acquire(const std::string& key, RunContext& context);
 
  private:
   Mutex mutex_;
   CondVar changed_;
-  std::set<std::string> held_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Progress> held_ ABSL_GUARDED_BY(mutex_);  // and what was reported last
 };
 
 }  // namespace secateur

@@ -5,6 +5,7 @@
 #include "server/artifact/expert_store.h"
 #include "server/corpus/corpus_store.h"
 #include "server/metrics/metrics.h"
+#include "server/object_storage/open_store.h"
 #include "server/pipeline/measured_cache.h"
 #include "server/pipeline/single_flight.h"
 #include "server/pipeline/view_cache.h"
@@ -22,6 +23,7 @@ struct Stores {
   MeasuredCache& measured;
   SingleFlight& single_flight;
   Metrics& metrics;
+  StoreOptions requested = {};  // how stores are opened that a request names
 };
 
 }  // namespace secateur

@@ -118,6 +118,7 @@ absl::Status NoSuchProfile(const std::string& id) {
 ProfileStore::ProfileStore(BlobStore& blobs, Metrics& metrics) : blobs_(blobs), metrics_(metrics) {}
 
 absl::Status ProfileStore::Load() {
+  MutexLock changing(change_mutex_);
   std::set<std::string> gone;  // of the objects that are known those that are not listed
   for (const ProfileInfo& info : List()) gone.insert(ObjectKey(info.id(), info.content));
   ASSIGN_OR_RETURN(const std::vector<BlobInfo> all, ListAll(blobs_, std::string(kRoot)));
@@ -199,6 +200,7 @@ absl::StatusOr<ProfileInfo> ProfileStore::Put(const ProfileKey& key, const Profi
                    .bytes = 0,
                    .create_time = {}};
   const std::string object = ObjectKey(info.id(), info.content);
+  MutexLock changing(change_mutex_);
   CrashPoint("profile.before_put");
   absl::Status written = WriteObject(blobs_, object, key, profile);
   CrashPoint("profile.after_put");
@@ -213,6 +215,7 @@ absl::StatusOr<ProfileInfo> ProfileStore::Put(const ProfileKey& key, const Profi
 }
 
 absl::Status ProfileStore::Delete(const std::string& id) {
+  MutexLock changing(change_mutex_);
   {
     MutexLock lock(mutex_);
     profiles_.erase(id);

@@ -63,6 +63,9 @@ class ProfileStore {
 
   BlobStore& blobs_;
   Metrics& metrics_;
+  // Held while objects are written or deleted; taken before `mutex_`, which is never held while the
+  // store works.
+  Mutex change_mutex_;
   mutable Mutex mutex_;
   mutable std::map<std::string, ProfileInfo> profiles_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> seen_ ABSL_GUARDED_BY(mutex_);  // objects that Load() has read

@@ -60,9 +60,10 @@ void AddEngine(v1::Plan& plan, v1::Engine engine, int64_t alignment) {
 
 google::protobuf::Timestamp ToTimestamp(absl::Time time) {
   google::protobuf::Timestamp out;
-  const int64_t nanos = absl::ToUnixNanos(time);
-  out.set_seconds(nanos / 1'000'000'000);
-  out.set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
+  const int64_t seconds = absl::ToUnixSeconds(time);
+  out.set_seconds(seconds);
+  out.set_nanos(
+      static_cast<int32_t>((time - absl::FromUnixSeconds(seconds)) / absl::Nanoseconds(1)));
   return out;
 }
 
@@ -145,6 +146,9 @@ absl::StatusOr<v1::Expert> ToProto(const StoredExpert& expert, const std::string
   own.set_sha256(expert.manifest.digest.Hex());
   out.set_uri(StrCat(store_uri, "/", expert.prefix.substr(0, expert.prefix.size() - 1)));
   *out.mutable_create_time() = ToTimestamp(expert.create_time);
+  if (expert.expire_time != absl::InfiniteFuture()) {
+    *out.mutable_expire_time() = ToTimestamp(expert.expire_time);
+  }
   return out;
 }
 

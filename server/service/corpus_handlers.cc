@@ -53,7 +53,7 @@ absl::StatusOr<TypedBytes> ReadCorpus(const JobParts& parts, const CorpusInfo& i
   int64_t total = 0, done = 0;
   std::vector<CorpusInput> inputs;
   for (const std::string& uri : uris) {
-    ASSIGN_OR_RETURN(CorpusInput input, CorpusInput::Open(uri));
+    ASSIGN_OR_RETURN(CorpusInput input, CorpusInput::Open(uri, parts.stores.requested));
     total += input.size();
     inputs.push_back(std::move(input));
   }
@@ -124,7 +124,9 @@ SecateurService::Reactor* SecateurService::CreateCorpus(Context* context,
         RETURN_IF_ERROR(CheckRequestId(request->request_id()));
         RETURN_IF_ERROR(CorpusFromProto(request->corpus()).status());
         ASSIGN_OR_RETURN(const std::vector<std::string> uris, AllowedUris(parts_, *request));
-        for (const std::string& uri : uris) RETURN_IF_ERROR(CorpusInput::Open(uri).status());
+        for (const std::string& uri : uris) {
+          RETURN_IF_ERROR(CorpusInput::Open(uri, parts_.stores.requested).status());
+        }
         ASSIGN_OR_RETURN(*response, Submit(parts_.jobs, "CreateCorpus", "corpora",
                                            request->request_id(), *request));
         return absl::OkStatus();

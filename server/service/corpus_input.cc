@@ -4,12 +4,11 @@
 #include <utility>
 
 #include "server/base/status_macros.h"
-#include "server/object_storage/open_store.h"
 #include "server/storage/file_uri.h"
 
 namespace secateur {
 
-absl::StatusOr<CorpusInput> CorpusInput::Open(const std::string& uri) {
+absl::StatusOr<CorpusInput> CorpusInput::Open(const std::string& uri, const StoreOptions& options) {
   CorpusInput input;
   if (!IsBucketScheme(UriScheme(uri))) {
     ASSIGN_OR_RETURN(input.name_, FileUriToPath(uri));
@@ -21,7 +20,8 @@ absl::StatusOr<CorpusInput> CorpusInput::Open(const std::string& uri) {
   input.name_ = uri.substr(0, question);
   const size_t slash = input.name_.rfind('/');
   input.key_ = input.name_.substr(slash + 1);
-  ASSIGN_OR_RETURN(input.store_, OpenStore(input.name_.substr(0, slash) + uri.substr(question)));
+  ASSIGN_OR_RETURN(input.store_,
+                   OpenStore(input.name_.substr(0, slash) + uri.substr(question), options));
   ASSIGN_OR_RETURN(const BlobInfo info, input.store_->Head(input.key_));
   input.size_ = info.size;
   return input;

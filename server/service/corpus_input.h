@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/base/mapped_file.h"
+#include "server/object_storage/open_store.h"
 #include "server/storage/blob_store.h"
 
 namespace secateur {
@@ -16,7 +17,7 @@ class CorpusInput {
  public:
   // `uri` as UriAllowList::Resolve gives it. NOT_FOUND, and errors as the file system or the bucket
   // says; an object's name is a key as blob_store.h has it.
-  static absl::StatusOr<CorpusInput> Open(const std::string& uri);
+  static absl::StatusOr<CorpusInput> Open(const std::string& uri, const StoreOptions& options);
 
   int64_t size() const { return size_; }  // bytes
   const std::string& name() const { return name_; }

@@ -18,6 +18,7 @@
 #include "server/service/expert_spec.h"
 #include "server/service/find_expert.h"
 #include "server/service/find_model.h"
+#include "server/service/lifetime.h"
 #include "server/service/names.h"
 #include "server/service/paging.h"
 #include "server/service/secateur_service.h"
@@ -72,11 +73,32 @@ absl::StatusOr<ResolvedSources> SourcesOf(const JobParts& parts, const ExpertReq
   return ResolveSources(request, parts.stores.corpora);
 }
 
+// As ComposeRequest, once more when a profile is missing: another server may have just made it.
+absl::StatusOr<ComposedRequest> Composed(const JobParts& parts, const ResidentModel& model,
+                                         const ExpertRequest& request) {
+  ASSIGN_OR_RETURN(const ResolvedSources sources, SourcesOf(parts, request));
+  auto composed = ComposeRequest(model, request, sources, parts.stores);
+  if (NotesOf(composed.status()).reason != "PROFILE_MISSING") return composed;
+  RETURN_IF_ERROR(parts.stores.profiles.Load());
+  return ComposeRequest(model, request, sources, parts.stores);
+}
+
 absl::StatusOr<std::string> OutputUri(const JobParts& parts, const std::string& uri) {
   if (uri.empty()) return std::string();
   auto allowed = parts.writable.Resolve(uri, "--allow-write");
   if (!allowed.ok()) return WithField(allowed.status(), "output_uri");
   return allowed;
+}
+
+// An expiration before `now` is refused.
+absl::StatusOr<BuildOptions> OptionsFromProto(const JobParts& parts,
+                                              const v1::CreateExpertRequest& request,
+                                              const ExpertRequest& expert, absl::Time now) {
+  BuildOptions options{.refresh = request.cache_policy() == v1::REFRESH};
+  ASSIGN_OR_RETURN(options.gate, GateFromProto(request.gate(), expert.evaluation_corpora));
+  ASSIGN_OR_RETURN(options.lifetime, LifetimeFromProto(request, now));
+  ASSIGN_OR_RETURN(options.output_uri, OutputUri(parts, request.output_uri()));
+  return options;
 }
 
 absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& request, RunContext& run,
@@ -98,9 +120,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
   }
   if (budgets.empty()) budgets.emplace_back(request.spec().budget(), expert.budget);
   RETURN_IF_ERROR(CheckDigestKnown(*model));
-  ASSIGN_OR_RETURN(ResolvedSources sources, SourcesOf(parts, expert));
-  ASSIGN_OR_RETURN(ComposedRequest composed,
-                   ComposeRequest(*model, expert, std::move(sources), parts.stores));
+  ASSIGN_OR_RETURN(ComposedRequest composed, Composed(parts, *model, expert));
   RETURN_IF_ERROR(AddVocabulary(*model, expert, parts.stores, run, composed));
   PlanConvergence convergence(composed);
   for (const auto& [asked, budget] : budgets) {
@@ -128,9 +148,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
 absl::StatusOr<v1::Expert> Validate(const ServiceParts& parts, const ResidentModel& model,
                                     const ExpertRequest& request, RunContext& run) {
   RETURN_IF_ERROR(CheckDigestKnown(model));
-  ASSIGN_OR_RETURN(ResolvedSources sources, SourcesOf(parts, request));
-  ASSIGN_OR_RETURN(ComposedRequest composed,
-                   ComposeRequest(model, request, std::move(sources), parts.stores));
+  ASSIGN_OR_RETURN(ComposedRequest composed, Composed(parts, model, request));
   RETURN_IF_ERROR(AddVocabulary(model, request, parts.stores, run, composed));
   ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));
   v1::Expert expert = ToExpert(planned, composed, model);
@@ -143,7 +161,7 @@ absl::StatusOr<v1::Expert> Validate(const ServiceParts& parts, const ResidentMod
 absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
                                                  const ResidentModel& model,
                                                  const ExpertRequest& expert,
-                                                 const QualityGate& gate,
+                                                 const BuildOptions& options,
                                                  const v1::CreateExpertRequest& request) {
   if (request.cache_policy() == v1::REFRESH) return std::nullopt;
   const bool only_if_cached = request.cache_policy() == v1::ONLY_IF_CACHED;
@@ -160,9 +178,12 @@ absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
   if (!found || !request.output_uri().empty()) return std::nullopt;
   ASSIGN_OR_RETURN(v1::Expert out, ToProto(*found, parts.stores.blobs.uri()));
   // An unmet gate is an error of the operation, whether the expert is new or not.
-  if (!CheckGate(gate, out.evaluations()).ok()) return std::nullopt;
+  if (!CheckGate(options.gate, out.evaluations()).ok()) return std::nullopt;
+  const auto extended = parts.stores.experts.Extend(*found, options.lifetime);
+  if (absl::IsNotFound(extended.status())) return std::nullopt;
+  RETURN_IF_ERROR(extended.status());
   parts.stores.metrics.expert_cache_hits.Increment();
-  return out;
+  return ToProto(*extended, parts.stores.blobs.uri());
 }
 
 // What can be told before any text has been looked at. How far a trimmed vocabulary takes a budget
@@ -184,16 +205,15 @@ absl::Status Create(const ServiceParts& parts, const v1::CreateExpertRequest& re
   ASSIGN_OR_RETURN(const auto model, FindModel(parts, request.parent()));
   ASSIGN_OR_RETURN(const ExpertRequest expert,
                    CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
-  ASSIGN_OR_RETURN(const QualityGate gate,
-                   GateFromProto(request.gate(), expert.evaluation_corpora));
-  RETURN_IF_ERROR(OutputUri(parts, request.output_uri()).status());
+  ASSIGN_OR_RETURN(const BuildOptions options,
+                   OptionsFromProto(parts, request, expert, parts.stores.experts.clock().Now()));
   RETURN_IF_ERROR(SourcesOf(parts, expert).status());
   RETURN_IF_ERROR(CheckReachable(*model, expert));
   std::optional<v1::Expert> done;
   if (request.validate_only()) {
     ASSIGN_OR_RETURN(done, Validate(parts, *model, expert, run));
   } else {
-    ASSIGN_OR_RETURN(done, Cached(parts, *model, expert, gate, request));
+    ASSIGN_OR_RETURN(done, Cached(parts, *model, expert, options, request));
   }
   if (done) {
     ASSIGN_OR_RETURN(const Operation operation,
@@ -216,9 +236,9 @@ absl::StatusOr<Job> MakeExpertJob(const JobParts& parts, const OperationRequest&
   ASSIGN_OR_RETURN(auto model, FindModel(parts, request.parent()));
   ASSIGN_OR_RETURN(ExpertRequest expert,
                    CheckedRequest(parts, *model, request.spec(), /*budget_required=*/true));
-  BuildOptions options{.refresh = request.cache_policy() == v1::REFRESH};
-  ASSIGN_OR_RETURN(options.gate, GateFromProto(request.gate(), expert.evaluation_corpora));
-  ASSIGN_OR_RETURN(options.output_uri, OutputUri(parts, request.output_uri()));
+  // An end that has passed by now is an error of the operation.
+  ASSIGN_OR_RETURN(const BuildOptions options,
+                   OptionsFromProto(parts, request, expert, absl::InfinitePast()));
   return Job([parts, model = std::move(model), expert = std::move(expert),
               options](RunContext& run) -> absl::StatusOr<TypedBytes> {
     ASSIGN_OR_RETURN(const StoredExpert stored,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 
 #include "secateur/v1/secateur.grpc.pb.h"
 #include "server/jobs/job_queue.h"
@@ -29,7 +30,7 @@ struct ServiceParts : JobParts {
 
 class SecateurService final : public v1::Secateur::CallbackService {
  public:
-  explicit SecateurService(ServiceParts parts) : parts_(parts) {}
+  explicit SecateurService(ServiceParts parts) : parts_(std::move(parts)) {}
 
   using Context = grpc::CallbackServerContext;
   using Reactor = grpc::ServerUnaryReactor;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "server/base/crash_point.h"
 #include "server/base/status_macros.h"
 #include "server/storage/store_errors.h"
 
@@ -49,7 +50,7 @@ absl::StatusOr<BlobReceipt> HashingFile::Sync() {
   StopWriter();
   hash_.Update(buffer_);
   RETURN_IF_ERROR(Write(buffer_));
-  if (fsync(file_.get()) != 0) return ErrnoStatus(errno, "fsync");
+  if (!SeededBug("drop_file_fsync") && fsync(file_.get()) != 0) return ErrnoStatus(errno, "fsync");
   return BlobReceipt{written_, hash_.Finish()};
 }
 

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "server/base/crash_point.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/storage/store_errors.h"
@@ -131,7 +132,10 @@ int RenameNoReplace(int from_folder, const char* from, int to_folder, const char
   return 0;
 }
 
-int SyncFolder(int folder) { return fsync(folder) == 0 || errno == EINVAL ? 0 : errno; }
+int SyncFolder(int folder) {
+  if (SeededBug("drop_folder_fsync")) return 0;
+  return fsync(folder) == 0 || errno == EINVAL ? 0 : errno;
+}
 
 absl::StatusOr<std::string> ReadRange(int file, int64_t offset, int64_t count) {
   std::string bytes(static_cast<size_t>(count), '\0');

@@ -38,6 +38,12 @@ std::string RandomName() {
   return absl::BytesToHexString(absl::string_view(bytes.data(), bytes.size()));
 }
 
+absl::Status WithAdvice(const absl::Status& status) {
+  if (!absl::IsPermissionDenied(status)) return status;
+  return absl::PermissionDeniedError(
+      StrCat(status.message(), "; mount it writable and let the server's user write there"));
+}
+
 }  // namespace
 
 class LocalStore::Writer final : public BlobWriter {
@@ -91,7 +97,7 @@ absl::StatusOr<std::unique_ptr<LocalStore>> LocalStore::Open(const std::string& 
     return absl::InvalidArgumentError(
         StrCat("the store's folder \"", path, "\" is not an absolute path"));
   }
-  RETURN_IF_ERROR(MakeFolders(path));
+  RETURN_IF_ERROR(WithAdvice(MakeFolders(path)));
   FileDescriptor root = OpenFolder(AT_FDCWD, path + "/.");
   if (!root.valid()) return ErrnoStatus(errno, StrCat("cannot open the store's folder ", path));
   auto store = std::unique_ptr<LocalStore>(new LocalStore(std::move(path), std::move(root)));
@@ -202,7 +208,7 @@ absl::Status LocalStore::CheckRoom() {
 absl::StatusOr<LocalStore::Temporary> LocalStore::MakeTemporary() const {
   for (int i = 0; i < kTries; ++i) {
     if (mkdirat(root_.get(), kTemporaryFolder, 0777) != 0 && errno != EEXIST) {
-      return ErrnoStatus(errno, "cannot make the folder .tmp");
+      return WithAdvice(ErrnoStatus(errno, "cannot make the folder .tmp"));
     }
     Temporary temporary{{}, RandomName(), {}};
     temporary.folder = OpenFolder(root_.get(), kTemporaryFolder);
@@ -214,7 +220,7 @@ absl::StatusOr<LocalStore::Temporary> LocalStore::MakeTemporary() const {
       if (temporary.file.valid()) return temporary;
     }
     // ENOENT: another process closed the store and removed the empty folder.
-    if (error != ENOENT) return ErrnoStatus(error, "cannot make a file in .tmp");
+    if (error != ENOENT) return WithAdvice(ErrnoStatus(error, "cannot make a file in .tmp"));
   }
   return absl::UnavailableError("the folder .tmp is removed again and again");
 }

@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "server/admin/collect_garbage.h"
+#include "server/admin/object_check.h"
 #include "server/admin/verify_store.h"
+#include "server/artifact/manifest.h"
 #include "server/model/compute_threads.h"
 #include "server/pipeline/build_expert.h"
 #include "tests/pipeline/fixture.h"
@@ -30,7 +32,8 @@ class BuiltStoreTest : public testing::Test {
     stores_.Add({{"language", "en"}}, 4, "english");
     stores_.Add({{"domain", "law"}}, 3, "law");
     const auto request = RequestFor({{"domain", {"law"}, 1}, {"language", {"en"}, 1}});
-    ASSERT_OK(BuildExpert(*model, request, {}, stores_.all(), context));
+    const BuildOptions options{.lifetime = {.ttl = absl::Hours(5000)}};
+    ASSERT_OK(BuildExpert(*model, request, options, stores_.all(), context));
     for (const std::string& key : stores_.Keys("")) {
       ASSERT_OK_AND_ASSIGN(const std::string bytes, stores_.blobs.ReadAll(key, 1 << 28));
       ASSERT_OK(root_.Put(StrCat("tenants/default/", key), bytes));
@@ -72,6 +75,21 @@ TEST_F(BuiltStoreTest, WhatTheServerBuildsIsCleanAndNothingOfItIsCollected) {
   EXPECT_EQ(Keys(), keys);
 }
 
+TEST_F(BuiltStoreTest, AnExpertThatHasEndedIsCollectedAndNothingElseIs) {
+  std::vector<std::string> expert, rest;
+  for (const std::string& key : Keys()) {
+    (key.find("/experts/") != std::string::npos ? expert : rest).push_back(key);
+  }
+  clock_.Advance(absl::Hours(5000 + 23));
+  ASSERT_OK_AND_ASSIGN(const GarbageReport early, CollectGarbage(root_, clock_, {}));
+  EXPECT_THAT(early.removed, IsEmpty());
+  EXPECT_EQ(early.younger, std::ssize(expert));
+  clock_.Advance(absl::Hours(1));
+  ASSERT_OK_AND_ASSIGN(const GarbageReport report, CollectGarbage(root_, clock_, {}));
+  EXPECT_EQ(report.removed.size(), expert.size());
+  EXPECT_EQ(Keys(), rest);
+}
+
 TEST_F(BuiltStoreTest, AFlippedByteAndAMissingOneAreFoundInEachObjectAndNowhereElse) {
   for (const std::string& key : Keys()) {
     ASSERT_OK_AND_ASSIGN(const std::string bytes, root_.ReadAll(key, 1 << 28));
@@ -83,6 +101,29 @@ TEST_F(BuiltStoreTest, AFlippedByteAndAMissingOneAreFoundInEachObjectAndNowhereE
     EXPECT_THAT(Damaged(), ElementsAre(key)) << "cut";
     Replace(key, bytes);
   }
+  EXPECT_THAT(Damaged(), IsEmpty());
+}
+
+// By the check, and by a server that starts on the store.
+TEST_F(BuiltStoreTest, EachChangedByteAndEachCutOfAManifestIsFoundAndNeverUsed) {
+  const std::string prefix = stores_.experts.List()[0].prefix;
+  const std::string text = stores_.experts.List()[0].manifest_json;
+  const std::string key = StrCat("tenants/default/", prefix, "secateur.json");
+  ASSERT_OK_AND_ASSIGN(const Inventory inventory, TakeInventory(root_));
+  const auto expect_refused = [&](const std::string& changed, size_t at) {
+    Replace(key, changed);
+    ASSERT_OK_AND_ASSIGN(const BlobInfo object, root_.Head(key));
+    EXPECT_FALSE(CheckObject(root_, inventory, object).ok()) << at;
+    EXPECT_FALSE(ParseManifest(changed).ok()) << at;
+    EXPECT_FALSE(ParseManifestFiles(changed).ok()) << at;
+  };
+  for (size_t at = 0; at < text.size(); ++at) {
+    std::string flipped = text;
+    flipped[at] = static_cast<char>(flipped[at] ^ (at % 3 == 0 ? 0x01 : at % 3 == 1 ? 0x20 : 0x80));
+    expect_refused(flipped, at);
+    expect_refused(text.substr(0, at), at);
+  }
+  Replace(key, text);
   EXPECT_THAT(Damaged(), IsEmpty());
 }
 

@@ -13,8 +13,11 @@
 namespace secateur {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
+using testing::Field;
 using testing::IsEmpty;
+using testing::Not;
 
 constexpr char kUpload[] = "tenants/default/uploads/orphan.jsonl";
 
@@ -37,6 +40,26 @@ class CollectGarbageTest : public AdminTest {
     EXPECT_OK(root_->Put(key, "{}").status());
     Age(key, hours);
     return key;
+  }
+  // An expert of two files that ended `hours` ago and was written a day before that; its keys, the
+  // manifest first.
+  std::vector<std::string> AddEnded(int hours) {
+    FakeClock clock;
+    clock.Advance(absl::Now() - clock.Now() - absl::Hours(hours + 24));
+    ExpertStore experts(*tenant_, clock);
+    v1::Manifest manifest = SomeManifest({{"config.json", "{}"}});
+    manifest.mutable_request()->set_algorithm_version(7);  // another expert than the fixture's
+    const std::string id = ExpertIdOf(manifest.request());
+    const std::string prefix = experts.NewPrefix(id);
+    EXPECT_OK(tenant_->Put(prefix + "config.json", "{}"));
+    EXPECT_OK(experts.Publish(id, prefix, *ManifestText(manifest), {.ttl = absl::Hours(24)}));
+    const auto blobs = root_->List(StrCat("tenants/default/", prefix), "", 10);
+    EXPECT_OK(blobs);
+    std::vector<std::string> keys;
+    for (const BlobInfo& blob : *blobs) keys.push_back(blob.key);
+    for (const std::string& key : keys) Age(key, hours + 24);
+    std::swap(keys[0], keys[1]);  // "config.json" comes before "secateur.json"
+    return keys;
   }
   void AddUpload(int hours) {
     ASSERT_OK(root_->Put(kUpload, "{\"text\":\"x\"}\n"));
@@ -62,9 +85,18 @@ TEST_F(CollectGarbageTest, OnlyOrphansOlderThanTheGracePeriodGoAndASecondRunFind
   EXPECT_THAT(Collect().removed, IsEmpty());
 }
 
+TEST_F(CollectGarbageTest, WhatAKilledServerLeftOfAWriteGoesInFoldersAndBuckets) {
+  const std::string name = "tenants/default/.tmp/" + std::string(32, 'a');
+  for (const std::string& key : {name + "/object", name + "b"}) {
+    ASSERT_OK(root_->Put(key, "half"));
+    Age(key, 25);
+  }
+  EXPECT_THAT(KeysOf(Collect()), ElementsAre(name + "/object", name + "b"));
+}
+
 TEST_F(CollectGarbageTest, AnAttemptWrittenWhileAnOperationIsNotDoneStays) {
   const std::string before = AddAttempt('a', 60);
-  const std::string since = AddAttempt('b', 30);
+  AddAttempt('b', 30);
   const std::string id = "o" + std::string(40, '2');
   AddOperation(id, /*done=*/false);
   Age(StrCat("tenants/default/operations/", id, "/000001.", kOwner, ".000001"), 40);
@@ -88,6 +120,62 @@ TEST_F(CollectGarbageTest, ADryRunChangesNothingAndNamesWhatWouldGo) {
   const GarbageReport report = Collect({.dry_run = true});
   EXPECT_THAT(KeysOf(report), ElementsAre(attempt, kUpload));
   EXPECT_EQ(Keys(), before);
+}
+
+TEST_F(CollectGarbageTest, AnExpertThatEndedGoesAfterTheGracePeriodItsManifestFirst) {
+  const std::vector<std::string> before = Keys();
+  const std::vector<std::string> ended = AddEnded(25);
+  ASSERT_EQ(ended.size(), 3u);
+  EXPECT_TRUE(ended[0].ends_with("secateur.json"));
+  const GarbageReport dry = Collect({.dry_run = true});
+  EXPECT_EQ(KeysOf(dry), ended);
+  EXPECT_EQ(dry.removed[0].what, "expired expert");
+  EXPECT_OK(root_->Head(ended[0]));
+  EXPECT_EQ(KeysOf(Collect()), ended);
+  EXPECT_EQ(Keys(), before);
+}
+
+TEST_F(CollectGarbageTest, AnExpertThatEndedWithinTheGracePeriodStays) {
+  const std::vector<std::string> ended = AddEnded(23);
+  const GarbageReport report = Collect();
+  EXPECT_THAT(report.removed, IsEmpty());
+  EXPECT_EQ(report.younger, std::ssize(ended));
+}
+
+TEST_F(CollectGarbageTest, AProfileGoesWithItsCorpus) {
+  const auto profiles = root_->List("tenants/default/profiles/", "", 10);
+  ASSERT_OK(profiles);
+  ASSERT_EQ(profiles->size(), 1u);
+  const std::string profile = (*profiles)[0].key;
+  AgeAll(25);
+  EXPECT_THAT(Collect({.dry_run = true}).removed,
+              Not(Contains(Field(&GarbageReport::Removed::key, profile))));
+  CorpusStore corpora(*tenant_, Clock::System());
+  ASSERT_OK(corpora.Load());
+  ASSERT_OK(corpora.Delete(corpus_.id()));
+  EXPECT_THAT(KeysOf(Collect({.dry_run = true})), Contains(profile));
+  Age(profile, 23);
+  EXPECT_EQ(Collect({.dry_run = true}).younger, 1);
+  Age(profile, 25);
+  EXPECT_THAT(KeysOf(Collect()), Contains(profile));
+  EXPECT_THAT(root_->Head(profile), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST_F(CollectGarbageTest, ProfilesStayWhileAMetaObjectOrTheyCannotBeRead) {
+  std::string meta, profile;
+  for (const std::string& key : Keys()) {
+    if (key.find("/meta-") != std::string::npos) meta = key;
+    if (key.find("/profiles/") != std::string::npos) profile = key;
+  }
+  dir_.Write(meta, "damaged");
+  AgeAll(25);
+  Collect();
+  EXPECT_OK(root_->Head(profile));
+  ASSERT_OK(root_->Delete(meta));
+  dir_.Write(profile, "damaged");
+  Age(profile, 25);
+  Collect();
+  EXPECT_OK(root_->Head(profile));
 }
 
 TEST_F(CollectGarbageTest, DocumentsStayWhileAMetaObjectCannotBeRead) {
@@ -138,6 +226,30 @@ TEST_F(CollectGarbageTest, AnAttemptThatGetsItsManifestBetweenMarkAndSweepStays)
   EXPECT_THAT(report.removed, IsEmpty());
   EXPECT_EQ(report.kept, 1);
   EXPECT_OK(root_->Head(key));
+}
+
+TEST_F(CollectGarbageTest, AnExpertThatIsExtendedBetweenMarkAndSweepStays) {
+  const std::string manifest = AddEnded(25)[0];
+  const std::string folder = manifest.substr(0, manifest.rfind('/') + 1);
+  Meddler store(*root_, folder, [&] {
+    ASSERT_OK(root_->Put(folder + "until-never", ExpiryText("until-never")).status());
+  });
+  ASSERT_OK_AND_ASSIGN(const GarbageReport report, CollectGarbage(store, Clock::System(), {}));
+  EXPECT_THAT(report.removed, IsEmpty());
+  EXPECT_EQ(report.kept, 3);
+  EXPECT_OK(root_->Head(manifest));
+}
+
+TEST_F(CollectGarbageTest, AProfileWhoseCorpusComesBetweenMarkAndSweepStays) {
+  CorpusStore corpora(*tenant_, Clock::System());
+  ASSERT_OK(corpora.Load());
+  ASSERT_OK(corpora.Delete(corpus_.id()));
+  AgeAll(25);
+  Meddler store(*root_, "tenants/default/corpora/", [&] { AddCorpus(); });
+  ASSERT_OK_AND_ASSIGN(const GarbageReport report, CollectGarbage(store, Clock::System(), {}));
+  for (const std::string& key : KeysOf(report))
+    EXPECT_EQ(key.find("/profiles/"), std::string::npos);
+  EXPECT_EQ(report.kept, 1);
 }
 
 TEST_F(CollectGarbageTest, DocumentsThatGetTheirMetaObjectBetweenMarkAndSweepStay) {

@@ -65,12 +65,15 @@ class AdminTest : public testing::Test {
     info.labels = {{"language", "en"}};
     ASSERT_OK_AND_ASSIGN(auto upload, corpora.StartUpload(info, CorpusFormat::kJsonLines));
     ASSERT_OK(upload->Append("{\"text\":\"one\"}\n{\"text\":\"two\"}\n"));
-    ASSERT_OK(upload->Finish());
+    ASSERT_OK_AND_ASSIGN(const auto result, upload->Finish());
+    corpus_ = result.corpus;
   }
   void AddProfile() {
     Metrics metrics("test");
     ProfileStore profiles(*tenant_, metrics);
-    ASSERT_OK(profiles.Put(AnyKey(), ProfileOf(MakeDocuments(3, 2, 5, 1), 2, 5)));
+    ProfileKey key = AnyKey();
+    key.corpus_digest = corpus_.digest;
+    ASSERT_OK(profiles.Put(key, ProfileOf(MakeDocuments(3, 2, 5, 1), 2, 5)));
   }
   void AddExpert() {
     const std::map<std::string, std::string> files = {
@@ -80,7 +83,8 @@ class AdminTest : public testing::Test {
     ExpertStore experts(*tenant_);
     attempt_ = experts.NewPrefix(ExpertIdOf(manifest.request()));
     for (const auto& [name, bytes] : files) ASSERT_OK(tenant_->Put(attempt_ + name, bytes));
-    ASSERT_OK(experts.Publish(ExpertIdOf(manifest.request()), attempt_, text));
+    ASSERT_OK(experts.Publish(ExpertIdOf(manifest.request()), attempt_, text,
+                              {.ttl = absl::Hours(24 * 365)}));
   }
   void AddOperation(const std::string& id, bool done) {
     OperationStore operations(*tenant_);
@@ -122,6 +126,7 @@ class AdminTest : public testing::Test {
   TempDir dir_;
   std::unique_ptr<LocalStore> root_, tenant_;
   std::unique_ptr<Leases> leases_;
+  CorpusInfo corpus_;
   std::string attempt_;  // of the expert, below the tenant's root
 };
 

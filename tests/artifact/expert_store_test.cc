@@ -7,9 +7,11 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "server/artifact/manifest_files.h"
 #include "server/base/strings.h"
 #include "server/storage/local_store.h"
 #include "server/storage/memory_store.h"
@@ -35,6 +37,12 @@ Files SomeFiles() {
   return {{"config.json", "{}\n"}, {"empty.txt", ""}, {"model.safetensors", large}};
 }
 
+// A manifest that matches its own digest.
+std::string ManifestWith(const std::string& files) {
+  return SealManifest(StrCat("{\n  \"files\": ", files, ",\n  \"formatVersion\": ",
+                             kManifestFormatVersion, ",\n  \"sha256\": \"\"\n}\n"));
+}
+
 std::string ManifestOf(const Files& files) {
   std::string entries;
   for (const auto& [name, bytes] : files) {
@@ -44,7 +52,7 @@ std::string ManifestOf(const Files& files) {
     entries += absl::StrFormat(R"(%s{"name":"%s",%s"sha256":"%s"})", entries.empty() ? "" : ",",
                                name, size, Sha256Of(bytes).Hex());
   }
-  return StrCat(R"({"formatVersion":1,"files":[)", entries, "]}\n");
+  return ManifestWith(StrCat("[", entries, "]"));
 }
 
 std::string PutAttempt(ExpertStore& store, BlobStore& blobs, const std::string& id,
@@ -177,29 +185,71 @@ TEST(ExpertStore, RefusesManifestsThatLie) {
   ExpertStore store(blobs);
   const std::string hex(64, '0');
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"", "JSON"},
-      {"[]", "JSON object"},
-      {R"({"files":[]})", "files"},
-      {R"({"files":{}})", "files"},
-      {R"({"files":[{"sizeBytes":"1","sha256":")" + hex + R"("}]})", "name"},
-      {R"({"files":[7]})", "files[0]"},
-      {R"({"files":[{"name":"../x","sha256":")" + hex + R"("}]})", "../x"},
-      {R"({"files":[{"name":"a/b","sha256":")" + hex + R"("}]})", "a/b"},
-      {R"({"files":[{"name":"secateur.json","sha256":")" + hex + R"("}]})", "secateur.json"},
-      {R"({"files":[{"name":"a","sizeBytes":"-1","sha256":")" + hex + R"("}]})", "sizeBytes"},
-      {R"({"files":[{"name":"a","sizeBytes":"99999999999999999999","sha256":")" + hex + R"("}]})",
+      {"[]", "files"},
+      {"{}", "files"},
+      {R"([{"sizeBytes":"1","sha256":")" + hex + R"("}])", "name"},
+      {"[7]", "files[0]"},
+      {R"([{"name":"../x","sha256":")" + hex + R"("}])", "../x"},
+      {R"([{"name":"a/b","sha256":")" + hex + R"("}])", "a/b"},
+      {R"([{"name":"secateur.json","sha256":")" + hex + R"("}])", "secateur.json"},
+      {R"([{"name":"a","sizeBytes":"-1","sha256":")" + hex + R"("}])", "sizeBytes"},
+      {R"([{"name":"a","sizeBytes":"99999999999999999999","sha256":")" + hex + R"("}])",
        "sizeBytes"},
-      {R"({"files":[{"name":"a","sizeBytes":1.5,"sha256":")" + hex + R"("}]})", "sizeBytes"},
-      {R"({"files":[{"name":"a","sha256":"xyz"}]})", "files[0]"},
-      {R"({"files":[{"name":"a"}]})", "sha256"},
-      {R"({"files":[{"name":"a","sha256":")" + hex + R"("},{"name":"a","sha256":")" + hex +
-           R"("}]})",
+      {R"([{"name":"a","sizeBytes":1.5,"sha256":")" + hex + R"("}])", "sizeBytes"},
+      {R"([{"name":"a","sha256":"xyz"}])", "files[0]"},
+      {R"([{"name":"a"}])", "sha256"},
+      {R"([{"name":"a","sha256":")" + hex + R"("},{"name":"a","sha256":")" + hex + R"("}])",
        "twice"}};
-  for (const auto& [manifest, named] : cases) {
-    EXPECT_THAT(store.Publish(IdOf('1'), store.NewPrefix(IdOf('1')), manifest),
+  for (const auto& [files, named] : cases) {
+    EXPECT_THAT(store.Publish(IdOf('1'), store.NewPrefix(IdOf('1')), ManifestWith(files)),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(named)))
-        << manifest;
+        << files;
   }
+}
+
+TEST(ExpertStore, RefusesWhatIsNoManifestOrOfAnotherFormat) {
+  using enum absl::StatusCode;
+  const std::string good = ManifestOf({{"a.txt", "a"}});
+  const auto with = [&](const std::string& version) {
+    std::string text = good;
+    text.replace(text.find("\": 2") + 3, 1, version);
+    return text;
+  };
+  const std::tuple<std::string, absl::StatusCode, std::string> cases[] = {
+      {"", kDataLoss, "JSON object"},
+      {"[]", kDataLoss, "JSON object"},
+      {"{}", kDataLoss, "formatVersion"},
+      {"{\"formatVersion\": 2}", kDataLoss, "no sha256"},
+      {with("\"2\""), kDataLoss, "formatVersion"},
+      {with("1"), kUnimplemented, "formatVersion 1"},
+      {with("3"), kUnimplemented, "formatVersion 3"},
+      {with("2 "), kDataLoss, "its own sha256"}};
+  for (const auto& [text, code, named] : cases) {
+    EXPECT_THAT(CheckManifest(text), StatusIs(code, HasSubstr(named))) << text;
+    EXPECT_THAT(ParseManifestFiles(text), StatusIs(code, HasSubstr(named))) << text;
+  }
+}
+
+TEST(ExpertStore, NeverUsesAManifestWithAChangedByteOrACutOne) {
+  const std::string text = ManifestOf({{"a.txt", "a"}, {"b.txt", ""}});
+  const std::string key = StrCat("experts/", IdOf('1'), "/aa/secateur.json");
+  const auto experts = [&](const std::string& manifest) {
+    MemoryStore blobs;
+    EXPECT_OK(blobs.Put(key, manifest));
+    ExpertStore store(blobs);
+    EXPECT_OK(store.Load());
+    return store.List().size();
+  };
+  ASSERT_EQ(experts(text), 1u);
+  for (size_t at = 0; at < text.size(); ++at) {
+    for (const int mask : {0x01, 0x02, 0x10, 0x20, 0x80, 0xff}) {
+      std::string flipped = text;
+      flipped[at] = static_cast<char>(flipped[at] ^ mask);
+      EXPECT_EQ(experts(flipped), 0u) << "byte " << at << " xor " << mask;
+    }
+    EXPECT_EQ(experts(text.substr(0, at)), 0u) << "cut at " << at;
+  }
+  EXPECT_EQ(experts(text + "\n"), 0u);
 }
 
 TEST(ExpertStore, LoadPassesOverWhatIsNoManifest) {
@@ -237,11 +287,11 @@ TEST(ExpertStore, LoadReadsMoreThanOnePageOfObjects) {
   EXPECT_THAT(store.List(), SizeIs(2));
 }
 
-TEST(ExpertStore, DeleteRemovesEveryAttemptAndNothingElse) {
+TEST(ExpertStore, DeleteRemovesEveryPublishedAttemptAndNothingElse) {
   MemoryStore blobs;
-  ExpertStore store(blobs);
+  ExpertStore store(blobs), another(blobs);
   PublishSome(store, blobs, IdOf('1'));
-  PutAttempt(store, blobs, IdOf('1'), SomeFiles());  // a failed one
+  PublishSome(another, blobs, IdOf('1'));  // on another server at the same time
   const StoredExpert other = PublishSome(store, blobs, IdOf('2'), {{"a.txt", "a"}});
   ASSERT_OK(store.Delete(IdOf('1')));
   EXPECT_FALSE(store.Find(IdOf('1')).has_value());
@@ -251,6 +301,16 @@ TEST(ExpertStore, DeleteRemovesEveryAttemptAndNothingElse) {
   EXPECT_OK(store.Delete("e"));
   EXPECT_TRUE(store.Find(IdOf('2')).has_value());
   EXPECT_THAT(Keys(blobs), SizeIs(2));
+}
+
+TEST(ExpertStore, DeleteLeavesAloneWhatIsBeingMade) {
+  MemoryStore blobs;
+  ExpertStore store(blobs);
+  PublishSome(store, blobs, IdOf('1'));
+  const std::string prefix = PutAttempt(store, blobs, IdOf('1'), SomeFiles());
+  ASSERT_OK(store.Delete(IdOf('1')));
+  EXPECT_FALSE(store.Find(IdOf('1')).has_value());
+  EXPECT_OK(store.Publish(IdOf('1'), prefix, ManifestOf(SomeFiles())));
 }
 
 TEST(ExpertStore, ReadsFilesInRangesOfAtMostOneMebibyte) {

@@ -207,6 +207,35 @@ TEST_F(ExpertCliTest, PassesTheOptionsOfTheRequest) {
   ExpectSame(request.gate(2), FromText<v1::GateEntry>("corpus: 'corpora/c2' max_rise: 1.5"));
 }
 
+TEST_F(ExpertCliTest, AsksForALifeAndShowsWhenItEnds) {
+  EXPECT_EQ(
+      Run({"expert", "create", "--task", "qa", "--remove", "0.1", "--no-wait", "--ttl", "36h"}),
+      kOk)
+      << err_;
+  EXPECT_EQ(server_.secateur.expert_request.ttl().seconds(), 36 * 3600);
+  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "0.1", "--no-wait",
+                 "--expire-time", "2026-12-31T23:59:59Z"}),
+            kOk)
+      << err_;
+  EXPECT_EQ(server_.secateur.expert_request.expire_time().seconds(), 1'798'761'599);
+  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "0.1", "--no-wait"}), kOk);
+  EXPECT_EQ(server_.secateur.expert_request.expiration_case(),
+            v1::CreateExpertRequest::EXPIRATION_NOT_SET);
+  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "0.1", "--ttl", "1h",
+                 "--expire-time", "2026-12-31T23:59:59Z"}),
+            kUsage);
+  v1::Expert expert = TheExpert();
+  expert.mutable_expire_time()->set_seconds(1'798'761'599);
+  server_.secateur.experts = {expert};
+  EXPECT_EQ(Run({"expert", "get", expert.name()}), kOk) << err_;
+  EXPECT_THAT(out_, HasSubstr("expires   2026-12-31T23:59:59Z"));
+  EXPECT_EQ(Run({"expert", "list"}), kOk) << err_;
+  EXPECT_THAT(out_, HasSubstr("relative-mean  2026-12-31T23:59:59Z"));
+  server_.secateur.experts = {TheExpert()};
+  EXPECT_EQ(Run({"expert", "get", expert.name()}), kOk) << err_;
+  EXPECT_THAT(out_, Not(HasSubstr("expires")));
+}
+
 TEST_F(ExpertCliTest, PlansSeveralSizes) {
   server_.secateur.plan = FromText<v1::PlanExpertResponse>(R"(
       plans { budget { neuron_ratio: 0.2 } size { width: 1216 neuron_ratio: 0.208 }

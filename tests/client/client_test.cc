@@ -141,12 +141,43 @@ TEST(Client, AsksAgainWhenTheServerIsNotAvailableForAMoment) {
   EXPECT_EQ(server.secateur.calls, 3);
 }
 
+TEST(Client, AsksAgainWhenTheServerEndsAsTheCallArrives) {
+  FakeServer server;
+  server.secateur.models = Named<v1::Model>("models/m", 1);
+  server.secateur.refusal = grpc::Status(grpc::StatusCode::CANCELLED, "CANCELLED");
+  server.secateur.refusals = 1;
+  EXPECT_OK(server.Client().GetModel("models/m0"));
+  EXPECT_EQ(server.secateur.calls, 2);
+}
+
 TEST(Client, DoesNotRepeatCallsThatChangeSomething) {
   FakeServer server;
   server.secateur.refusal = grpc::Status(grpc::StatusCode::UNAVAILABLE, "draining");
   server.secateur.refusals = 1;
-  EXPECT_THAT(server.Client().CreateExpert({}),
+  EXPECT_THAT(server.Client().UpdateCorpus({}),
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("draining")));
+}
+
+TEST(Client, SendsARequestForAnOperationAgainUnderOneId) {
+  FakeServer server;
+  google::rpc::Status draining;
+  draining.set_code(grpc::StatusCode::UNAVAILABLE);
+  google::rpc::RetryInfo retry;
+  retry.mutable_retry_delay()->set_nanos(1'000'000);
+  draining.add_details()->PackFrom(retry);
+  server.secateur.refusal =
+      grpc::Status(grpc::StatusCode::UNAVAILABLE, "draining", draining.SerializeAsString());
+  server.secateur.refusals = 6;  // more than gRPC itself tries
+  server.secateur.started.set_name("operations/o");
+  EXPECT_OK(server.Client().CreateExpert({}));
+  const std::string id = server.secateur.expert_request.request_id();
+  EXPECT_EQ(id.size(), 32U);
+  EXPECT_OK(server.Client().CreateExpert({}));
+  EXPECT_NE(server.secateur.expert_request.request_id(), id);
+  v1::CreateExpertRequest own;
+  own.set_request_id("mine");
+  EXPECT_OK(server.Client().CreateExpert(own));
+  EXPECT_EQ(server.secateur.expert_request.request_id(), "mine");
 }
 
 TEST(Client, SaysWhereNobodyAnswers) {

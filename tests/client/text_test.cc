@@ -94,6 +94,39 @@ TEST(ParseBytes, RefusesUnitsThatCouldMeanEither) {
   }
 }
 
+TEST(ParseTimeSpan, TakesUnitsUpToDays) {
+  const std::tuple<const char*, int64_t, int32_t> cases[] = {
+      {"90m", 5400, 0},    {"24h", 86'400, 0},  {"1h30m", 5400, 0},      {"7d", 604'800, 0},
+      {"7 d", 604'800, 0}, {"0.5d", 43'200, 0}, {"1.5s", 1, 500'000'000}};
+  for (const auto& [text, seconds, nanos] : cases) {
+    const auto span = ParseTimeSpan("--ttl", text);
+    ASSERT_OK(span) << text;
+    EXPECT_EQ(span->seconds(), seconds) << text;
+    EXPECT_EQ(span->nanos(), nanos) << text;
+  }
+  for (const char* text : {"", "0", "0s", "-1h", "24", "1w", "inf", "d", "nan", "h"}) {
+    EXPECT_THAT(ParseTimeSpan("--ttl", text),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr("--ttl"), HasSubstr("24h or 7d"))))
+        << text;
+  }
+}
+
+TEST(ParseTime, TakesWhatTimesAreShownAs) {
+  for (const char* text : {"2026-12-31T23:59:59Z", "2027-01-01T00:59:59+01:00"}) {
+    const auto time = ParseTime("--expire-time", text);
+    ASSERT_OK(time) << text;
+    EXPECT_EQ(time->seconds(), 1'798'761'599) << text;
+  }
+  for (const char* text :
+       {"", "tomorrow", "2026-12-31", "2026-12-31 23:59:59Z", "24h", "2026-13-31T23:59:59Z"}) {
+    EXPECT_THAT(ParseTime("--expire-time", text),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr("--expire-time"), HasSubstr("2026-12-31T23:59:59Z"))))
+        << text;
+  }
+}
+
 TEST(ParseKeyValue, SplitsAtTheFirstSign) {
   EXPECT_THAT(ParseKeyValue("--label", "language=ko"), IsOkAndHolds(Pair("language", "ko")));
   EXPECT_THAT(ParseKeyValue("--label", "a=b=c"), IsOkAndHolds(Pair("a", "b=c")));

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -59,7 +60,8 @@ def make_certificates(folder):
 class Pod:
     """The container's program with its arguments and variables; mounted folders are folders of this machine."""
 
-    def __init__(self, objects, folder):
+    def __init__(self, objects, folder, secret=None):
+        self.secret = secret or {}
         self.container = container_of(objects)
         self.grace = pod_of(objects)["terminationGracePeriodSeconds"]
         self.mounts = {mount["mountPath"]: folder / mount["name"] for mount in self.container["volumeMounts"]}
@@ -86,7 +88,7 @@ class Pod:
 
     def __enter__(self):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")}
-        environment.update(self.settings, TMPDIR=str(self.mounts["/tmp"]))
+        environment.update(self.settings, **self.secret, TMPDIR=str(self.mounts["/tmp"]))
         with open(self.log, "w") as log:
             self.process = subprocess.Popen([os.environ["SECATEURD"], *self.arguments], env=environment, stderr=log)
         return self
@@ -142,6 +144,41 @@ def test_the_server_starts_as_rendered_and_ends_in_time(name, tmp_path):
         assert any((tmp_path / "store").iterdir())
         pod.process.send_signal(signal.SIGTERM)
         assert pod.process.wait(timeout=pod.grace) == 0
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    """The address of a real S3 server that has an empty bucket "experts", and the folder behind it."""
+    (tmp_path / "s3/experts").mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    server = subprocess.Popen([os.environ["SECATEUR_VERSITYGW"], "--quiet", "--port", address, "--health", "/healthz", "posix",
+                               tmp_path / "s3"], env=dict(os.environ, ROOT_ACCESS_KEY="key", ROOT_SECRET_KEY="secret"))
+    eventually(lambda: answers(f"http://{address}/healthz"))
+    yield address, tmp_path / "s3/experts"
+    server.kill()
+    server.wait()
+
+
+def answers(url):
+    try:
+        return urllib.request.urlopen(url).status == 200
+    except OSError:
+        return False
+
+
+def test_a_pod_keeps_its_store_in_a_bucket(bucket, tmp_path):
+    address, folder = bucket
+    uri = f"s3://experts/secateur?scheme=http&region=us-east-1&endpoint_override={address}"
+    objects = render("insecure", "--set-string", f"store.uri={uri}", "--set", "store.credentialsSecret=bucket-keys")
+    assert {"secretRef": {"name": "bucket-keys"}} in container_of(objects)["envFrom"]
+    assert "PersistentVolumeClaim" not in objects
+    with Pod(objects, tmp_path, dict(AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret")) as pod:
+        eventually(lambda: pod.probe("readiness") == (200, "ok\n"), pod.log.read_text)
+        assert any(path.is_file() for path in (folder / "secateur/tenants/default").rglob("*"))
+        pod.process.send_signal(signal.SIGTERM)
+        assert pod.process.wait(timeout=pod.grace) == 0
+        assert "secret" not in pod.log.read_text()
 
 
 def test_a_bad_variable_ends_the_server(tmp_path):

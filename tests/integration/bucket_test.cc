@@ -129,6 +129,30 @@ TEST_F(Bucket, ThatStopsAnsweringIsNotServedAndServedAgainLater) {
   server.Upload(JsonLines(3, "short"));
 }
 
+TEST_F(Bucket, ThatARequestNamesAndThatHangsIsGivenUpAndCounted) {
+  LiveServer live([&](ServerOptions& options) {
+    options.allow_read = {s3_.Uri("in")};
+    options.store_stall = absl::Milliseconds(200);
+  });
+  const auto hanging = [&](int count) {
+    return "\nsecateur_store_hanging_calls " + std::to_string(count) + "\n";
+  };
+  EXPECT_THAT(live.Http("/metrics"), HasSubstr(hanging(0)));
+  s3_.process().Signal(SIGSTOP);
+  v1::CreateCorpusRequest corpus;
+  corpus.add_uris("s3://bucket/in/laws.jsonl");
+  (*corpus.mutable_corpus()->mutable_labels())["language"] = "en";
+  lro::Operation operation;
+  const grpc::Status called = live.Call(&Stub::CreateCorpus, corpus, &operation);
+  EXPECT_EQ(called.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(called.error_message(), HasSubstr("s3://bucket/in: no answer within 200ms"));
+  EXPECT_THAT(live.Http("/metrics"), HasSubstr(hanging(1)));
+  EXPECT_THAT(live.Http("/readyz"), HasSubstr(" 200 "));  // the server's own store answers
+  s3_.process().Signal(SIGCONT);
+  EXPECT_TRUE(
+      Eventually([&] { return live.Http("/metrics").find(hanging(0)) != std::string::npos; }));
+}
+
 TEST_F(Bucket, ThatHangsDoesNotKeepAServerFromEnding) {
   ServerProcess server(dir_, Flags());
   s3_.process().Signal(SIGSTOP);

@@ -267,12 +267,6 @@ std::string LiveServer::Http(const std::string& path) {
   return response;
 }
 
-v1::OperationMetadata MetadataOf(const lro::Operation& operation) {
-  v1::OperationMetadata metadata;
-  EXPECT_TRUE(operation.metadata().UnpackTo(&metadata));
-  return metadata;
-}
-
 bool Eventually(const std::function<bool()>& done) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
   while (std::chrono::steady_clock::now() < deadline) {

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "client/operation.h"  // MetadataOf
 #include "google/longrunning/operations.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -135,7 +136,6 @@ class LiveServer {
   std::unique_ptr<lro::Operations::Stub> operations_;
 };
 
-v1::OperationMetadata MetadataOf(const lro::Operation& operation);
 template <class Message>
 Message ResponseOf(const lro::Operation& operation) {
   Message message;

@@ -28,21 +28,15 @@ ServerProcess::ServerProcess(const TempDir& dir, std::vector<std::string> flags,
     std::filesystem::create_directory(model);
     EXPECT_OK(WriteTinyModel(FindTinyModel("llama_gqa"), model));
   }
-  std::vector<std::string> words = {SECATEURD,
-                                    "--model",
-                                    "tiny=" + model,
-                                    "--listen",
-                                    "127.0.0.1:0",
-                                    "--metrics",
-                                    "127.0.0.1:0",
-                                    "--threads",
-                                    "1",
-                                    "--workers",
-                                    "1",
-                                    "--drain-seconds",
-                                    "0"};
-  if (std::find(flags.begin(), flags.end(), "--store") == flags.end()) {
-    words.insert(words.end(), {"--store", "file:" + dir.Join("store")});
+  std::vector<std::string> words = {SECATEURD};
+  const std::pair<std::string, std::string> defaults[] = {
+      {"--model", "tiny=" + model}, {"--store", "file:" + dir.Join("store")},
+      {"--listen", "127.0.0.1:0"},  {"--metrics", "127.0.0.1:0"},
+      {"--threads", "1"},           {"--workers", "1"},
+      {"--drain-seconds", "0"}};
+  for (const auto& [flag, value] : defaults) {
+    if (std::find(flags.begin(), flags.end(), flag) != flags.end()) continue;
+    words.insert(words.end(), {flag, value});
   }
   words.insert(words.end(), flags.begin(), flags.end());
   Spawn(std::move(words));

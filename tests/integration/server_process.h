@@ -16,9 +16,8 @@ class ServerProcess {
  public:
   using Stub = v1::Secateur::Stub;
 
-  // Starts on the store of `dir` and waits until experts can be made. `flags` are added (a --store
-  // among them is used instead); `name`
-  // tells processes of one folder apart.
+  // Starts on the store of `dir` and waits until experts can be made. `flags` are added, or replace
+  // those that it has else; `name` tells processes of one folder apart.
   explicit ServerProcess(const TempDir& dir, std::vector<std::string> flags = {},
                          const std::string& name = "server");
   ~ServerProcess();  // kills it

@@ -1,8 +1,11 @@
 // Memory over many mixed jobs: what is left of each job after it is done would show as a slope.
 //
 // 100 jobs by default; SECATEUR_SOAK_JOBS says otherwise (scripts/test --long: 1,000).
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <iostream>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -124,6 +127,8 @@ class Soak : public testing::Test {
 TEST_F(Soak, ManyMixedJobsLeaveNoMemoryBehind) {
   const double growth = Growth(Run(Jobs(), [](int) {}));
   RecordProperty("growth_mib", std::to_string(growth));
+  std::cout << "soak: mixed jobs, " << Jobs() << " jobs, " << std::max(0L, std::lround(growth))
+            << " MiB of growth\n";
   EXPECT_LT(growth, kMostGrowth) << "MiB over the second half of " << Jobs() << " jobs";
 }
 

@@ -14,9 +14,6 @@ BlobStoreCase Bucket(const char* name) {
       .make = [](const std::string&) -> std::unique_ptr<BlobStore> { return OpenBucket(Server()); },
       .bucket = true};
 }
-ObjectServer& AnyS3() { return S3(); }
-ObjectServer& AnyGcs() { return Gcs(); }
-ObjectServer& AnyAzure() { return Azure(); }
 
 INSTANTIATE_TEST_SUITE_P(Buckets, BlobStoreSuite,
                          testing::Values(Bucket<AnyS3>("S3"), Bucket<AnyGcs>("Gcs"),

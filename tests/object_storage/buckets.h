@@ -13,6 +13,9 @@ namespace secateur {
 S3Server& S3();
 GcsServer& Gcs();
 AzureServer& Azure();
+inline ObjectServer& AnyS3() { return S3(); }
+inline ObjectServer& AnyGcs() { return Gcs(); }
+inline ObjectServer& AnyAzure() { return Azure(); }
 
 std::string NewFolder();  // "f1", "f2", ...
 std::unique_ptr<ArrowStore> OpenBucket(const ObjectServer& server);

@@ -1,19 +1,13 @@
 // A real S3 server behind a proxy that spoils single requests. Each fault ends in success after
 // retries or in an error that says what failed where; never in a visible object that is not whole,
 // never in an upload that stays behind, never in a call that does not return.
-#include <atomic>
 #include <chrono>
-#include <memory>
-#include <random>
 #include <string>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #include "server/base/strings.h"
-#include "tests/object_storage/buckets.h"
-#include "tests/support/fault_proxy.h"
-#include "tests/support/status_matchers.h"
+#include "tests/object_storage/faults.h"
 
 namespace secateur {
 namespace {
@@ -23,15 +17,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using Kind = Fault::Kind;
 
-constexpr int64_t kMiB = int64_t{1} << 20;
-
-std::string Bytes(int64_t size) {
-  std::mt19937_64 random(static_cast<uint64_t>(size));
-  std::string bytes(static_cast<size_t>(size), '\0');
-  for (char& byte : bytes) byte = static_cast<char>(random());
-  return bytes;
-}
-
 bool IsPart(const ProxiedRequest& request, int number) {
   return request.method == "PUT" &&
          request.target.find(StrCat("partNumber=", number, "&")) != std::string::npos;
@@ -40,58 +25,21 @@ bool IsComplete(const ProxiedRequest& request) {
   return request.method == "POST" && request.target.find("uploadId=") != std::string::npos;
 }
 
-class S3Faults : public testing::Test {
+class S3Faults : public FaultTest {
  protected:
-  S3Faults() : proxy_(S3().port()), store_(Open(absl::Seconds(60))) {}
+  S3Faults() : FaultTest(S3()) {}
 
-  std::unique_ptr<ArrowStore> Open(absl::Duration stall_limit) {
-    return ArrowStore::Open(S3().Uri(folder_, proxy_.port()),
-                            {.stall_limit = stall_limit,
-                             .on_abandoned = [this](int change) { hanging_ += change; }})
-        .value();
-  }
-  // Spoils the first `times` requests that match.
-  template <class Matcher>
-  void Spoil(Matcher matches, Fault fault, int times) {
-    proxy_.Set(
-        [=, left = std::make_shared<std::atomic<int>>(times)](const ProxiedRequest& request) {
-          return matches(request) && (*left)-- > 0 ? fault : Fault{};
-        });
-  }
-  template <class Matcher>
-  void SpoilAll(Matcher matches, Fault fault) {
-    Spoil(matches, std::move(fault), 1'000'000);
-  }
-  // By a way around the proxy.
-  std::vector<std::string> Keys() {
-    const auto direct = ArrowStore::Open(S3().Uri(folder_), {}).value();
-    std::vector<std::string> keys;
-    const absl::StatusOr<std::vector<BlobInfo>> listed = direct->List("", "", 1000);
-    EXPECT_OK(listed);
-    if (!listed.ok()) return keys;
-    for (const BlobInfo& info : *listed) keys.push_back(info.key);
-    return keys;
-  }
-  void ExpectNothingLeft() {
-    proxy_.Set(nullptr);
-    EXPECT_THAT(Keys(), IsEmpty());
+  void ExpectNothingLeft() override {
+    FaultTest::ExpectNothingLeft();
     EXPECT_THAT(S3().PendingUploads(), IsEmpty());
   }
-  void ExpectStored(const std::string& key, const std::string& bytes) {
-    proxy_.Set(nullptr);
-    ASSERT_OK_AND_ASSIGN(const std::string read, store_->ReadAll(key, 1 << 30));
-    EXPECT_TRUE(read == bytes);
+  void ExpectStored(const std::string& key, const std::string& bytes) override {
+    FaultTest::ExpectStored(key, bytes);
     EXPECT_THAT(S3().PendingUploads(), IsEmpty());
   }
-  auto FailsToWrite(absl::StatusCode code, const std::string& key) {
-    return StatusIs(code, AllOf(HasSubstr("cannot write " + key), HasSubstr(store_->uri())));
-  }
 
-  const std::string folder_ = NewFolder();
-  std::atomic<int> hanging_{0};
-  FaultProxy proxy_;
-  std::unique_ptr<ArrowStore> store_;
-  const std::string large_ = Bytes(55 * kMiB);  // four parts in a batch and one of 15 MiB after it
+  // Four parts in a batch and one of 15 MiB after it.
+  const std::string large_ = RandomBytes(55 * kMiB);
 };
 
 TEST_F(S3Faults, WhatFailsForAWhileSucceeds) {
@@ -177,7 +125,7 @@ TEST_F(S3Faults, WhatTheStoreRefusesIsSaidWithWhatToDo) {
 TEST_F(S3Faults, AWriteThatIsGivenUpLeavesNothing) {
   for (const int64_t size : {5 * kMiB, 25 * kMiB, 45 * kMiB, 95 * kMiB}) {
     ASSERT_OK_AND_ASSIGN(auto writer, store_->Create("key"));
-    ASSERT_OK(writer->Append(Bytes(size)));
+    ASSERT_OK(writer->Append(RandomBytes(size)));
     writer.reset();
     ExpectNothingLeft();
   }
@@ -199,6 +147,23 @@ TEST_F(S3Faults, AStoreThatStopsAnsweringFailsTheWriteInTime) {
   if (late.ok()) {
     EXPECT_EQ(*late, "bytes");
   }
+}
+
+TEST_F(S3Faults, NoMoreBucketsAreOpenedWhileManyCallsHang) {
+  SpoilAll([](const auto&) { return true; }, {Kind::kStall, ""});
+  const auto open = [&] {
+    return ArrowStore::Open(S3().Uri(folder_, proxy_.port()),
+                            {.stall_limit = absl::Milliseconds(50),
+                             .on_abandoned = [this](int change) { hanging_ += change; }});
+  };
+  for (int i = 0; i < ArrowStore::kMostHanging; ++i) {
+    EXPECT_THAT(open(), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("no answer")));
+  }
+  EXPECT_THAT(open(), StatusIs(absl::StatusCode::kUnavailable,
+                               AllOf(HasSubstr("16 calls"), HasSubstr("s3://bucket/"))));
+  proxy_.Release();
+  while (hanging_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_OK(open());
 }
 
 TEST_F(S3Faults, ReadsAreWholeOrFail) {

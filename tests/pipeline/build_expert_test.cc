@@ -1,9 +1,11 @@
 #include "server/pipeline/build_expert.h"
 
 #include <filesystem>
+#include <map>
 #include <set>
 #include <thread>
 
+#include "server/base/errors.h"
 #include "server/model/compute_threads.h"
 #include "server/pipeline/build_profile.h"
 #include "tests/pipeline/fixture.h"
@@ -80,6 +82,7 @@ TEST_F(BuildExpertTest, LeavesNothingWhenItIsCancelledWhereverThatIs) {
     ++cancelled;
     cancelled_in.insert(phase);
     EXPECT_THAT(expert, StatusIs(absl::StatusCode::kCancelled)) << phase;
+    EXPECT_LE(seen - stop, 1) << phase;  // one batch, tensor or part more at most
     EXPECT_THAT(stores.Keys("experts/"), IsEmpty()) << phase;
     EXPECT_THAT(stores.experts.List(), IsEmpty());
     // Whole profiles may stay: they are what the next attempt needs.
@@ -89,6 +92,30 @@ TEST_F(BuildExpertTest, LeavesNothingWhenItIsCancelledWhereverThatIs) {
   }
   EXPECT_GT(cancelled, 0);
   EXPECT_THAT(cancelled_in, testing::IsSupersetOf({"profile", "write", "evaluate"}));
+}
+
+TEST_F(BuildExpertTest, LooksAtNoFurtherLayerOfCompensationAfterACancel) {
+  request_ = RequestFor({{"language", {"en"}, 1}});
+  request_.compensation = Compensation::kSequential;
+  stores_.Add({{"language", "en"}}, 20, "more");
+  std::map<std::string, int> layers;  // reported by each phase
+  for (const char* const phase : {"measure", "compensate", "sequential"}) {
+    int after = 0;
+    RunContext* running = nullptr;
+    RunContext context([&](const Progress& progress) {
+      if (running->cancelled()) ++after;
+      if (progress.phase != phase) return;
+      ++layers[phase];
+      running->Cancel();
+    });
+    running = &context;
+    EXPECT_THAT(BuildExpert(*model_, request_, {}, stores_.all(), context),
+                StatusIs(absl::StatusCode::kCancelled))
+        << phase;
+    EXPECT_EQ(layers[phase], 1) << phase;
+    EXPECT_EQ(after, 0) << phase;
+    EXPECT_THAT(stores_.Keys("experts/"), IsEmpty()) << phase;
+  }
 }
 
 TEST_F(BuildExpertTest, MakesOneExpertOfIdenticalRequestsAtOnce) {
@@ -124,6 +151,41 @@ TEST_F(BuildExpertTest, IsFoundOnceItHasBeenMade) {
   ExpertRequest other = request_;
   other.budget = Budget(NeuronRatio{0.5});
   EXPECT_FALSE((*FindExpert(*model_, other, stores_.all())).has_value());
+}
+
+TEST_F(BuildExpertTest, LivesAsLongAsTheLongestLivedRequestAsksAndIsMadeAnewAfterIt) {
+  RunContext context;
+  const auto build = [&](const Lifetime& lifetime, bool refresh = false) {
+    const BuildOptions options{.refresh = refresh, .lifetime = lifetime};
+    const auto expert = BuildExpert(*model_, request_, options, stores_.all(), context);
+    EXPECT_OK(expert);
+    return expert.value_or(StoredExpert{});
+  };
+  const absl::Time start = stores_.clock.Now();
+  const StoredExpert first = build({.ttl = absl::Hours(2)});
+  EXPECT_EQ(first.expire_time, start + absl::Hours(2));
+  EXPECT_EQ(build({.ttl = absl::Hours(1)}).expire_time, start + absl::Hours(2));
+  EXPECT_EQ(build({.ttl = absl::Hours(3)}).expire_time, start + absl::Hours(3));
+  EXPECT_EQ(build({.ttl = absl::Hours(4)}, /*refresh=*/true).expire_time, start + absl::Hours(4));
+  EXPECT_EQ(stores_.experts.Find(first.id)->prefix, first.prefix);
+
+  stores_.clock.Advance(absl::Hours(4));
+  EXPECT_THAT(FindExpert(*model_, request_, stores_.all()),
+              IsOkAndHolds(testing::Eq(std::nullopt)));
+  const StoredExpert second = build({.ttl = absl::Hours(1)});
+  EXPECT_NE(second.prefix, first.prefix);
+  EXPECT_EQ(second.manifest_json, first.manifest_json);
+  EXPECT_EQ(build({}).expire_time, absl::InfiniteFuture());
+}
+
+TEST_F(BuildExpertTest, DoesNothingWhenItsEndHasPassed) {
+  const std::vector<std::string> before = stores_.Keys("");
+  RunContext context;
+  const BuildOptions options{.lifetime = {.until = stores_.clock.Now() - absl::Seconds(1)}};
+  const auto expert = BuildExpert(*model_, request_, options, stores_.all(), context);
+  EXPECT_THAT(expert, StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_EQ(NotesOf(expert.status()).reason, "EXPIRED");
+  EXPECT_EQ(stores_.Keys(""), before);
 }
 
 TEST_F(BuildExpertTest, LeavesNothingWhenTheTextIsNotWhatItsDigestSays) {

@@ -22,7 +22,7 @@ struct TestStores {
   MemoryStore blobs{clock};
   CorpusStore corpora{blobs, clock};
   ProfileStore profiles{blobs, metrics};
-  ExpertStore experts{blobs};
+  ExpertStore experts{blobs, clock};
   ViewCache views{1 << 20};
   MeasuredCache measured{int64_t{1} << 30};
   SingleFlight single_flight;

@@ -53,5 +53,27 @@ TEST(SingleFlight, EndsTheWaitOfWhoIsCancelled) {
   waiter.join();  // while the key is still held
 }
 
+TEST(SingleFlight, ShowsWhoWaitsTheProgressOfWhoWorks) {
+  SingleFlight flight;
+  RunContext working;
+  std::optional<SingleFlight::Hold> hold(*flight.Acquire("key", working));
+  hold->Report({"profile", 1, 3, "tokens"});
+  std::atomic<int64_t> seen{0};
+  std::thread waiter([&] {
+    RunContext waiting([&](const Progress& progress) {
+      EXPECT_EQ(progress.phase, "profile");
+      EXPECT_EQ(progress.total, 3);
+      EXPECT_GT(progress.done, seen);
+      seen = progress.done;
+    });
+    EXPECT_OK(flight.Acquire("key", waiting));
+  });
+  while (seen != 1) std::this_thread::yield();
+  hold->Report({"profile", 2, 3, "tokens"});
+  while (seen != 2) std::this_thread::yield();
+  hold.reset();
+  waiter.join();
+}
+
 }  // namespace
 }  // namespace secateur

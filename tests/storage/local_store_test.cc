@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "server/base/strings.h"
+#include "tests/support/small_disk.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -23,6 +23,7 @@ namespace secateur {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -254,29 +255,9 @@ TEST(LocalStore, TellsThatAFileMayNotGrowFurther) {
   EXPECT_THAT(Keys(*Open(root)), IsEmpty());
 }
 
-// A file system of one mebibyte of its own, for tests that fill or lock it. Needs privileges.
-class SmallDisk {
- public:
-  explicit SmallDisk(std::string folder) : folder_(std::move(folder)) {
-    fs::create_directory(folder_);
-    mounted_ = mount("tmpfs", folder_.c_str(), "tmpfs", 0, "size=1m") == 0;
-  }
-  ~SmallDisk() {
-    if (mounted_) umount2(folder_.c_str(), MNT_DETACH);
-  }
-  bool mounted() const { return mounted_; }
-  bool MakeReadOnly() {
-    return mount("tmpfs", folder_.c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, "size=1m") == 0;
-  }
-
- private:
-  const std::string folder_;
-  bool mounted_ = false;
-};
-
 TEST(LocalStore, SaysThatTheDiskIsFullAndKeepsNothing) {
   const TempDir dir;
-  const SmallDisk disk(dir.Join("disk"));
+  const SmallDisk disk(dir.Join("disk"), "1m");
   if (!disk.mounted()) GTEST_SKIP() << "may not mount a file system";
   const auto store = Open(dir.Join("disk/store"));
   EXPECT_THAT(store->Put("big", std::string(2 << 20, 'x')),
@@ -290,17 +271,46 @@ TEST(LocalStore, SaysThatTheDiskIsFullAndKeepsNothing) {
 
 TEST(LocalStore, ReadsButDoesNotWriteWhatIsReadOnly) {
   const TempDir dir;
-  SmallDisk disk(dir.Join("disk"));
+  SmallDisk disk(dir.Join("disk"), "1m");
   if (!disk.mounted()) GTEST_SKIP() << "may not mount a file system";
-  ASSERT_OK(Open(dir.Join("disk/store"))->Put("a", "1"));
+  const std::string root = dir.Join("disk/store");
+  ASSERT_OK(Open(root)->Put("a", "1"));
   ASSERT_TRUE(disk.MakeReadOnly());
-  const auto store = Open(dir.Join("disk/store"));
+  const auto store = Open(root);
   EXPECT_THAT(store->ReadAll("a", 10), IsOkAndHolds("1"));
   EXPECT_THAT(Keys(*store), ElementsAre("a"));
-  EXPECT_THAT(store->Put("b", "2"), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("b")));
-  EXPECT_THAT(store->Check(),
-              StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr(store->uri())));
-  EXPECT_THAT(store->Delete("a"), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("a")));
+  const auto refused = [&](const std::string& what) {
+    return StatusIs(absl::StatusCode::kPermissionDenied,
+                    AllOf(HasSubstr(what), HasSubstr(root), HasSubstr("Read-only file system")));
+  };
+  EXPECT_THAT(store->Put("b", "2"), refused("cannot write b"));
+  EXPECT_THAT(store->Check(), refused("cannot write to"));
+  EXPECT_THAT(store->Check().message(), HasSubstr("mount it writable"));
+  EXPECT_THAT(store->Delete("a"), refused("cannot delete a"));
+  EXPECT_THAT(LocalStore::Open(root + "/below"), refused("cannot make the folder"));
+  EXPECT_THAT(LocalStore::Open(root + "/below").status().message(), HasSubstr("mount it writable"));
+}
+
+TEST(LocalStore, LosesNothingWhenItsFolderIsReadOnlyForAWhile) {
+  const TempDir dir;
+  SmallDisk disk(dir.Join("disk"), "1m");
+  if (!disk.mounted()) GTEST_SKIP() << "may not mount a file system";
+  const auto store = Open(dir.Join("disk/store"));
+  ASSERT_OK(store->Put("folder/before", "1"));
+  {
+    ASSERT_OK_AND_ASSIGN(const auto writer, store->Create("folder/begun"));
+    ASSERT_OK(writer->Append("2"));
+    EXPECT_FALSE(disk.MakeReadOnly());  // the system waits for open files
+    ASSERT_OK(writer->Commit());
+  }
+  ASSERT_TRUE(disk.MakeReadOnly());
+  EXPECT_THAT(store->Put("folder/during", "3"), StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(Keys(*store), ElementsAre("folder/before", "folder/begun"));
+  ASSERT_TRUE(disk.MakeWritable());
+  EXPECT_OK(store->Check());
+  EXPECT_OK(store->Put("folder/during", "3"));
+  EXPECT_THAT(store->ReadAll("folder/begun", 10), IsOkAndHolds("2"));
+  EXPECT_THAT(NamesIn(dir.Join("disk/store/.tmp")), IsEmpty());
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +17,9 @@ namespace secateur {
 namespace {
 
 constexpr size_t kBuffer = 64 << 10;
+// Who is silent for so long in the middle of a request is not waited for. (A client of Azure that
+// sends a part again after a lost answer may send none of its bytes.)
+constexpr timeval kSilence = {.tv_sec = 2, .tv_usec = 0};
 
 sockaddr_in Loopback(int port) {
   sockaddr_in address = {};
@@ -28,7 +32,9 @@ sockaddr_in Loopback(int port) {
 class Socket {
  public:
   explicit Socket(int fd) : fd_(fd) {}
-  ~Socket() { close(fd_); }
+  ~Socket() {
+    if (fd_ >= 0) close(fd_);
+  }
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
   int get() const { return fd_; }
@@ -102,6 +108,11 @@ std::string Rewritten(std::string head) {
   return head.insert(head.size() - 2, "Connection: close\r\n");
 }
 
+// An answer to HEAD has no body, nor a type of one.
+std::string HeadOf(const std::string& answer) {
+  return WithoutHeader(answer.substr(0, answer.find("\r\n\r\n") + 4), "content-type");
+}
+
 // Knows when a request's body is complete. A chunked one ends with an empty chunk, after which the
 // client waits, so nothing but that can be the end of what was received.
 class BodyEnd {
@@ -134,6 +145,7 @@ void Reset(int fd) {
 std::string HttpAnswer(const std::string& status, const std::string& body) {
   return "HTTP/1.1 " + status +
          "\r\nContent-Type: application/xml\r\nx-amz-request-id: proxy-request-7\r\n" +
+         "x-ms-request-id: proxy-request-7\r\n" +
          "Connection: close\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
@@ -143,8 +155,23 @@ std::string S3Error(const std::string& status, const std::string& code) {
                                 "<RequestId>proxy-request-7</RequestId></Error>");
 }
 
+std::string AzureError(const std::string& status, const std::string& code) {
+  std::string answer =
+      HttpAnswer(status, "<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>" + code +
+                             "</Code><Message>as the test wants</Message></Error>");
+  return answer.insert(answer.find("\r\n") + 2, "x-ms-error-code: " + code + "\r\n");
+}
+
+std::string GcsError(const std::string& status, const std::string& message) {
+  const std::string code = status.substr(0, 3);
+  return HttpAnswer(status, "{\"error\": {\"code\": " + code + ", \"message\": \"" + message +
+                                "\", \"errors\": [{\"message\": \"" + message +
+                                "\", \"domain\": \"global\", \"reason\": \"test\"}]}}");
+}
+
 FaultProxy::FaultProxy(int upstream_port) : upstream_port_(upstream_port) {
   listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (listener_ < 0) throw std::runtime_error("the proxy has no socket");
   sockaddr_in address = Loopback(0);
   socklen_t size = sizeof(address);
   if (bind(listener_, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
@@ -201,10 +228,11 @@ void FaultProxy::Accept() {
 void FaultProxy::Serve(int client) {
   {
     const Socket client_socket(client);
+    setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &kSilence, sizeof(kSilence));
     const Socket upstream(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const sockaddr_in address = Loopback(upstream_port_);
-    if (connect(upstream.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) ==
-        0) {
+    if (upstream.get() >= 0 && connect(upstream.get(), reinterpret_cast<const sockaddr*>(&address),
+                                       sizeof(address)) == 0) {
       Exchange(client, upstream.get());
     }
   }
@@ -219,13 +247,16 @@ void FaultProxy::Exchange(int client, int upstream) {
   if (head.empty()) return;
   const Fault fault = Decide(head);
   if (fault.kind == Fault::Kind::kStall) return WaitForRelease();
-  if (!Header(head, "expect").empty()) SendAll(client, "HTTP/1.1 100 Continue\r\n\r\n");
   const bool passes_on =
       fault.kind != Fault::Kind::kAnswer && fault.kind != Fault::Kind::kResetRequest;
   if (passes_on) SendAll(upstream, Rewritten(head));
   BodyEnd end(head);
+  bool asks_first = !Header(head, "expect").empty();
   while (true) {
     const bool complete = end.Reached(body);
+    if (!complete && std::exchange(asks_first, false)) {
+      SendAll(client, "HTTP/1.1 100 Continue\r\n\r\n");
+    }
     if (passes_on && !SendAll(upstream, body)) return;
     if (fault.kind == Fault::Kind::kResetRequest) return Reset(client);
     if (complete) break;
@@ -233,7 +264,7 @@ void FaultProxy::Exchange(int client, int upstream) {
     if (body.empty()) return;
   }
   if (fault.kind == Fault::Kind::kAnswer) {
-    SendAll(client, fault.answer);
+    SendAll(client, head.starts_with("HEAD ") ? HeadOf(fault.answer) : fault.answer);
     return;
   }
   std::string answer = ReceiveAll(upstream);
@@ -249,6 +280,7 @@ Fault FaultProxy::Decide(const std::string& head) {
   const size_t space = head.find(' ');
   request.method = head.substr(0, space);
   request.target = head.substr(space + 1, head.find(' ', space + 1) - space - 1);
+  request.range = Header(head, "content-range");
   Policy policy;
   {
     const std::lock_guard lock(mutex_);

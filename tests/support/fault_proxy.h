@@ -17,6 +17,7 @@ namespace secateur {
 struct ProxiedRequest {
   std::string method;  // "PUT"
   std::string target;  // "/bucket/key?partNumber=3&uploadId=..."
+  std::string range;   // what Content-Range says of the body, "" without
   int number = 0;      // of all requests, counted from 1
 };
 
@@ -36,8 +37,11 @@ struct Fault {
 
 // An answer with a body.
 std::string HttpAnswer(const std::string& status, const std::string& body);
-// S3's error as it is said: HttpAnswer with the code in XML.
+// S3's error as it is said: HttpAnswer with the code in XML. Azure says it in much the same way.
 std::string S3Error(const std::string& status, const std::string& code);
+std::string AzureError(const std::string& status, const std::string& code);
+// Google's: `message` in JSON.
+std::string GcsError(const std::string& status, const std::string& message);
 
 class FaultProxy {
  public:
