@@ -240,7 +240,7 @@ void Server::Parts::CatchUp() {
 }
 
 void Server::Parts::DeleteExpired() {
-  const absl::Status status = experts->DeleteExpired();
+  const absl::Status status = experts->DeleteExpired(jobs->StoreTime());
   if (status.ok()) return;
   Log(LogLevel::kWarning, "experts that have ended could not be removed",
       {{"error", status.ToString()}});

@@ -1,5 +1,6 @@
 """What the parts of the benchmark share: places, and a real server on the demo model."""
 import json
+import math
 import os
 import pathlib
 import re
@@ -75,7 +76,10 @@ class Server:
         self.operation_stub.CancelOperation(self.operations.CancelOperationRequest(name=name))
         done = self.operation_stub.WaitOperation(self.operations.WaitOperationRequest(name=name), timeout=120)
         assert done.done, done
-        return done.WhichOneof("result") == "error"
+        if done.WhichOneof("result") == "response":
+            return False
+        assert done.error.code == 1, done  # CANCELLED
+        return True
 
     def anonymous_bytes(self):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
@@ -87,7 +91,7 @@ class Server:
 
 
 def quantile(values, q):
-    return sorted(values)[min(int(q * len(values)), len(values) - 1)]
+    return sorted(values)[max(0, math.ceil(q * len(values)) - 1)]
 
 
 def median_ms(call, count):

@@ -8,7 +8,7 @@ import time
 
 from harness import BIN, Server, quantile
 
-OPERATIONS, CLIENTS, SECONDS, CANCELS = 200, 1000, 10, 40
+OPERATIONS, CLIENTS, SECONDS, CANCELS = 200, 1000, 10, 30
 
 
 def operations_speed(*words):
@@ -60,16 +60,17 @@ def load(speed, args):
 
 
 def cancel(speed, args):
-    """From CancelOperation to the end of an expert that is being made with second-order selection, at random moments."""
+    """From CancelOperation to the end of an expert that is being made, at random moments, with second-order selection and without."""
     seconds, rng = [], random.Random(1)
     with tempfile.TemporaryDirectory() as scratch:
         server = Server(scratch)
         while len(seconds) < CANCELS:
             spec = server.spec(rng.uniform(0.1, 0.5))
-            spec.rule = server.specs.SECOND_ORDER
+            slow = len(seconds) % 2 == 0
+            spec.rule = server.specs.SECOND_ORDER if slow else server.specs.RELATIVE_MEAN
             create = server.api.CreateExpertRequest(parent="models/smollm2", spec=spec)
             name = server.stub.CreateExpert(create).name
-            time.sleep(rng.uniform(0, 20))
+            time.sleep(rng.uniform(0, 40 if slow else 5))
             started = time.perf_counter()
             if server.cancelled(name):
                 seconds.append(time.perf_counter() - started)

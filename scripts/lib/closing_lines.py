@@ -29,11 +29,13 @@ for test in re.split(r"^\d+/\d+ Testing: ", log, flags=re.MULTILINE)[1:]:
     label = label_of.get(test.partition("\n")[0])
     if label is None:
         continue
+    skipped = "Skip regular expression found" in test
     passed = re.search(r"^Test Pass", test, flags=re.MULTILINE)
-    ended[label]["passed" if passed else "failed"] += 1
+    ended[label]["skipped" if skipped else "passed" if passed else "failed"] += 1
     for line in re.findall(rf"^{label}: (.*)$", test, flags=re.MULTILINE):
         for number, what in re.findall(r", (\d+) ([A-Za-z ]+)", line):
             counted[label][what] += int(number)
 for label, ends in sorted(ended.items()):
     counts = ", ".join(f"{number} {what}" for what, number in counted[label].items())
-    print(f"{label}: {ends['passed']} passed, {ends['failed']} failed" + (f"; {counts}" if counts else ""), flush=True)
+    skipped = f", {ends['skipped']} skipped" if ends["skipped"] else ""
+    print(f"{label}: {ends['passed']} passed, {ends['failed']} failed{skipped}" + (f"; {counts}" if counts else ""), flush=True)

@@ -22,6 +22,7 @@ constexpr std::string_view kRoot = "experts/";
 constexpr int64_t kManifestLimit = int64_t{64} << 20;
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 constexpr int64_t kPage = 1000;
+constexpr int kMostRemoved = 64;  // at once: others wait for whoever removes
 constexpr absl::Duration kClockDifference = absl::Minutes(10);  // between servers, at most
 
 absl::Status ForEachBlob(BlobStore& blobs, const std::string& prefix,
@@ -102,12 +103,11 @@ const StoredExpert* Known(const std::map<std::string, StoredExpert>& experts,
 }
 
 // A list that is made while a manifest is written may show it, and miss the end that was written
-// before: a manifest that is new and has none is a reason to look again.
-absl::StatusOr<Listing> ListAll(BlobStore& blobs,
-                                const std::map<std::string, StoredExpert>& known) {
+// before: a manifest that was not `listed` before and has none is a reason to look again.
+absl::StatusOr<Listing> ListAll(BlobStore& blobs, const std::set<std::string>& listed) {
   ASSIGN_OR_RETURN(Listing listing, ListAttempts(blobs, std::string(kRoot)));
   const bool again = std::ranges::any_of(listing.manifests, [&](const auto& manifest) {
-    return Known(known, manifest.first) == nullptr && !listing.ends.contains(manifest.first);
+    return !listed.contains(manifest.first) && !listing.ends.contains(manifest.first);
   });
   if (!again) return listing;
   ASSIGN_OR_RETURN(Listing later, ListAttempts(blobs, std::string(kRoot)));
@@ -230,12 +230,11 @@ int64_t StoredExpert::bytes() const {
 ExpertStore::ExpertStore(BlobStore& blobs, const Clock& clock) : blobs_(blobs), clock_(clock) {}
 
 absl::StatusOr<ExpertStore::Experts> ExpertStore::ReadAll(const Experts& before) {
-  ASSIGN_OR_RETURN(const Listing listing, ListAll(blobs_, before));
+  ASSIGN_OR_RETURN(const Listing listing, ListAll(blobs_, listed_));
   const absl::Time now = clock_.Now();
-  {
-    MutexLock lock(mutex_);
-    ended_ = EndedBefore(listing, now - kClockDifference);
-  }
+  listed_.clear();
+  for (const auto& [prefix, manifest] : listing.manifests) listed_.insert(prefix);
+  ended_ = EndedBefore(listing, now - kClockDifference);
   Experts experts;
   for (const std::string& prefix : LivingAt(listing, now)) {
     const BlobInfo& manifest = listing.manifests.at(prefix);
@@ -255,30 +254,32 @@ absl::StatusOr<ExpertStore::Experts> ExpertStore::ReadAll(const Experts& before)
 }
 
 absl::Status ExpertStore::Load() {
-  MutexLock changing(change_mutex_);
-  Experts before;
+  int64_t arrival = 0;
   {
     MutexLock lock(mutex_);
+    arrival = ++load_arrivals_;
+  }
+  MutexLock changing(change_mutex_);
+  Experts before;
+  int64_t covered = 0;
+  {
+    MutexLock lock(mutex_);
+    if (loads_covered_ >= arrival) return absl::OkStatus();  // another call began since
+    covered = load_arrivals_;
     before = experts_;
   }
   ASSIGN_OR_RETURN(Experts experts, ReadAll(before));
   MutexLock lock(mutex_);
-  // What was published or extended here meanwhile may not have been listed.
-  for (auto& [id, expert] : experts_) {
-    const auto then = before.find(id);
-    const bool listed = then != before.end() && then->second.prefix == expert.prefix &&
-                        then->second.expire_time == expert.expire_time;
-    if (listed) continue;
-    const auto now = experts.find(id);
-    if (now == experts.end() || now->second.prefix == expert.prefix ||
-        Outlives(expert, now->second)) {
-      experts[id] = std::move(expert);
-    }
-  }
-  for (const auto& [id, expert] : before) {
-    if (!experts_.contains(id)) experts.erase(id);  // deleted here meanwhile
+  // Only Extend() may have changed what is known meanwhile.
+  std::erase_if(experts, [&](const auto& entry) {
+    return !experts_.contains(entry.first) && Known(before, entry.second.prefix) != nullptr;
+  });
+  for (auto& [id, expert] : experts) {
+    const StoredExpert* known = Known(experts_, expert.prefix);
+    if (known != nullptr) expert.expire_time = std::max(expert.expire_time, known->expire_time);
   }
   experts_ = std::move(experts);
+  loads_covered_ = covered;
   return absl::OkStatus();
 }
 
@@ -316,31 +317,42 @@ absl::StatusOr<StoredExpert> ExpertStore::Publish(const std::string& id, const s
     return absl::InvalidArgumentError(
         StrCat("the prefix \"", prefix, "\" is not one of expert ", id));
   }
-  ASSIGN_OR_RETURN(StoredExpert expert, MakeExpert(id, prefix, manifest_json));
   MutexLock changing(change_mutex_);
+  auto expert = Prepare(id, prefix, manifest_json, lifetime);
+  if (!expert.ok() || expert->prefix != prefix) {
+    Discard(prefix);
+    return expert;
+  }
+  // From here on the files stay: a write that seems to have failed may land later, and what is
+  // never seen is garbage that is collected.
+  const std::string key = StrCat(prefix, kManifestName);
+  RETURN_IF_ERROR(blobs_.Put(key, manifest_json).status());
+  const absl::StatusOr<BlobInfo> info = blobs_.Head(key);
+  expert->create_time = info.ok() ? info->modified : clock_.Now();
+  MutexLock lock(mutex_);
+  // Two attempts that end at once both have a manifest.
+  const auto [at, inserted] = experts_.emplace(id, *expert);
+  if (!inserted && Outlives(*expert, at->second)) at->second = *expert;
+  return at->second;
+}
+
+absl::StatusOr<StoredExpert> ExpertStore::Prepare(const std::string& id, const std::string& prefix,
+                                                  const std::string& manifest_json,
+                                                  const Lifetime& lifetime) {
+  ASSIGN_OR_RETURN(StoredExpert expert, MakeExpert(id, prefix, manifest_json));
   RETURN_IF_ERROR(CheckFiles(blobs_, expert));
   RETURN_IF_ERROR(CheckAhead(lifetime));
   if (const std::optional<StoredExpert> earlier = Find(id)) {
+    // The same id is the same expert: the one that readers know stays.
     absl::StatusOr<StoredExpert> extended = Extend(*earlier, lifetime);
-    if (!absl::IsNotFound(extended.status())) {
-      Discard(prefix);  // the same id is the same expert: the one that readers know stays
-      return extended;
-    }
+    if (!absl::IsNotFound(extended.status())) return extended;
   }
   expert.expire_time = lifetime.EndFrom(clock_.Now());
   // First, so that no crash lets it stay for ever.
   if (expert.expire_time != absl::InfiniteFuture()) {
     RETURN_IF_ERROR(PutEnd(blobs_, prefix, expert.expire_time));
   }
-  const std::string key = StrCat(prefix, kManifestName);
-  RETURN_IF_ERROR(blobs_.Put(key, manifest_json).status());
-  ASSIGN_OR_RETURN(const BlobInfo info, blobs_.Head(key));
-  expert.create_time = info.modified;
-  MutexLock lock(mutex_);
-  // Two attempts that end at once both have a manifest.
-  const auto [at, inserted] = experts_.emplace(id, expert);
-  if (!inserted && Outlives(expert, at->second)) at->second = expert;
-  return at->second;
+  return expert;
 }
 
 absl::Status ExpertStore::CheckAhead(const Lifetime& lifetime) const {
@@ -357,36 +369,40 @@ absl::Status ExpertStore::CheckAhead(const Lifetime& lifetime) const {
 
 absl::StatusOr<StoredExpert> ExpertStore::Extend(StoredExpert expert, const Lifetime& lifetime) {
   const absl::Time end = lifetime.EndFrom(clock_.Now());
-  if (end <= expert.expire_time) return expert;
-  RETURN_IF_ERROR(PutEnd(blobs_, expert.prefix, end));
+  if (end > expert.expire_time) RETURN_IF_ERROR(PutEnd(blobs_, expert.prefix, end));
   const absl::Status there = blobs_.Head(StrCat(expert.prefix, kManifestName)).status();
   MutexLock lock(mutex_);
   const auto at = experts_.find(expert.id);
   const bool known = at != experts_.end() && at->second.prefix == expert.prefix;
   if (absl::IsNotFound(there) && known) experts_.erase(at);
   RETURN_IF_ERROR(there);
-  expert.expire_time = end;
+  expert.expire_time = std::max(expert.expire_time, end);
   if (known) at->second.expire_time = std::max(at->second.expire_time, end);
   return expert;
 }
 
-absl::Status ExpertStore::DeleteExpired() {
-  std::set<std::string> prefixes;
-  {
-    MutexLock lock(mutex_);
-    prefixes = ended_;
-  }
-  for (const std::string& prefix : prefixes) {
+absl::Status ExpertStore::DeleteExpired(absl::Time store_now) {
+  const absl::Time before = std::min(clock_.Now(), store_now) - kClockDifference;
+  absl::Status status;
+  for (int left = kMostRemoved; left > 0; --left) {
     MutexLock changing(change_mutex_);
-    ASSIGN_OR_RETURN(const Listing now, ListAttempts(blobs_, prefix));
-    const absl::Time end = now.EndOf(prefix);
-    if (now.manifests.empty() || end > clock_.Now() - kClockDifference) continue;
-    RETURN_IF_ERROR(blobs_.Delete(StrCat(prefix, kManifestName)));
-    Discard(prefix);
-    Log(LogLevel::kInfo, "an expert that has ended was removed",
-        {{"prefix", prefix},
-         {"expire_time", absl::FormatTime(absl::RFC3339_sec, end, absl::UTCTimeZone())}});
+    if (ended_.empty()) break;
+    const std::string prefix = *ended_.begin();
+    ended_.erase(ended_.begin());  // the next Load() finds it again where it stays
+    status.Update(DeleteIfEnded(prefix, before));
   }
+  return status;
+}
+
+absl::Status ExpertStore::DeleteIfEnded(const std::string& prefix, absl::Time before) {
+  ASSIGN_OR_RETURN(const Listing now, ListAttempts(blobs_, prefix));
+  const absl::Time end = now.EndOf(prefix);
+  if (now.manifests.empty() || end > before) return absl::OkStatus();
+  RETURN_IF_ERROR(blobs_.Delete(StrCat(prefix, kManifestName)));
+  Discard(prefix);
+  Log(LogLevel::kInfo, "an expert that has ended was removed",
+      {{"prefix", prefix},
+       {"expire_time", absl::FormatTime(absl::RFC3339_sec, end, absl::UTCTimeZone())}});
   return absl::OkStatus();
 }
 
@@ -415,9 +431,10 @@ absl::Status ExpertStore::Delete(const std::string& id) {
 }
 
 void ExpertStore::Discard(const std::string& prefix) const {
-  std::vector<std::string> keys;
+  // Whatever ends this halfway, no manifest is left without its files.
+  std::vector<std::string> keys = {StrCat(prefix, kManifestName)};
   absl::Status status = ForEachBlob(blobs_, prefix, [&](const BlobInfo& blob) {
-    keys.push_back(blob.key);
+    if (blob.key != keys.front()) keys.push_back(blob.key);
     return absl::OkStatus();
   });
   if (status.ok()) status = DeleteKeys(blobs_, keys);

@@ -46,7 +46,8 @@ class ExpertStore {
   explicit ExpertStore(BlobStore& blobs, const Clock& clock = Clock::System());
 
   // Reads every manifest. An unreadable one is logged and passed over. Later it makes known what
-  // other servers on the store have added, extended and removed since.
+  // other servers on the store have added, extended and removed since. Waits for what publishes or
+  // deletes here; calls that come while one reads are answered by the one that begins after them.
   absl::Status Load();
 
   // Those that have not ended.
@@ -56,8 +57,9 @@ class ExpertStore {
   std::string NewPrefix(const std::string& id) const;
   // Writes the manifest behind its files and makes the expert visible, for `lifetime` from now.
   // ABORTED when a file that it names is gone, DATA_LOSS when one has another size, errors as
-  // CheckAhead. When the id is visible already, that expert stays, is extended and returned, and
-  // the files under `prefix` are discarded.
+  // CheckAhead: then the files under `prefix` are discarded, as they are when the id is visible
+  // already, and that expert stays, is extended and returned. When the manifest's write itself
+  // fails they stay, for it may land all the same.
   absl::StatusOr<StoredExpert> Publish(const std::string& id, const std::string& prefix,
                                        const std::string& manifest_json,
                                        const Lifetime& lifetime = {});
@@ -66,13 +68,14 @@ class ExpertStore {
   absl::StatusOr<StoredExpert> Extend(StoredExpert expert, const Lifetime& lifetime);
   // FAILED_PRECONDITION with reason EXPIRED when `lifetime` is over already.
   absl::Status CheckAhead(const Lifetime& lifetime) const;
-  // Removes what the last Load() found to have ended ten minutes ago or earlier, so much as clocks
-  // of servers may differ, unless it was extended since.
-  absl::Status DeleteExpired();
+  // Removes, some at a time, what the last Load() found to have ended ten minutes ago or earlier,
+  // so much as clocks of servers may differ, unless it was extended since. `store_now` is a time
+  // that has passed by the store's own clock: a clock here that is ahead of it removes nothing.
+  absl::Status DeleteExpired(absl::Time store_now);
   // Removes the manifest first, then the files, of every attempt that has one; others may be under
   // way. OK also when there is none.
   absl::Status Delete(const std::string& id);
-  // Removes what a failed attempt left.
+  // Removes what a failed attempt left, a manifest first.
   void Discard(const std::string& prefix) const;
   const Clock& clock() const { return clock_; }
 
@@ -92,7 +95,12 @@ class ExpertStore {
 
   // The manifest that counts for each id among those of the store that have not ended; takes what
   // is known from `before`, and notes what is to be deleted.
-  absl::StatusOr<Experts> ReadAll(const Experts& before);
+  absl::StatusOr<Experts> ReadAll(const Experts& before)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_mutex_);
+  // The expert that counts: another than that of `prefix` where the id is visible already.
+  absl::StatusOr<StoredExpert> Prepare(const std::string& id, const std::string& prefix,
+                                       const std::string& manifest_json, const Lifetime& lifetime);
+  absl::Status DeleteIfEnded(const std::string& prefix, absl::Time before);
   // Whether this is the first time that a manifest cannot be read.
   bool FirstTime(const std::string& key);
 
@@ -101,9 +109,13 @@ class ExpertStore {
   // Held while a manifest is written or deleted; taken before `mutex_`, which is never held while
   // the store works.
   Mutex change_mutex_;
+  std::set<std::string> ended_ ABSL_GUARDED_BY(change_mutex_);  // prefixes of what is to be deleted
+  std::set<std::string> listed_ ABSL_GUARDED_BY(change_mutex_);  // of manifests, by the last Load()
   mutable Mutex mutex_;
   Experts experts_ ABSL_GUARDED_BY(mutex_);
-  std::set<std::string> ended_ ABSL_GUARDED_BY(mutex_);       // prefixes of what is to be deleted
+  int64_t load_arrivals_ ABSL_GUARDED_BY(mutex_) = 0;  // calls of Load()
+  int64_t loads_covered_ ABSL_GUARDED_BY(mutex_) =
+      0;  // those that had come when the last one began
   std::set<std::string> unreadable_ ABSL_GUARDED_BY(mutex_);  // manifests that were logged
 };
 

@@ -117,6 +117,9 @@ class JobQueue {
   // removed, and any other process goes on at once.
   void Drain(absl::Duration timeout);
 
+  // A time that has passed by the store's own clock; InfinitePast() before Restore().
+  absl::Time StoreTime() const { return leases_.store_now(); }
+
   const std::string& owner() const { return leases_.owner(); }  // this process's name
 
  private:

@@ -46,7 +46,8 @@ class ExpertBuilder {
         stores_(stores),
         context_(context) {}
 
-  absl::StatusOr<StoredExpert> Build(const std::string& prefix) {
+  // Writes all files but the manifest, whose text it returns.
+  absl::StatusOr<std::string> Build(const std::string& prefix) {
     CrashPoint("expert.before_files");
     if (SeededBug("manifest_first")) {
       RETURN_IF_ERROR(stores_.blobs.Put(prefix + "secateur.json", "{}").status());
@@ -63,11 +64,7 @@ class ExpertBuilder {
     RETURN_IF_ERROR(FillManifest());
     ASSIGN_OR_RETURN(const std::string text, ManifestText(manifest_));
     RETURN_IF_ERROR(context_.CheckCancelled());
-    context_.Report({"publish", 0, 1, "files"});
-    CrashPoint("expert.before_manifest");
-    auto published = stores_.experts.Publish(planned_.expert_id, prefix, text, options_.lifetime);
-    CrashPoint("expert.after_manifest");
-    return published;
+    return text;
   }
 
  private:
@@ -345,8 +342,13 @@ absl::StatusOr<StoredExpert> BuildNew(ResidentModel& model, const ExpertRequest&
   const std::string prefix = stores.experts.NewPrefix(planned.expert_id);
   auto discard = absl::MakeCleanup([&] { stores.experts.Discard(prefix); });
   ExpertBuilder builder(model, request, planned, composed, options, hold, stores, context);
-  ASSIGN_OR_RETURN(StoredExpert expert, builder.Build(prefix));
-  std::move(discard).Cancel();
+  ASSIGN_OR_RETURN(const std::string manifest, builder.Build(prefix));
+  std::move(discard).Cancel();  // Publish knows what is left to discard
+  context.Report({"publish", 0, 1, "files"});
+  CrashPoint("expert.before_manifest");
+  ASSIGN_OR_RETURN(StoredExpert expert,
+                   stores.experts.Publish(planned.expert_id, prefix, manifest, options.lifetime));
+  CrashPoint("expert.after_manifest");
   Log(LogLevel::kInfo, "expert published",
       {{"expert", expert.id},
        {"model", model.name()},
@@ -357,6 +359,14 @@ absl::StatusOr<StoredExpert> BuildNew(ResidentModel& model, const ExpertRequest&
 }
 
 }  // namespace
+
+absl::Status NotMadeYet() {
+  return WithReason(WithField(absl::FailedPreconditionError(
+                                  "there is no such expert yet, and cache_policy is "
+                                  "ONLY_IF_CACHED: use cache policy USE to have it made"),
+                              "cache_policy"),
+                    "NOT_MADE_YET");
+}
 
 absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& model,
                                                        const ExpertRequest& request,
@@ -422,6 +432,7 @@ absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertReque
   ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(planned.expert_id, context));
   ASSIGN_OR_RETURN(auto expert, Reuse(planned.expert_id, options, stores));
   if (!expert) {
+    if (options.only_if_cached) return NotMadeYet();
     ASSIGN_OR_RETURN(expert,
                      BuildNew(model, request, planned, composed, options, hold, stores, context));
   }

@@ -15,10 +15,11 @@
 namespace secateur {
 
 struct BuildOptions {
-  bool refresh = false;    // make it again even when it exists
-  QualityGate gate;        // what the expert must hold to be published or copied
-  std::string output_uri;  // of a folder that gets a copy, for OpenStore; empty: none
-  Lifetime lifetime;       // from when it is published or found
+  bool refresh = false;         // make it again even when it exists
+  bool only_if_cached = false;  // NotMadeYet() unless it exists
+  QualityGate gate;             // what the expert must hold to be published or copied
+  std::string output_uri;       // of a folder that gets a copy, for OpenStore; empty: none
+  Lifetime lifetime;            // from when it is published or found
   int64_t max_shard_bytes = HfLayoutOptions{}.max_shard_bytes;
 };
 
@@ -26,6 +27,9 @@ struct BuildOptions {
 // a profile is missing, or a plan of the vocabulary.
 absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& model,
                                                        const ExpertRequest& request, Stores stores);
+
+// FAILED_PRECONDITION, reason NOT_MADE_YET: what ONLY_IF_CACHED asks for is not there.
+absl::Status NotMadeYet();
 
 // Makes what is missing and publishes. Errors as PlanExpert and the operation errors of
 // CreateExpert in the API; GATE_NOT_MET as CheckGate, EXPIRED as ExpertStore::CheckAhead. A

@@ -200,7 +200,6 @@ absl::StatusOr<ProfileInfo> ProfileStore::Put(const ProfileKey& key, const Profi
                    .bytes = 0,
                    .create_time = {}};
   const std::string object = ObjectKey(info.id(), info.content);
-  MutexLock changing(change_mutex_);
   CrashPoint("profile.before_put");
   absl::Status written = WriteObject(blobs_, object, key, profile);
   CrashPoint("profile.after_put");
@@ -208,6 +207,7 @@ absl::StatusOr<ProfileInfo> ProfileStore::Put(const ProfileKey& key, const Profi
     written = Holds(info, object) ? absl::OkStatus() : WriteObject(blobs_, object, key, profile);
   }
   RETURN_IF_ERROR(written);
+  MutexLock changing(change_mutex_);
   ASSIGN_OR_RETURN(const BlobInfo blob, blobs_.Head(object));
   info.bytes = blob.size;
   info.create_time = blob.modified;

@@ -94,7 +94,8 @@ absl::StatusOr<std::string> OutputUri(const JobParts& parts, const std::string& 
 absl::StatusOr<BuildOptions> OptionsFromProto(const JobParts& parts,
                                               const v1::CreateExpertRequest& request,
                                               const ExpertRequest& expert, absl::Time now) {
-  BuildOptions options{.refresh = request.cache_policy() == v1::REFRESH};
+  BuildOptions options{.refresh = request.cache_policy() == v1::REFRESH,
+                       .only_if_cached = request.cache_policy() == v1::ONLY_IF_CACHED};
   ASSIGN_OR_RETURN(options.gate, GateFromProto(request.gate(), expert.evaluation_corpora));
   ASSIGN_OR_RETURN(options.lifetime, LifetimeFromProto(request, now));
   ASSIGN_OR_RETURN(options.output_uri, OutputUri(parts, request.output_uri()));
@@ -168,19 +169,16 @@ absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
   if (only_if_cached) RETURN_IF_ERROR(CheckDigestKnown(model));
   if (!model.DigestIfKnown()) return std::nullopt;
   ASSIGN_OR_RETURN(const auto found, FindExpert(model, expert, parts.stores));
-  if (!found && only_if_cached) {
-    return WithReason(WithField(absl::FailedPreconditionError(
-                                    "there is no such expert yet, and cache_policy is "
-                                    "ONLY_IF_CACHED: use cache policy USE to have it made"),
-                                "cache_policy"),
-                      "NOT_MADE_YET");
-  }
+  if (!found && only_if_cached) return NotMadeYet();
   if (!found || !request.output_uri().empty()) return std::nullopt;
   ASSIGN_OR_RETURN(v1::Expert out, ToProto(*found, parts.stores.blobs.uri()));
   // An unmet gate is an error of the operation, whether the expert is new or not.
   if (!CheckGate(options.gate, out.evaluations()).ok()) return std::nullopt;
   const auto extended = parts.stores.experts.Extend(*found, options.lifetime);
-  if (absl::IsNotFound(extended.status())) return std::nullopt;
+  if (absl::IsNotFound(extended.status())) {
+    if (only_if_cached) return NotMadeYet();
+    return std::nullopt;
+  }
   RETURN_IF_ERROR(extended.status());
   parts.stores.metrics.expert_cache_hits.Increment();
   return ToProto(*extended, parts.stores.blobs.uri());

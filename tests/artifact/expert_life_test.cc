@@ -59,7 +59,7 @@ struct Replica {
   }
   void Sweep() {
     EXPECT_OK(experts.Load());
-    EXPECT_OK(experts.DeleteExpired());
+    EXPECT_OK(experts.DeleteExpired(clock.Now()));
   }
 
   BlobStore& blobs;
@@ -255,6 +255,51 @@ class LateStore final : public OtherStore {
   bool listed_ = false;
 };
 
+// One call about a manifest fails, whatever it did.
+class UnsureStore final : public OtherStore {
+ public:
+  UnsureStore(BlobStore& store, bool writes) : OtherStore(store), writes_(writes) {}
+
+  absl::StatusOr<std::unique_ptr<BlobWriter>> Create(const std::string& key) override {
+    if (writes_ && key.ends_with("secateur.json")) return absl::UnavailableError("no answer");
+    return OtherStore::Create(key);
+  }
+  absl::StatusOr<BlobInfo> Head(const std::string& key) override {
+    if (!writes_ && key.ends_with("secateur.json")) return absl::UnavailableError("no answer");
+    return OtherStore::Head(key);
+  }
+
+ private:
+  const bool writes_;
+};
+
+TEST(ExpertLife, BeginsWithFilesThatStayWhateverBecomesOfTheManifestsWrite) {
+  for (const bool writes : {true, false}) {
+    MemoryStore blobs;
+    UnsureStore unsure(blobs, writes);
+    FakeClock clock;
+    ExpertStore experts(unsure, clock);
+    const std::string prefix = experts.NewPrefix(kId);
+    ASSERT_OK(blobs.Put(prefix + "a.txt", "a"));
+    EXPECT_EQ(experts.Publish(kId, prefix, SomeManifest(), {}).ok(), !writes);
+    EXPECT_THAT(Keys(blobs), Contains(prefix + "a.txt"));
+    EXPECT_EQ(experts.Find(kId).has_value(), !writes);
+  }
+}
+
+TEST(ExpertLife, IsNotEndedByAClockThatIsAheadOfTheStores) {
+  MemoryStore blobs;
+  Replica server(blobs);
+  server.Publish({.ttl = kHour});
+  const absl::Time store_now = server.clock.Now();
+  const auto keys = Keys(blobs);
+  server.clock.Advance(absl::Hours(24 * 30));
+  ASSERT_OK(server.experts.Load());
+  EXPECT_FALSE(server.experts.Find(kId).has_value());
+  ASSERT_OK(server.experts.DeleteExpired(store_now));
+  EXPECT_EQ(Keys(blobs), keys);
+}
+
 TEST(ExpertLife, IsSeenAlsoWhereAListMissesIt) {
   MemoryStore blobs;
   Replica server(blobs);
@@ -293,7 +338,7 @@ TEST(ExpertLife, ThatHasPassedPublishesNothing) {
   EXPECT_THAT(published, StatusIs(absl::StatusCode::kFailedPrecondition,
                                   HasSubstr("2023-11-14T22:13:20+00:00")));
   EXPECT_EQ(NotesOf(published.status()).reason, "EXPIRED");
-  EXPECT_THAT(Keys(blobs), ElementsAre(prefix + "a.txt"));
+  EXPECT_THAT(Keys(blobs), IsEmpty());
 }
 
 TEST(ExpertLife, OverTheExpertIsMadeAnewAndTheOldOneGoes) {
@@ -337,7 +382,7 @@ TEST(ExpertLife, ExtendedBetweenTheLookAndTheDeletionTheExpertStays) {
   sweeper.clock.Advance(kHour + kMargin);
   ASSERT_OK(sweeper.experts.Load());
   ASSERT_OK(slow.experts.Extend(*slow.experts.Find(kId), {.ttl = 3 * kHour}));
-  ASSERT_OK(sweeper.experts.DeleteExpired());
+  ASSERT_OK(sweeper.experts.DeleteExpired(sweeper.clock.Now()));
   ASSERT_OK(sweeper.experts.Load());
   EXPECT_TRUE(sweeper.experts.Find(kId).has_value());
 }

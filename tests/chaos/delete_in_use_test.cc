@@ -40,7 +40,7 @@ class DeleteInUse : public testing::Test {
   void ExpectAnEnd(const lro::Operation& operation) {
     const lro::Operation done = live_.Wait(operation);
     if (done.has_response()) return;
-    EXPECT_THAT(ErrorOf(done.error()).reason, AnyOf("NOT_FOUND", "NO_CORPUS", "ABORTED"))
+    EXPECT_THAT(ErrorOf(done.error()).reason, AnyOf("NOT_FOUND", "NO_CORPUS_FOR_LABEL", "ABORTED"))
         << done.error().message();
   }
   void ExpectNothingDamaged() {

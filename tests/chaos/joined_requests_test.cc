@@ -123,7 +123,7 @@ TEST_F(JoinedRequests, ForAnExpertAreOneBuildWithAsManyStreamsOfProgress) {
 
 // Also the one that works: another takes its place.
 TEST_F(JoinedRequests, GoOnWhenSomeOfThemAreCancelled) {
-  live_.Upload({{"language", "en"}}, JsonLines(1000, "long"));
+  live_.Upload({{"language", "en"}}, JsonLines(4000, "long"));
   const std::vector<std::string> names = Start(&Stub::CreateProfile, ProfileAll());
   for (const std::string& name : names) {
     ASSERT_TRUE(Eventually([&] { return ShowsProgress(name, "profile"); })) << name;

@@ -253,19 +253,19 @@ TEST_F(Races, OfExpertsThatAreMadeReadAndDeleted) {
         request.set_name(name);
         v1::Expert expert;
         if (Allow(live_.Call(&Stub::GetExpert, request, &expert), {grpc::NOT_FOUND})) {
-          EXPECT_EQ(DigestsOf(expert), digests[name]);
+          EXPECT_EQ(DigestsOf(expert), digests.at(name));
         }
         return;
       }
       case 5:
         for (const v1::Expert& expert : Experts()) {
-          EXPECT_EQ(DigestsOf(expert), digests[expert.name()]);
+          EXPECT_EQ(DigestsOf(expert), digests.at(expert.name()));
         }
         return;
       default: {
         std::string bytes;
         if (Allow(live_.Download(name, "model.safetensors", 0, &bytes), {grpc::NOT_FOUND})) {
-          EXPECT_EQ(Sha256Of(bytes).Hex(), digests[name]["model.safetensors"]);
+          EXPECT_EQ(Sha256Of(bytes).Hex(), digests.at(name).at("model.safetensors"));
         }
       }
     }
@@ -273,7 +273,7 @@ TEST_F(Races, OfExpertsThatAreMadeReadAndDeleted) {
   ExpectAWholeStore();
   for (const v1::CreateExpertRequest& request : requests) {
     const v1::Expert expert = live_.Make(request);
-    EXPECT_EQ(DigestsOf(expert), digests[expert.name()]);
+    EXPECT_EQ(DigestsOf(expert), digests.at(expert.name()));
   }
   Report("races of experts");
 }
