@@ -104,9 +104,11 @@ absl::Status CheckOptions(const ClientOptions& options) {
 }  // namespace
 
 void ClientConnection::Prepare(grpc::ClientContext& context, absl::Duration limit) const {
-  if (limit < absl::InfiniteDuration()) {
-    context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoNanoseconds(limit));
-  }
+  Prepare(context, absl::Now() + limit);
+}
+
+void ClientConnection::Prepare(grpc::ClientContext& context, absl::Time deadline) const {
+  if (deadline < absl::InfiniteFuture()) context.set_deadline(absl::ToChronoTime(deadline));
   if (!options.token.empty()) context.AddMetadata("authorization", "Bearer " + options.token);
 }
 

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/client_options.h"
 #include "client/status.h"
@@ -21,8 +22,9 @@ struct ClientConnection {
   std::shared_ptr<google::longrunning::Operations::StubInterface> operations;
   ClientOptions options;
 
-  // Adds the token, and the deadline `limit` from now (absl::InfiniteDuration(): none).
+  // Adds the token, and the deadline: `limit` from now (absl::InfiniteDuration(): none), or a time.
   void Prepare(grpc::ClientContext& context, absl::Duration limit) const;
+  void Prepare(grpc::ClientContext& context, absl::Time deadline) const;
 };
 
 // Makes the stubs; connects with the first call. Where the address stands for several servers,
@@ -34,18 +36,27 @@ struct ClientConnection {
 // cross the network in plain text), NOT_FOUND (a file that cannot be read).
 absl::StatusOr<std::shared_ptr<ClientConnection>> OpenConnection(const ClientOptions& options);
 
-// One unary call with the connection's deadline: Unary(c, *c.secateur, &Stub::GetModel, request).
+// One unary call that ends by `deadline`: Unary(c, *c.secateur, &Stub::GetModel, request, time).
+template <class Stub, class Request, class Response>
+absl::StatusOr<Response> Unary(const ClientConnection& connection, Stub& stub,
+                               grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                            Response*),
+                               const Request& request, absl::Time deadline) {
+  grpc::ClientContext context;
+  connection.Prepare(context, deadline);
+  Response response;
+  absl::Status status = FromGrpcStatus((stub.*method)(&context, request, &response));
+  if (!status.ok()) return status;
+  return response;
+}
+
+// The same with the connection's deadline from now.
 template <class Stub, class Request, class Response>
 absl::StatusOr<Response> Unary(const ClientConnection& connection, Stub& stub,
                                grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
                                                             Response*),
                                const Request& request) {
-  grpc::ClientContext context;
-  connection.Prepare(context, connection.options.deadline);
-  Response response;
-  absl::Status status = FromGrpcStatus((stub.*method)(&context, request, &response));
-  if (!status.ok()) return status;
-  return response;
+  return Unary(connection, stub, method, request, absl::Now() + connection.options.deadline);
 }
 
 }  // namespace secateur

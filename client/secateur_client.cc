@@ -33,21 +33,25 @@ std::string RandomId() {
   return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());
 }
 
+// Between two tries, whatever a server says.
+constexpr absl::Duration kLeastPause = absl::Milliseconds(100);
+
 // Starts a long operation and hands out its handle. The request has an id, so that it is one
-// operation however often it is sent; it is sent again, as long as the deadline allows, when the
-// server says when to come back: one that drains does, and by then another may answer.
+// operation however often it is sent; it is sent again, all within one deadline, when the server
+// says when to come back: one that drains does, and by then another may answer.
 template <class Result, class Method, class Request>
 absl::StatusOr<PendingOperation<Result>> Start(
     const std::shared_ptr<const ClientConnection>& connection, Method method, Request request) {
   if (request.request_id().empty()) request.set_request_id(RandomId());
   const absl::Time deadline = absl::Now() + connection->options.deadline;
   while (true) {
-    auto operation = Unary(*connection, *connection->secateur, method, request);
+    auto operation = Unary(*connection, *connection->secateur, method, request, deadline);
     if (operation.ok()) return PendingOperation<Result>(connection, *std::move(operation));
-    const auto pause = DetailsOfStatus(operation.status()).retry_after;
-    const bool again = absl::IsUnavailable(operation.status()) && pause.has_value();
-    if (!again || absl::Now() + *pause >= deadline) return operation.status();
-    absl::SleepFor(*pause);
+    const auto asked = DetailsOfStatus(operation.status()).retry_after;
+    if (!absl::IsUnavailable(operation.status()) || !asked) return operation.status();
+    const absl::Duration pause = std::max(*asked, kLeastPause);
+    if (absl::Now() + pause >= deadline) return operation.status();
+    absl::SleepFor(pause);
   }
 }
 

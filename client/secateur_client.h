@@ -1,7 +1,8 @@
 // The client of a Secateur server: one method for each RPC, an error as absl::Status (status.h), a
 // long operation as a PendingOperation (operation.h). Proto comments say what each RPC does and
 // which errors it has. A request that starts an operation gets a request_id where it has none, and
-// is sent again while a server that drains or starts says when to come back, up to the deadline.
+// is sent again while a server that drains or starts says when to come back, 100 ms later at least;
+// all tries together have one deadline.
 // Thread-safe; cheap to copy; keeps its connection alive.
 //
 //   auto client = secateur::SecateurClient::Connect({.address = "localhost:8470"});

@@ -39,7 +39,7 @@ struct ServerOptions {
   // any.
   int64_t max_reserved_memory_bytes = 0;
   // --max-reserved-disk-bytes: stored and temporary, of accepted operations; 0: what is free on the
-  // store's disk, any in a bucket.
+  // store's disk; any in a bucket, and where a disk does not tell.
   int64_t max_reserved_disk_bytes = 0;
   int64_t view_cache_bytes = int64_t{1} << 30;  // --view-cache-bytes: relevance kept in memory
   absl::Duration drain = absl::Seconds(30);     // --drain-seconds: after SIGTERM, for running work

@@ -6,8 +6,8 @@
 #include <grpcpp/resource_quota.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -30,6 +30,8 @@
 #include "server/service/operations_service.h"
 #include "server/service/secateur_service.h"
 #include "server/service/submit.h"
+#include "server/storage/disk_room.h"
+#include "server/storage/file_uri.h"
 #include "server/storage/metered_store.h"
 
 namespace secateur {
@@ -96,7 +98,7 @@ struct Server::Parts {
   absl::Status BuildServices();
   // What operations may take; 0: any.
   int64_t MemoryForWork() const;
-  int64_t DiskForWork() const;
+  DiskRoom DiskForWork();
   // Makes known what other servers on the store have stored.
   void CatchUp();
   // Removes experts that have come to their end.
@@ -132,6 +134,7 @@ struct Server::Parts {
   std::unique_ptr<grpc::Server> grpc_server;
   std::unique_ptr<Exposer> exposer;
   int port = 0;
+  std::once_flag disk_unknown;
 
   Mutex mutex;
   CondVar changed;
@@ -192,7 +195,7 @@ absl::Status Server::Parts::BuildServices() {
                                  .max_queued = options.max_queued_operations,
                                  .max_per_tenant = options.max_operations_per_tenant,
                                  .max_memory_bytes = MemoryForWork(),
-                                 .max_disk_bytes = [this] { return DiskForWork(); },
+                                 .disk = [this] { return DiskForWork(); },
                                  .needs = [parts](const auto& r) { return NeedsOf(parts, r); },
                                  .tenant = kTenantRoot,
                                  .max_queue_time = options.max_queue_time > absl::ZeroDuration()
@@ -222,13 +225,17 @@ int64_t Server::Parts::MemoryForWork() const {
   return std::max(left, all / 2);  // the cache may never fill
 }
 
-int64_t Server::Parts::DiskForWork() const {
-  if (options.max_reserved_disk_bytes > 0) return options.max_reserved_disk_bytes;
-  constexpr std::string_view kFolder = "file:";
-  if (!options.store.starts_with(kFolder)) return 0;
-  std::error_code error;
-  const auto space = std::filesystem::space(options.store.substr(kFolder.size()), error);
-  return error ? 0 : std::max<int64_t>(static_cast<int64_t>(space.available), 1);
+DiskRoom Server::Parts::DiskForWork() {
+  if (const int64_t most = options.max_reserved_disk_bytes; most > 0) return {most, most};
+  if (UriScheme(options.store) != "file") return {};
+  const absl::StatusOr<DiskRoom> room = DiskRoomOf(options.store);
+  if (room.ok()) return *room;
+  std::call_once(disk_unknown, [&room] {
+    Log(LogLevel::kWarning,
+        "what is free on the store's disk is not known: work has no limit of it",
+        {{"error", room.status().ToString()}});
+  });
+  return {};
 }
 
 void Server::Parts::CatchUp() {

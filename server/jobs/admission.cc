@@ -31,7 +31,7 @@ std::string Reserved(int64_t needed, const std::string& kind, int64_t in_all, in
                      const std::string& flag) {
   return StrCat("this takes up to ", Mebibytes(needed), " of ", kind,
                 "; with what is accepted already that comes to ", Mebibytes(in_all), " of ",
-                Mebibytes(limit), " (", flag, "): try again when operations have ended");
+                Mebibytes(limit), " (", flag, "): try again when there is room");
 }
 
 }  // namespace
@@ -51,10 +51,10 @@ void Admission::Reservation::Release() {
 
 absl::StatusOr<Admission::Reservation> Admission::Reserve(const std::string& tenant,
                                                           const JobNeeds& needs) {
-  const int64_t disk_limit = limits_.disk_bytes();
+  const DiskRoom room = limits_.disk();
   MutexLock lock(mutex_);
   RETURN_IF_ERROR(CheckMemory(needs));
-  RETURN_IF_ERROR(CheckDisk(needs, disk_limit));
+  RETURN_IF_ERROR(CheckDisk(needs, room));
   RETURN_IF_ERROR(CheckPlaces(tenant));
   return Add(tenant, needs);
 }
@@ -100,11 +100,13 @@ absl::Status Admission::CheckMemory(const JobNeeds& needs) const {
                     "MEMORY_RESERVED");
 }
 
-absl::Status Admission::CheckDisk(const JobNeeds& needs, int64_t limit) const {
+absl::Status Admission::CheckDisk(const JobNeeds& needs, const DiskRoom& room) const {
   constexpr char kKind[] = "disk", kFlag[] = "--max-reserved-disk-bytes, or what is free";
-  const int64_t needed = needs.stored_bytes + needs.temporary_bytes;
+  const int64_t needed = needs.stored_bytes + needs.temporary_bytes, limit = room.now;
   if (limit <= 0 || needed <= 0) return absl::OkStatus();
-  if (needed > limit) return TooLarge(needed, kKind, limit, kFlag);
+  if (needed > room.ever) {
+    return TooLarge(needed, kKind, room.ever, "--max-reserved-disk-bytes, or the disk's size");
+  }
   const int64_t in_all =
       stored_ + needs.stored_bytes + WhileRunning(temporary_, needs.temporary_bytes);
   if (in_all <= limit) return absl::OkStatus();

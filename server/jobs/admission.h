@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/base/mutex.h"
+#include "server/storage/disk_room.h"
 
 namespace secateur {
 
@@ -36,7 +37,7 @@ class Admission {
     int running = 2;                    // that run at once
     int64_t memory_bytes = 0;           // 0: any
     // Of the store and of temporary files together, asked at each request; 0: any.
-    std::function<int64_t()> disk_bytes = [] { return 0; };
+    std::function<DiskRoom()> disk = [] { return DiskRoom(); };
     absl::Duration retry_after = absl::Seconds(5);
   };
   struct Use {
@@ -68,7 +69,8 @@ class Admission {
 
   // RESOURCE_EXHAUSTED naming limit, use and flag, with a violation of the same words about the
   // tenant or the "server": reason TENANT_QUOTA, QUEUE_FULL, MEMORY_RESERVED or DISK_RESERVED with
-  // a time to try again; TOO_LARGE for what could not be taken even alone.
+  // a time to try again; TOO_LARGE for what could not be taken even alone and, of a disk, with all
+  // else on it gone.
   absl::StatusOr<Reservation> Reserve(const std::string& tenant, const JobNeeds& needs);
   // Counts like any other, whatever the limits: of work that was accepted before.
   Reservation TakeOn(const std::string& tenant, const JobNeeds& needs);
@@ -81,7 +83,7 @@ class Admission {
 
   absl::Status CheckPlaces(const std::string& tenant) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckMemory(const JobNeeds& needs) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckDisk(const JobNeeds& needs, int64_t limit) const
+  absl::Status CheckDisk(const JobNeeds& needs, const DiskRoom& room) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The sum of as many as may run at once, one of `more` bytes beside them.
   int64_t WhileRunning(const Largest& bytes, int64_t more) const;

@@ -43,7 +43,7 @@ class JobQueue {
     // As Admission's; each counts from acceptance to the end here.
     int64_t max_per_tenant = 0;
     int64_t max_memory_bytes = 0;
-    std::function<int64_t()> max_disk_bytes = [] { return 0; };
+    std::function<DiskRoom()> disk = [] { return DiskRoom(); };
     // What an operation takes, told from its request. Quick; called on any thread.
     std::function<JobNeeds(const OperationRequest&)> needs = [](const OperationRequest&) {
       return JobNeeds();

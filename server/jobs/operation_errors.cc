@@ -42,15 +42,17 @@ absl::Status SuspendedError(const std::string& id) {
 }
 
 absl::Status QueueDeadlineError(absl::Duration waited, absl::Duration limit) {
-  return WithReason(WithRetryAfter(absl::ResourceExhaustedError(StrCat(
-                                       "no worker was free for ", Seconds(waited),
-                                       ", and nothing waits longer "
-                                       "than ",
-                                       Seconds(limit),
-                                       " (--max-queue-seconds): ask again when fewer "
-                                       "operations are under way, or raise it or --workers")),
-                                   kTryMuchLater),
-                    "QUEUE_DEADLINE");
+  return WithReason(
+      WithRetryAfter(absl::ResourceExhaustedError(
+                         StrCat("no worker was free for ", Seconds(waited),
+                                ", and nothing waits longer "
+                                "than ",
+                                Seconds(limit),
+                                " (--max-queue-seconds): ask again, with another request_id, when "
+                                "fewer operations are under way, or raise it or "
+                                "--workers")),
+                     kTryMuchLater),
+      "QUEUE_DEADLINE");
 }
 
 }  // namespace secateur

@@ -14,8 +14,8 @@ absl::Status OperationNotFound(const std::string& id);
 // and of an operation that another server goes on with.
 absl::Status DrainingError();
 absl::Status SuspendedError(const std::string& id);
-// RESOURCE_EXHAUSTED, reason QUEUE_DEADLINE, with a time to try again: the end of an operation that
-// no worker took within `limit`.
+// RESOURCE_EXHAUSTED, reason QUEUE_DEADLINE, with a time to try again under another request_id: the
+// end of an operation that no worker took within `limit`.
 absl::Status QueueDeadlineError(absl::Duration waited, absl::Duration limit);
 
 }  // namespace secateur

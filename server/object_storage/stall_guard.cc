@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <deque>
 #include <exception>
 #include <limits>
@@ -17,7 +18,7 @@ namespace secateur {
 class StallGuard::Task {
  public:
   Call call;
-  absl::Time begun;
+  absl::Duration begun;
   bool abandoned = false;              // guarded by State::mutex
   std::optional<absl::Status> result;  // guarded by State::mutex
 };
@@ -42,15 +43,20 @@ namespace {
 
 constexpr std::chrono::milliseconds kLookEvery(50);
 
-// When HurryAll was called, and what it allows; times in nanoseconds since the epoch.
+// On a clock that never jumps, as a wall clock may.
+absl::Duration Now() {
+  return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
+}
+
+// When HurryAll was called, and what it allows; in nanoseconds.
 std::atomic<int64_t> hurry_since{std::numeric_limits<int64_t>::max()};
 std::atomic<int64_t> hurry_limit{0};
 
-absl::Time Deadline(absl::Time begun, absl::Duration limit) {
-  const absl::Time deadline = begun + limit;
+absl::Duration Deadline(absl::Duration begun, absl::Duration limit) {
+  const absl::Duration deadline = begun + limit;
   if (hurry_since == std::numeric_limits<int64_t>::max()) return deadline;
-  const absl::Time hurried =
-      std::max(begun, absl::FromUnixNanos(hurry_since)) + absl::Nanoseconds(hurry_limit.load());
+  const absl::Duration hurried = std::max(begun, absl::Nanoseconds(hurry_since.load())) +
+                                 absl::Nanoseconds(hurry_limit.load());
   return std::min(deadline, hurried);
 }
 
@@ -114,7 +120,7 @@ StallGuard::~StallGuard() {
 std::shared_ptr<StallGuard::Task> StallGuard::Start(Call call) {
   auto task = std::make_shared<Task>();
   task->call = std::move(call);
-  task->begun = absl::Now();
+  task->begun = Now();
   MutexLock lock(state_->mutex);
   if (state_->abandoned >= state_->options.max_abandoned) {
     task->result = absl::UnavailableError(
@@ -135,7 +141,7 @@ absl::Status StallGuard::Finish(const std::shared_ptr<Task>& task) {
   {
     MutexLock lock(state_->mutex);
     while (!task->result) {
-      const absl::Duration left = Deadline(task->begun, state_->options.limit) - absl::Now();
+      const absl::Duration left = Deadline(task->begun, state_->options.limit) - Now();
       if (left <= absl::ZeroDuration()) break;
       state_->changed.WaitFor(
           state_->mutex,
@@ -155,7 +161,7 @@ absl::Status StallGuard::Finish(const std::shared_ptr<Task>& task) {
 
 void StallGuard::HurryAll(absl::Duration limit) {
   hurry_limit = absl::ToInt64Nanoseconds(limit);
-  hurry_since = absl::ToUnixNanos(absl::Now());
+  hurry_since = absl::ToInt64Nanoseconds(Now());
 }
 
 int StallGuard::abandoned() const {

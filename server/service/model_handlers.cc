@@ -165,6 +165,12 @@ SecateurService::Reactor* SecateurService::CreateProfile(Context* context,
       });
 }
 
+ProfileSettings ProfileSettingsOf(const v1::CreateProfileRequest& request, int64_t max_positions) {
+  const int64_t tokens = request.max_document_tokens() != 0 ? request.max_document_tokens()
+                                                            : std::min<int64_t>(512, max_positions);
+  return {.max_document_tokens = tokens, .attention = request.attention()};
+}
+
 absl::StatusOr<Job> MakeProfileJob(const JobParts& parts, const OperationRequest& operation) {
   v1::CreateProfileRequest request;
   request.ParseFromString(operation.request);
@@ -175,10 +181,7 @@ absl::StatusOr<Job> MakeProfileJob(const JobParts& parts, const OperationRequest
   for (const std::string& id : ids) {
     ASSIGN_OR_RETURN(corpora.emplace_back(), parts.stores.corpora.Get(id));
   }
-  const int64_t tokens = request.max_document_tokens() != 0
-                             ? request.max_document_tokens()
-                             : std::min<int64_t>(512, model->config().max_positions);
-  const ProfileSettings settings{.max_document_tokens = tokens, .attention = request.attention()};
+  const ProfileSettings settings = ProfileSettingsOf(request, model->config().max_positions);
   return Job([parts, model = std::move(model), corpora = std::move(corpora),
               settings](RunContext& run) -> absl::StatusOr<TypedBytes> {
     ASSIGN_OR_RETURN(const BuiltProfiles built,

@@ -2,15 +2,21 @@
 
 #include <algorithm>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "server/compensate/cost.h"
 #include "server/corpus/packing.h"
 #include "server/pipeline/compensation_text.h"
 #include "server/pipeline/plan_expert.h"
+#include "server/pipeline/resolve_sources.h"
 #include "server/profile/top_ranks.h"
 #include "server/service/expert_spec.h"
 #include "server/service/find_model.h"
 #include "server/service/names.h"
+#include "server/service/submit.h"
+#include "server/service/validate.h"
+#include "server/storage/file_uri.h"
 
 namespace secateur {
 namespace {
@@ -41,28 +47,41 @@ JobNeeds ProfileNeeds(const ModelConfig& config, bool attention) {
   return {.memory_bytes = kBuffers + PassBytes(config) + 2 * profile, .stored_bytes = profile};
 }
 
-// Calibration corpora of a request that may have no profile yet.
-int64_t NewProfiles(const JobParts& parts, const std::string& model,
-                    const v1::CreateProfileRequest& request) {
-  std::set<Digest> known;
-  for (const ProfileInfo& profile : parts.stores.profiles.List()) {
-    if (profile.key.model == model) known.insert(profile.key.corpus_digest);
-  }
+// How many of `corpora` may have no such profile yet: all, as long as the model's digest is being
+// found, for which nobody waits here.
+int64_t NewProfiles(const JobParts& parts, const ResidentModel& model,
+                    const std::vector<CorpusInfo>& corpora, const ProfileSettings& settings) {
+  if (!model.DigestIfKnown()) return std::ssize(corpora);
+  return std::count_if(corpora.begin(), corpora.end(), [&](const CorpusInfo& corpus) {
+    const absl::StatusOr<ProfileKey> key = ProfileKeyFor(model, corpus, settings);
+    return !key.ok() || !FindProfile(parts.stores.profiles, *key);
+  });
+}
+
+// Calibration corpora that a request for profiles means.
+std::vector<CorpusInfo> CorporaOf(const JobParts& parts, const v1::CreateProfileRequest& request) {
+  auto filter = ParseCorpusFilter(request.filter() == "*" ? "" : request.filter(), "filter");
+  if (!filter.ok()) return {};
+  filter->purpose = CorpusPurpose::kCalibration;
+  std::vector<CorpusInfo> corpora = parts.stores.corpora.List(*filter);
   const std::set<std::string> named(request.corpora().begin(), request.corpora().end());
-  int64_t count = 0;
-  for (const CorpusInfo& corpus :
-       parts.stores.corpora.List({.labels = {}, .purpose = CorpusPurpose::kCalibration})) {
-    if (!named.empty() && !named.contains(CorpusName(corpus.id()))) continue;
-    if (!known.contains(corpus.digest)) ++count;
-  }
-  return count;
+  std::erase_if(corpora, [&named](const CorpusInfo& corpus) {
+    return !named.empty() && !named.contains(CorpusName(corpus.id()));
+  });
+  return corpora;
+}
+
+// Files of the store that work reads as files of this machine (LocalCopy).
+int64_t LocalCopyBytes(const JobParts& parts, int64_t stored_bytes) {
+  return UriScheme(parts.stores.blobs.uri()) == "file" ? 0 : stored_bytes;
 }
 
 JobNeeds OfProfile(const JobParts& parts, const v1::CreateProfileRequest& request) {
   const auto model = FindModel(parts, request.parent());
   if (!model.ok()) return {};
   JobNeeds needs = ProfileNeeds((*model)->config(), request.attention());
-  needs.stored_bytes *= NewProfiles(parts, (*model)->name(), request);
+  needs.stored_bytes *= NewProfiles(parts, **model, CorporaOf(parts, request),
+                                    ProfileSettingsOf(request, (*model)->config().max_positions));
   return needs;
 }
 
@@ -77,7 +96,14 @@ JobNeeds OfExpert(const JobParts& parts, const v1::CreateExpertRequest& request)
   const bool attention = expert->attention_channels || expert->kv_head_groups;
   JobNeeds needs = ProfileNeeds(config, attention);  // where profiles are missing
   needs.memory_bytes = std::max(needs.memory_bytes, kBuffers + PassBytes(config) + kept);
-  needs.stored_bytes = BaseSize(**model).bytes;
+  const auto sources = ResolveSources(*expert, parts.stores.corpora);
+  needs.stored_bytes *=
+      expert->neurons && sources.ok()
+          ? NewProfiles(parts, **model, sources->corpora, ProfileSettingsOf(*expert))
+          : 0;
+  const int64_t most = BaseSize(**model).bytes;
+  needs.stored_bytes += most;
+  needs.temporary_bytes = LocalCopyBytes(parts, most);
   if (expert->compensation == Compensation::kNone) return needs;
   constexpr int64_t kTokens = kSelectionTokens + kGeneralTokens;
   const CompensationCost cost = CostOfCompensation(
@@ -85,7 +111,7 @@ JobNeeds OfExpert(const JobParts& parts, const v1::CreateExpertRequest& request)
       {.shape = expert->shape, .compensation = expert->compensation, .attention = attention});
   needs.memory_bytes =
       std::max(needs.memory_bytes, kBuffers + PassBytes(config) + cost.memory_bytes);
-  needs.temporary_bytes = cost.disk_bytes;
+  needs.temporary_bytes += cost.disk_bytes;
   return needs;
 }
 
@@ -95,7 +121,9 @@ JobNeeds OfEvaluation(const JobParts& parts, const v1::EvaluateExpertRequest& re
   const auto model = parts.models.Get(name->model);
   if (!model.ok()) return {};
   const int64_t layer = (*model)->transformer().resident_bytes() / (*model)->config().num_layers;
-  return {.memory_bytes = kBuffers + PassBytes((*model)->config()) + 2 * layer};
+  const auto expert = parts.stores.experts.Find(name->id);
+  return {.memory_bytes = kBuffers + PassBytes((*model)->config()) + 2 * layer,
+          .temporary_bytes = expert ? LocalCopyBytes(parts, expert->bytes()) : 0};
 }
 
 template <class Request>

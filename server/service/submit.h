@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "google/longrunning/operations.pb.h"
 #include "server/jobs/job_queue.h"
+#include "server/pipeline/build_profile.h"
 #include "server/service/secateur_service.h"
 
 namespace secateur {
@@ -28,6 +29,9 @@ absl::StatusOr<google::longrunning::Operation> Submit(JobQueue& jobs, const std:
 
 // NOT_FOUND unless the model is served here, loaded or not.
 absl::Status CheckModelExists(const ResidentModels& models, const std::string& name);
+
+// What profiles the request takes of a model whose texts have at most `max_positions` tokens.
+ProfileSettings ProfileSettingsOf(const v1::CreateProfileRequest& request, int64_t max_positions);
 
 absl::StatusOr<Job> MakeCorpusJob(const JobParts& parts, const OperationRequest& operation);
 absl::StatusOr<Job> MakeProfileJob(const JobParts& parts, const OperationRequest& operation);

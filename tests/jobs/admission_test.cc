@@ -86,7 +86,7 @@ TEST(Admission, CountsMemoryOfAsManyAsMayRunAtOnce) {
 
 TEST(Admission, CountsAllThatIsToBeStoredAndTheTemporaryFilesOfWhatRuns) {
   int64_t free = 100 * kMiB;
-  Admission admission({.running = 1, .disk_bytes = [&free] { return free; }});
+  Admission admission({.running = 1, .disk = [&free] { return DiskRoom{free, 200 * kMiB}; }});
   const JobNeeds needs{.temporary_bytes = 20 * kMiB, .stored_bytes = 40 * kMiB};
   ASSERT_OK_AND_ASSIGN(const auto first, admission.Reserve("a", needs));
   ASSERT_OK_AND_ASSIGN(const auto second, admission.Reserve("a", needs));
@@ -98,8 +98,20 @@ TEST(Admission, CountsAllThatIsToBeStoredAndTheTemporaryFilesOfWhatRuns) {
   EXPECT_OK(admission.Reserve("a", {.stored_bytes = kMiB}));
 }
 
+// A disk that is full now may have room later.
+TEST(Admission, RefusesForEverOnlyWhatTheWholeDiskCouldNotTake) {
+  Admission admission({.disk = [] { return DiskRoom{10 * kMiB, 20 * kMiB}; }});
+  const ErrorNotes now = Refused(admission, "a", {.stored_bytes = 20 * kMiB});
+  EXPECT_EQ(now.reason, "DISK_RESERVED");
+  EXPECT_TRUE(now.retry_after.has_value());
+  const ErrorNotes never = Refused(admission, "a", {.stored_bytes = 20 * kMiB + 1});
+  EXPECT_EQ(never.reason, "TOO_LARGE");
+  EXPECT_FALSE(never.retry_after.has_value());
+}
+
 TEST(Admission, SaysSoOfWhatWillNeverFit) {
-  Admission admission({.memory_bytes = 10 * kMiB, .disk_bytes = [] { return 10 * kMiB; }});
+  Admission admission(
+      {.memory_bytes = 10 * kMiB, .disk = [] { return DiskRoom{10 * kMiB, 10 * kMiB}; }});
   for (const JobNeeds& needs : {JobNeeds{.memory_bytes = 11 * kMiB},
                                 JobNeeds{.temporary_bytes = 6 * kMiB, .stored_bytes = 5 * kMiB}}) {
     const ErrorNotes notes = Refused(admission, "a", needs);
@@ -132,7 +144,7 @@ TEST(Admission, NeverPassesALimitAndEndsAtZero) {
                        .operations_per_tenant = kOfTenant,
                        .running = kRunning,
                        .memory_bytes = kMemory,
-                       .disk_bytes = [] { return kDisk; }});
+                       .disk = [] { return DiskRoom{kDisk, kDisk}; }});
   struct Live {
     std::string tenant;
     JobNeeds needs;
