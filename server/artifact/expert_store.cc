@@ -275,8 +275,11 @@ absl::Status ExpertStore::Load() {
     return !experts_.contains(entry.first) && Known(before, entry.second.prefix) != nullptr;
   });
   for (auto& [id, expert] : experts) {
-    const StoredExpert* known = Known(experts_, expert.prefix);
-    if (known != nullptr) expert.expire_time = std::max(expert.expire_time, known->expire_time);
+    const StoredExpert* then = Known(before, expert.prefix);
+    const StoredExpert* now = Known(experts_, expert.prefix);
+    const bool extended =
+        then != nullptr && now != nullptr && then->expire_time != now->expire_time;
+    if (extended) expert.expire_time = std::max(expert.expire_time, now->expire_time);
   }
   experts_ = std::move(experts);
   loads_covered_ = covered;

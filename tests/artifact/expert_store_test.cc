@@ -169,9 +169,11 @@ TEST(ExpertStore, TheFirstAttemptInKeyOrderCountsWhenTwoHaveManifests) {
 TEST(ExpertStore, PublishRefusesFilesThatAreMissingOrOfAnotherSize) {
   MemoryStore blobs;
   ExpertStore store(blobs);
-  const std::string prefix = PutAttempt(store, blobs, IdOf('1'), {{"a.txt", "abc"}});
+  std::string prefix = PutAttempt(store, blobs, IdOf('1'), {{"a.txt", "abc"}});
   EXPECT_THAT(store.Publish(IdOf('1'), prefix, ManifestOf({{"a.txt", "abc"}, {"b.txt", "b"}})),
               StatusIs(absl::StatusCode::kAborted, HasSubstr("b.txt")));
+  EXPECT_THAT(blobs.Head(prefix + "a.txt"), StatusIs(absl::StatusCode::kNotFound));
+  prefix = PutAttempt(store, blobs, IdOf('1'), {{"a.txt", "abc"}});
   EXPECT_THAT(store.Publish(IdOf('1'), prefix, ManifestOf({{"a.txt", "abcd"}})),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("a.txt has 3 bytes")));
   EXPECT_THAT(store.Publish(IdOf('2'), prefix, ManifestOf({{"a.txt", "abc"}})),

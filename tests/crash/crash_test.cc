@@ -297,7 +297,7 @@ TEST_P(PlantedBug, IsSeen) {
 // Syncs that are dropped show in tests/storage/durability_test.cc: the kernel of a process that is
 // killed lives on and forgets nothing.
 constexpr Bug kBugs[] = {
-    {"meta_without_documents", "corpus.before_meta", "the corpus cannot be uploaded again"},
+    {"meta_without_documents", "corpus.before_meta", "there is no object uploads/"},
     {"manifest_first", "expert.before_manifest", "a manifest names no files"},
     {"acknowledge_before_write", "operation.before_event", "was accepted and is not stored"},
     {"show_before_write", "operation.before_event", "its end is not stored"}};
