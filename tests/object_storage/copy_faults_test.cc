@@ -173,7 +173,7 @@ TEST_P(CopyFaults, WhatTheStoreRefusesIsSaidWithWhatToDo) {
 }
 
 TEST_P(CopyFaults, AStoreThatStopsAnsweringFailsTheWriteInTime) {
-  store_ = Open(absl::Milliseconds(300));
+  store_ = Open(absl::Seconds(1));
   SpoilAll(GetParam().is_part, {Kind::kStall, ""});
   EXPECT_THAT(
       store_->Put("key", "bytes"),
