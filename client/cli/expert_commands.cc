@@ -100,7 +100,7 @@ absl::StatusOr<v1::CreateExpertRequest> MakeRequest(const CreateOptions& options
     if (!entry.ok()) return entry.status();
     *request.add_gate() = *entry;
   }
-  const absl::Status expiration = AddExpiration(options, request);
+  absl::Status expiration = AddExpiration(options, request);
   if (!expiration.ok()) return expiration;
   return request;
 }
