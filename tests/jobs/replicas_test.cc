@@ -481,7 +481,9 @@ TEST_F(ReplicasTest, NothingIsShownBeforeItIsInTheStore) {
     if (key.find("operations/") == std::string::npos) return;
     State now = State::kQueued;
     const std::string of = key.substr(11, key.find('/', 11) - 11);
-    if (a.queue().Observe(of, [&now](const Operation& o) { now = o.state; }).ok()) {
+    const auto ticket = a.queue().Observe(of, [&now](const Operation& o) { now = o.state; });
+    if (ticket.ok()) {
+      a.queue().Unobserve(*ticket);
       MutexLock lock(mutex);
       before_writing.push_back(now);
     }
