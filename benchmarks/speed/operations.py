@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 
-from harness import BIN, Server, quantile
+from harness import BIN, ROOT, Server, quantile
 
 OPERATIONS, CLIENTS, SECONDS, CANCELS = 200, 1000, 10, 30
 
@@ -17,9 +17,9 @@ def operations_speed(*words):
 
 def durable(speed, args):
     """An operation that does nothing, over the same bytes in plain files that are synced; and one that waits too long."""
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
         row = operations_speed("durable", folder, args.rounds, OPERATIONS)
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
         late = operations_speed("lateness", folder, OPERATIONS)
     ratios = [ours / theirs for ours, theirs in zip(row["operation_ms"], row["plain_files_ms"])]
     return dict(durable_operation_ms=statistics.median(row["operation_ms"]),
