@@ -9,6 +9,7 @@
 #include "server/storage/memory_store.h"
 #include "tests/admin/store_fixture.h"
 #include "tests/support/fake_clock.h"
+#include "tests/support/other_store.h"
 
 namespace secateur {
 namespace {
@@ -187,32 +188,19 @@ TEST_F(CollectGarbageTest, DocumentsStayWhileAMetaObjectCannotBeRead) {
 }
 
 // Does something just before the listing that looks again at `prefix`.
-class Meddler final : public BlobStore {
+class Meddler final : public OtherStore {
  public:
   Meddler(BlobStore& store, std::string prefix, std::function<void()> meddle)
-      : store_(store), prefix_(std::move(prefix)), meddle_(std::move(meddle)) {}
+      : OtherStore(store), prefix_(std::move(prefix)), meddle_(std::move(meddle)) {}
 
-  const std::string& uri() const override { return store_.uri(); }
-  absl::StatusOr<std::unique_ptr<BlobWriter>> Create(const std::string& key) override {
-    return store_.Create(key);
-  }
-  absl::StatusOr<std::string> Read(const std::string& key, int64_t offset,
-                                   int64_t length) override {
-    return store_.Read(key, offset, length);
-  }
-  absl::StatusOr<BlobInfo> Head(const std::string& key) override { return store_.Head(key); }
   absl::StatusOr<std::vector<BlobInfo>> List(const std::string& prefix,
                                              const std::string& start_after,
                                              int64_t limit) override {
     if (prefix == prefix_ && meddle_) std::exchange(meddle_, nullptr)();
-    return store_.List(prefix, start_after, limit);
+    return OtherStore::List(prefix, start_after, limit);
   }
-  absl::Status Delete(const std::string& key) override { return store_.Delete(key); }
-  std::optional<std::string> LocalPath(const std::string&) override { return std::nullopt; }
-  absl::Status Check() override { return store_.Check(); }
 
  private:
-  BlobStore& store_;
   const std::string prefix_;
   std::function<void()> meddle_;
 };

@@ -16,6 +16,7 @@
 #include "server/base/strings.h"
 #include "server/storage/memory_store.h"
 #include "tests/support/fake_clock.h"
+#include "tests/support/other_store.h"
 #include "tests/support/status_matchers.h"
 
 namespace secateur {
@@ -186,33 +187,6 @@ TEST(ExpertLife, DoesNotDependOnTheOrderOfObjects) {
     }
   }
 }
-
-// Another store, for some calls of which a test has something else in mind.
-class OtherStore : public BlobStore {
- public:
-  explicit OtherStore(BlobStore& store) : store_(store) {}
-
-  const std::string& uri() const override { return store_.uri(); }
-  absl::StatusOr<std::unique_ptr<BlobWriter>> Create(const std::string& key) override {
-    return store_.Create(key);
-  }
-  absl::StatusOr<std::string> Read(const std::string& key, int64_t offset,
-                                   int64_t length) override {
-    return store_.Read(key, offset, length);
-  }
-  absl::StatusOr<BlobInfo> Head(const std::string& key) override { return store_.Head(key); }
-  absl::StatusOr<std::vector<BlobInfo>> List(const std::string& prefix,
-                                             const std::string& start_after,
-                                             int64_t limit) override {
-    return store_.List(prefix, start_after, limit);
-  }
-  absl::Status Delete(const std::string& key) override { return store_.Delete(key); }
-  std::optional<std::string> LocalPath(const std::string&) override { return std::nullopt; }
-  absl::Status Check() override { return store_.Check(); }
-
- private:
-  BlobStore& store_;
-};
 
 // Writing ends at the first key with an ending, as where a process is killed.
 class DyingStore final : public OtherStore {
