@@ -391,6 +391,10 @@ TEST(ExpertStore, CopyRefusesAFolderThatHoldsSomethingElse) {
   ASSERT_OK(store.CopyTo(other, occupied, context));
   EXPECT_THAT(store.CopyTo(expert, occupied, context),
               StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("another expert")));
+  MemoryStore by_the_longer;
+  ASSERT_OK(store.CopyTo(expert, by_the_longer, context));
+  EXPECT_THAT(store.CopyTo(other, by_the_longer, context),
+              StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("another expert")));
   for (const std::string& bytes : {std::string("{ }"), std::string("{}\t")}) {  // other size; same
     MemoryStore half;
     ASSERT_OK(half.Put("config.json", bytes));
