@@ -146,6 +146,11 @@ CommandLine ParseCommandLine(int argc, char** argv) {
       ->check(CLI::Range(0.0, 36500.0))
       ->capture_default_str()
       ->envname("SECATEUR_KEEP_OPERATIONS_DAYS");
+  app.add_option("--keep-operations", options.max_operations,
+                 "operations that are known at most; the oldest that is done is forgotten first")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str()
+      ->envname("SECATEUR_KEEP_OPERATIONS");
   app.add_option(
          "--lease-seconds", lease_seconds,
          "time after which other servers on the store go on with the work of one that is silent")

@@ -46,6 +46,8 @@ struct ServerOptions {
   absl::Duration store_stall = absl::Seconds(60);  // --store-stall-seconds: for a bucket's answer
   // --keep-operations-days: then done operations are forgotten; fractions are allowed.
   absl::Duration keep_operations = absl::Hours(24 * 30);
+  int64_t max_operations =
+      4096;  // --keep-operations: more, and the oldest that is done is forgotten
   // --lease-seconds: how long a server of this store that says nothing counts as alive; then others
   // go on with its operations.
   absl::Duration lease = absl::Seconds(60);

@@ -202,6 +202,7 @@ absl::Status Server::Parts::BuildServices() {
                                                        ? options.max_queue_time
                                                        : absl::InfiniteDuration(),
                                  .keep_done = options.keep_operations,
+                                 .max_operations = options.max_operations,
                                  .lease = options.lease,
                                  .before_adopted = [this] { CatchUp(); },
                                  .admit = [this] { return blobs->CheckRoom(); }},

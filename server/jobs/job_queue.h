@@ -52,9 +52,10 @@ class JobQueue {
     // What waits longer in this process's queue ends as FAILED, reason QUEUE_DEADLINE, by a timer:
     // also while no worker is free. Time in other processes' queues does not count.
     absl::Duration max_queue_time = absl::InfiniteDuration();
-    int64_t max_operations = 4096;
     absl::Duration retry_after = absl::Seconds(5);
-    absl::Duration keep_done = absl::Hours(24 * 30);  // then done operations are forgotten
+    // Done operations are forgotten then, and the oldest of them when more operations are known.
+    absl::Duration keep_done = absl::Hours(24 * 30);
+    int64_t max_operations = 4096;
     // Starts of one operation. One that was running each time when a process ended without saying
     // so is FAILED: it may be the cause.
     int64_t max_starts = 3;
@@ -91,9 +92,9 @@ class JobQueue {
   // Accepts work. With a request_id the operation's id follows from method and request_id: the same
   // request again is the same operation, whichever process it reaches; another one is
   // INVALID_ARGUMENT. UNAVAILABLE while draining.
-  absl::StatusOr<Operation> Submit(OperationRequest request);
+  absl::StatusOr<Operation> Submit(const OperationRequest& request);
   // An operation that is done at once: a cached result by the same road.
-  absl::StatusOr<Operation> SubmitDone(OperationRequest request, TypedBytes result);
+  absl::StatusOr<Operation> SubmitDone(const OperationRequest& request, TypedBytes result);
 
   // NOT_FOUND. Of other processes' operations the state, as of the last poll, and no progress.
   absl::StatusOr<Operation> Get(const std::string& id);
@@ -125,8 +126,9 @@ class JobQueue {
  private:
   class Arrival;
 
-  absl::StatusOr<Operation> Accept(OperationRequest request, std::optional<TypedBytes> result);
-  absl::StatusOr<Operation> Create(const std::string& id, OperationRequest request,
+  absl::StatusOr<Operation> Accept(const OperationRequest& request,
+                                   std::optional<TypedBytes> result);
+  absl::StatusOr<Operation> Create(const std::string& id, const OperationRequest& request,
                                    std::optional<TypedBytes> result, Admission::Reservation place);
   // Puts an accepted operation to work, or ends it, unless it is another process's.
   Operation Begin(const OperationEntryPtr& entry, std::optional<TypedBytes> result,

@@ -65,7 +65,8 @@ bool OperationJournal::Flush(OperationEntry& entry) {
     const StoredEvent next = entry.unwritten.front();
     absl::Status status;
     if (IsEnd(next.event.kind)) {
-      status = Fetch(entry).status();
+      const auto keys = store_.KeysOf(entry.id);
+      status = keys.ok() ? Fetch(entry, *keys).status() : keys.status();
       if (EndedElsewhere(entry)) {
         std::erase_if(entry.events, [&entry](const StoredEvent& stored) {
           return HasKey(entry.unwritten, stored.key);
@@ -94,8 +95,8 @@ bool OperationJournal::Flush(OperationEntry& entry) {
   return true;
 }
 
-absl::StatusOr<bool> OperationJournal::Fetch(OperationEntry& entry) {
-  ASSIGN_OR_RETURN(const OperationStore::Keys keys, store_.KeysOf(entry.id));
+absl::StatusOr<bool> OperationJournal::Fetch(OperationEntry& entry,
+                                             const OperationStore::Keys& keys) {
   if (keys == entry.keys) return false;
   OperationStore::Keys unknown;
   for (const EventKey& key : keys) {
@@ -113,7 +114,12 @@ absl::StatusOr<bool> OperationJournal::Fetch(OperationEntry& entry) {
 }
 
 absl::Status OperationJournal::Read(OperationEntry& entry) {
-  ASSIGN_OR_RETURN(const bool changed, Fetch(entry));
+  ASSIGN_OR_RETURN(const OperationStore::Keys keys, store_.KeysOf(entry.id));
+  return Read(entry, keys);
+}
+
+absl::Status OperationJournal::Read(OperationEntry& entry, const OperationStore::Keys& keys) {
+  ASSIGN_OR_RETURN(const bool changed, Fetch(entry, keys));
   if (entry.keys.empty() || (changed && !Fold(entry.id, entry.events).ok())) {
     return absl::NotFoundError(StrCat("the store has no beginning of operation ", entry.id));
   }

@@ -37,6 +37,9 @@ class OperationJournal {
   // Reads what the store has of it and shows it if that is something new. NOT_FOUND when it is not
   // there, or not any more: then nothing is shown.
   absl::Status Read(OperationEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);
+  // The same, by a listing that is there already; what was written since is not seen.
+  absl::Status Read(OperationEntry& entry, const OperationStore::Keys& keys)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);
   // The highest epoch that an object of it names, readable or not; 0 when there is none.
   static int64_t LastEpoch(const OperationEntry& entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);
@@ -47,9 +50,10 @@ class OperationJournal {
  private:
   StoredEvent Next(const OperationEntry& entry, int64_t epoch, const OperationEvent& event) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);
-  // Makes events and keys those of the store and what is not written yet. True when that changes
-  // anything.
-  absl::StatusOr<bool> Fetch(OperationEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);
+  // Makes events and keys those of the store, which has `keys`, and what is not written yet. True
+  // when that changes anything.
+  absl::StatusOr<bool> Fetch(OperationEntry& entry, const OperationStore::Keys& keys)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);
   // Whether it has an end without what is not written yet.
   static bool EndedElsewhere(const OperationEntry& entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);

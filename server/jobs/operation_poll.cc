@@ -7,6 +7,7 @@
 #include "server/base/log.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
+#include "server/base/thread_pool.h"
 #include "server/jobs/due.h"
 #include "server/jobs/operation_errors.h"
 
@@ -16,6 +17,8 @@ namespace {
 // What a Delete that was cut short left is removed when it is as old: no Submit takes as long
 // between its listing and its writing.
 constexpr absl::Duration kLeftoverAge = absl::Hours(24);
+// That wait for the store at once where many operations are new, as at a start.
+constexpr int kReaders = 16;
 
 }  // namespace
 
@@ -96,29 +99,19 @@ absl::Status OperationPoll::Scan() {
   MutexLock scanning(scanning_);
   const absl::Time begun = parts_.clock.Now();
   const std::vector<OperationEntryPtr> known = parts_.registry.All();
-  ASSIGN_OR_RETURN(const auto listed, parts_.store.ListAll());
-  std::vector<OperationEntryPtr> found;
+  ASSIGN_OR_RETURN(const Listing listed, parts_.store.ListAll());
   std::map<std::string, OperationStore::Keys> unreadable;
-  for (const auto& [id, objects] : listed) {
-    if (parts_.registry.Find(id) != nullptr) continue;
-    if (const auto seen = unreadable_.find(id);
-        seen != unreadable_.end() && seen->second == objects.keys) {
+  std::vector<Listing::const_iterator> unknown;
+  for (auto at = listed.begin(); at != listed.end(); ++at) {
+    if (parts_.registry.Find(at->first) != nullptr) continue;
+    const auto seen = unreadable_.find(at->first);
+    if (seen != unreadable_.end() && seen->second == at->second.keys) {
       unreadable.insert(*seen);
-      continue;
+    } else {
+      unknown.push_back(at);
     }
-    absl::StatusOr<OperationEntryPtr> entry = Load(id);
-    if (absl::IsNotFound(entry.status())) {
-      unreadable[id] = objects.keys;
-      RemoveLeftover(id, objects);
-      continue;
-    }
-    RETURN_IF_ERROR(entry.status());
-    if (*entry != nullptr) found.push_back(*std::move(entry));
   }
-  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
-    return std::tie(a->shown.operation.create_time, a->id) <
-           std::tie(b->shown.operation.create_time, b->id);
-  });
+  ASSIGN_OR_RETURN(const std::vector<OperationEntryPtr> found, LoadAll(unknown, unreadable));
   for (const OperationEntryPtr& entry : found) {
     parts_.registry.Add(entry, parts_.registry.Get(*entry));
   }
@@ -126,6 +119,33 @@ absl::Status OperationPoll::Scan() {
   unreadable_ = std::move(unreadable);
   scanned_ = begun;
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<OperationEntryPtr>> OperationPoll::LoadAll(
+    const std::vector<Listing::const_iterator>& listed,
+    std::map<std::string, OperationStore::Keys>& unreadable) {
+  std::vector<absl::StatusOr<OperationEntryPtr>> entries(listed.size(), nullptr);
+  {
+    ThreadPool readers(std::min(kReaders, static_cast<int>(listed.size()) - 1));
+    for (size_t i = 0; i < listed.size(); ++i) {
+      readers.Add([&, i] { entries[i] = Load(listed[i]->first, &listed[i]->second.keys); });
+    }
+  }
+  std::vector<OperationEntryPtr> found;
+  for (size_t i = 0; i < listed.size(); ++i) {
+    if (absl::IsNotFound(entries[i].status())) {
+      unreadable[listed[i]->first] = listed[i]->second.keys;
+      RemoveLeftover(listed[i]->first, listed[i]->second);
+      continue;
+    }
+    RETURN_IF_ERROR(entries[i].status());
+    if (*entries[i] != nullptr) found.push_back(*std::move(entries[i]));
+  }
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
+    return std::tie(a->shown.operation.create_time, a->id) <
+           std::tie(b->shown.operation.create_time, b->id);
+  });
+  return found;
 }
 
 void OperationPoll::RemoveLeftover(const std::string& id, const OperationStore::Listed& objects) {
@@ -138,8 +158,7 @@ void OperationPoll::RemoveLeftover(const std::string& id, const OperationStore::
       {{"operation", id}, {"status", removed.ToString()}});
 }
 
-void OperationPoll::RemoveGone(const std::vector<OperationEntryPtr>& known,
-                               const std::map<std::string, OperationStore::Listed>& listed) {
+void OperationPoll::RemoveGone(const std::vector<OperationEntryPtr>& known, const Listing& listed) {
   for (const OperationEntryPtr& entry : known) {
     if (listed.contains(entry->id) || entry->behind) continue;
     if (!IsDone(parts_.registry.Get(*entry).state)) continue;  // Follow() sees to it
@@ -151,10 +170,12 @@ void OperationPoll::RemoveGone(const std::vector<OperationEntryPtr>& known,
   }
 }
 
-absl::StatusOr<OperationEntryPtr> OperationPoll::Load(const std::string& id) {
+absl::StatusOr<OperationEntryPtr> OperationPoll::Load(const std::string& id,
+                                                      const OperationStore::Keys* keys) {
   auto entry = std::make_shared<OperationEntry>(id);
   MutexLock lock(entry->transition);
-  RETURN_IF_ERROR(parts_.journal.Read(*entry));
+  RETURN_IF_ERROR(keys != nullptr ? parts_.journal.Read(*entry, *keys)
+                                  : parts_.journal.Read(*entry));
   const Operation operation = parts_.registry.Get(*entry);
   const bool arriving = operation.owner == parts_.leases.owner() && !IsDone(operation.state);
   return arriving ? nullptr : entry;

@@ -61,13 +61,18 @@ class OperationPoll {
   // Suspends what this process works on if its lease may have lapsed.
   void Guard();
   absl::Status Scan() ABSL_LOCKS_EXCLUDED(scanning_);
-  // Reads an operation that is not known. Null when the store has no beginning of it, or when it is
-  // being accepted here right now.
-  absl::StatusOr<OperationEntryPtr> Load(const std::string& id);
+  // Reads an operation that is not known; `keys`: if it has been listed. Null when it is being
+  // accepted here right now; NOT_FOUND when the store has no beginning of it.
+  absl::StatusOr<OperationEntryPtr> Load(const std::string& id,
+                                         const OperationStore::Keys* keys = nullptr);
+  // Of listed operations those that can be read, oldest first; the others become `unreadable`.
+  using Listing = std::map<std::string, OperationStore::Listed>;
+  absl::StatusOr<std::vector<OperationEntryPtr>> LoadAll(
+      const std::vector<Listing::const_iterator>& listed,
+      std::map<std::string, OperationStore::Keys>& unreadable);
   // Removes what a Delete left that was cut short.
   void RemoveLeftover(const std::string& id, const OperationStore::Listed& objects);
-  void RemoveGone(const std::vector<OperationEntryPtr>& known,
-                  const std::map<std::string, OperationStore::Listed>& listed);
+  void RemoveGone(const std::vector<OperationEntryPtr>& known, const Listing& listed);
 
   const Parts parts_;
   Mutex polling_;

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "absl/strings/str_split.h"
 #include "server/base/crash_point.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
@@ -153,7 +154,16 @@ absl::StatusOr<std::string> ReadRange(int file, int64_t offset, int64_t count) {
 absl::StatusOr<std::vector<BlobInfo>> ListObjects(int root, std::string_view prefix,
                                                   std::string_view start_after, int64_t limit) {
   Listing listing{prefix, start_after, limit, {}};
-  RETURN_IF_ERROR(ListFolder(root, "", listing));
+  // Folders beside those that the prefix names may be many: they are not read.
+  const std::string path(prefix.substr(0, prefix.rfind('/') + 1));
+  if (!path.empty() && !CheckBlobKey(path.substr(0, path.size() - 1)).ok()) return listing.found;
+  FileDescriptor folder = OpenFolder(root, ".");
+  for (const absl::string_view name : absl::StrSplit(path, '/', absl::SkipEmpty())) {
+    if (folder.valid()) folder = OpenFolder(folder.get(), std::string(name));
+  }
+  if (!folder.valid() && (errno == ENOENT || errno == ENOTDIR)) return listing.found;
+  if (!folder.valid()) return ErrnoStatus(errno, path);
+  RETURN_IF_ERROR(ListFolder(folder.get(), path, listing));
   return std::move(listing.found);
 }
 

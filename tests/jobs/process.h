@@ -28,6 +28,7 @@ class Way final : public BlobStore {
   explicit Way(BlobStore& store) : store_(store) {}
 
   std::atomic<bool> full{false}, cut{false};
+  std::atomic<int> lists{0};
   // Called before an object is written, on the writing thread. Set while nobody writes.
   std::function<void(const std::string& key)> before_create;
 
@@ -50,6 +51,7 @@ class Way final : public BlobStore {
   absl::StatusOr<std::vector<BlobInfo>> List(const std::string& prefix,
                                              const std::string& start_after,
                                              int64_t limit) override {
+    ++lists;
     if (cut) return Cut();
     return store_.List(prefix, start_after, limit);
   }

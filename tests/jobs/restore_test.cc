@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "server/base/errors.h"
+#include "server/base/strings.h"
 #include "tests/jobs/process.h"
 
 namespace secateur {
@@ -83,6 +84,22 @@ TEST_F(RestoreTest, WhatWasNotDoneIsDoneInItsOrder) {
   EXPECT_EQ(process.WaitFor("o1").result.bytes, "first");
   EXPECT_EQ(process.WaitFor("o2").result.bytes, "second");
   EXPECT_THAT(process.ran(), ElementsAre("new", "first", "second"));
+}
+
+// Each listing is a call to a bucket, and a pod waits for all of them when it starts.
+TEST_F(RestoreTest, ListsNoMoreOftenForManyOperationsThanForOne) {
+  constexpr auto kSucceeded = OperationEvent::Kind::kSucceeded;
+  Leave("o0", Request("Echo", "a"), {kStarted, kSucceeded});
+  const int lists = Process(blobs_, clock_).way().lists;
+  for (int i = 1; i < 40; ++i) Leave(StrCat("o", i), Request("Echo", "a"), {kStarted, kSucceeded});
+  Process process(blobs_, clock_);
+  EXPECT_EQ(process.way().lists, lists);
+  const std::vector<Operation> operations = process.queue().List();  // the newest first
+  ASSERT_THAT(operations, SizeIs(40));
+  for (int i = 0; i < 40; ++i) {
+    EXPECT_EQ(operations[static_cast<size_t>(i)].id, StrCat("o", 39 - i));
+    EXPECT_EQ(operations[static_cast<size_t>(i)].state, State::kSucceeded);
+  }
 }
 
 TEST_F(RestoreTest, WhatWasAcceptedGoesOnHoweverFewMayWait) {

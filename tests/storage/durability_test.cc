@@ -2,6 +2,8 @@
 // each acknowledged object the file was synced before it got its name, and every folder on the way
 // after that, before the answer. This program's own fsync() and so on stand before libc's; what
 // does not come through them shows as a step that is missing.
+#include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -29,6 +31,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::Contains;
 using ::testing::Each;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -89,6 +92,11 @@ int mkdirat(int folder, const char* name, mode_t mode) noexcept {
   return result;
 }
 int mkdir(const char* path, mode_t mode) noexcept { return mkdirat(AT_FDCWD, path, mode); }
+DIR* fdopendir(int fd) {
+  static const auto next = reinterpret_cast<DIR* (*)(int)>(dlsym(RTLD_NEXT, "fdopendir"));
+  if (secateur::trace >= 0) Note("names " + PathOf(fd));
+  return next(fd);
+}
 int unlinkat(int folder, const char* name, int flags) noexcept {
   if (secateur::trace >= 0) Note("unlink " + PathOf(folder, name));
   return static_cast<int>(syscall(SYS_unlinkat, folder, name, flags));
@@ -125,15 +133,24 @@ void Work(const std::string& root) {
   }
 }
 
+void ListOneFolder(const std::string& root) {
+  const auto store = LocalStore::Open(root).value();
+  for (int i = 0; i < 3; ++i) store->Put(StrCat("many/", i, "/object"), "x").value();
+  Note("listing");
+  EXPECT_EQ(store->List("many/1/", "", 10)->size(), 1);
+  Note("listed");
+}
+
 // In a process of its own, with a bug planted or none ("").
-Events Record(const std::string& root, const char* bug) {
+Events Record(const std::string& root, const char* bug,
+              void (*work)(const std::string& root) = Work) {
   int ends[2];
   EXPECT_EQ(pipe(ends), 0);
   const pid_t child = fork();
   if (child == 0) {
     setenv("SECATEUR_SEEDED_BUG", bug, 1);
     trace = ends[1];
-    Work(root);
+    work(root);
     _exit(0);
   }
   close(ends[1]);
@@ -228,6 +245,18 @@ TEST(Durability, EveryAnswerComesAfterTheFilesSyncItsNameAndTheFoldersSync) {
   int acknowledged = 0;
   EXPECT_THAT(AllGaps(Record(dir.Join("new/store"), ""), &acknowledged), IsEmpty());
   EXPECT_EQ(acknowledged, 44);
+}
+
+// A store has thousands of operations, and lists one at a time.
+TEST(Listing, ReadsOnlyFoldersThatThePrefixNames) {
+  const TempDir dir;
+  std::vector<std::string> read;
+  bool listing = false;
+  for (const Event& event : Record(dir.Join("store"), "", ListOneFolder)) {
+    listing = listing ? event.what != "listed" : event.what == "listing";
+    if (listing && event.what == "names") read.push_back(event.path);
+  }
+  EXPECT_THAT(read, ElementsAre(dir.Join("store/many/1")));
 }
 
 TEST(Durability, ADroppedSyncOfAFileIsSeen) {
