@@ -1,5 +1,7 @@
-"""Digests of what rows are made of, and the folder that keeps the rows."""
+"""Digests of what rows are made of, and the file that keeps the rows."""
 import ast
+import contextlib
+import fcntl
 import functools
 import hashlib
 import inspect
@@ -40,22 +42,43 @@ def code_digest(functions):
     return digest([_meaning(f) for f in functions])
 
 
-class Cache:
-    """JSON objects by kind and key. A file is whole or absent, so a killed run takes up where it was."""
+class RowFile:
+    """Rows by key, one to a line, in the order of models, cells and methods. A row that was put is there after a kill, and
+    several runs may put at once."""
 
-    def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
+    ORDER = ("model", "cell", "kind", "method", "ratio", "draw", "key")
 
-    def _path(self, kind, key):
-        return self.folder / kind / f"{key}.json"
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self._rows = self._read()
 
-    def get(self, kind, key):
-        path = self._path(kind, key)
-        return json.loads(path.read_text(encoding="utf8")) if path.exists() else None
+    def get(self, key):
+        return self._rows.get(key)
 
-    def put(self, kind, key, value):
-        path = self._path(kind, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf8")
-        temporary.replace(path)
+    def put(self, key, row):
+        with self._alone():
+            self._rows = self._read() | {key: dict(row, key=key)}
+            lines = [json.dumps(r, ensure_ascii=False) for r in sorted(self._rows.values(), key=self._order)]
+            temporary = self.path.with_suffix(f".{os.getpid()}")
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf8")
+            temporary.replace(self.path)
+
+    def _read(self):
+        if not self.path.exists():
+            return {}
+        rows = map(json.loads, self.path.read_text(encoding="utf8").splitlines())
+        return {row["key"]: row for row in rows}
+
+    def _order(self, row):
+        return [row[name] for name in self.ORDER]
+
+    @contextlib.contextmanager
+    def _alone(self):
+        """The lock is the folder's: the file itself is another one after each put."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)

@@ -1,6 +1,7 @@
 """Rows of experts that the real server makes: which text it is given, what is asked of it, what is judged."""
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -26,10 +27,13 @@ class Program:
     proto_folder: pathlib.Path
     other_protos: pathlib.Path
     threads: int
+    stores: pathlib.Path  # folder of the servers' stores
     keep_experts: bool = False  # else an expert's folder is deleted once it has been judged
 
-    def digest(self):
-        return file_digest(self.secateurd)
+    @functools.cached_property
+    def build(self):
+        """Digest of the program; None if it was not built."""
+        return file_digest(self.secateurd)[:16] if self.secateurd.exists() else None
 
 
 def json_lines(docs):
@@ -39,12 +43,11 @@ def json_lines(docs):
 class Ours:
     """Makes rows of recipes on one base. One server runs at a time, on the store that the recipe's text needs.
 
-    Stores stay in the cache: the server finds its profiles again. close() stops the server.
+    Stores stay: the server finds its profiles again. close() stops the server.
     """
 
-    def __init__(self, base, corpora, recipes, cache, program):
-        self.base, self.corpora, self.recipes, self.cache, self.program = base, corpora, recipes, cache, program
-        self._program_digest = program.digest()
+    def __init__(self, base, corpora, recipes, program):
+        self.base, self.corpora, self.recipes, self.program = base, corpora, recipes, program
         self._stack = contextlib.ExitStack()
         self._server, self._store, self._uploaded = None, None, set()
 
@@ -74,34 +77,22 @@ class Ours:
         """The share that comes to exactly the peers' width; None where no neurons go."""
         return 1 - self.base.keep(job.ratio) / self.base.width if job.ratio else None
 
-    def _asked_digest(self, job):
-        """Of everything that decides the expert, the server's program included."""
+    def made_digest(self, job):
+        """Of everything that decides the expert but the server's program, which the row names."""
         texts = [[c, [d["text"] for d in self._documents(job, c)]] for c in self._cells(job)]
         return digest(dict(fields=self._fields(job), select=self._select(job), ratio=self._neuron_ratio(job),
-                           texts=texts, base=self.base.digest, program=self._program_digest))
-
-    def made_digest(self, job):
-        """Of the files that are judged, once this program has made the expert; else None. A new build that makes the
-        same bytes finds the rows of the old one."""
-        made = self.cache.get("made", self._asked_digest(job))
-        return made and digest(made["files"])
-
-    def facts(self, job):
-        """What there is to say about an expert that this program has made."""
-        made = self.cache.get("made", self._asked_digest(job))
-        return {key: value for key, value in made.items() if key != "files"}
+                           texts=texts, base=self.base.digest))
 
     # Making
 
     @contextlib.contextmanager
     def made(self, job):
-        """The expert as a Scorer; its folder is gone afterwards. Raises server.Refused."""
+        """The expert as a Scorer, and what there is to say about it; its folder is gone afterwards. Raises server.Refused."""
         server, started = self._serving(job), time.monotonic()
         expert = server.create_expert(self._spec(job))
         try:
-            self.cache.put("made", self._asked_digest(job),
-                           dict(self._facts(expert), seconds_made=round(time.monotonic() - started, 1)))
-            yield Scorer.load(urllib.parse.unquote(urllib.parse.urlparse(expert.uri).path))
+            facts = dict(self._facts(expert), seconds_made=round(time.monotonic() - started, 1))
+            yield Scorer.load(urllib.parse.unquote(urllib.parse.urlparse(expert.uri).path)), facts
         finally:
             if not self.program.keep_experts:
                 server.delete_expert(expert.name)
@@ -111,7 +102,7 @@ class Ours:
         files = {f.name: f.sha256 for f in expert.files if f.name.endswith(".safetensors") or f.name in JUDGED_FILES}
         return dict(width=expert.size.width, layers=self.base.layers, parameters=expert.size.parameter_count,
                     removed=round(expert.size.parameter_reduction, 5), expert=expert.name, spec=as_json["spec"],
-                    size=as_json["size"], source=as_json.get("source"), files=files)
+                    size=as_json["size"], source=as_json.get("source"), files=files, build=self.program.build)
 
     def _spec(self, job):
         return self._server.spec(self._fields(job), self._select(job), self._neuron_ratio(job))
@@ -140,13 +131,10 @@ class Ours:
             self.close()
             protos = load_protos(self.program.proto_folder, self.program.other_protos)
             self._server = self._stack.enter_context(Server(
-                self.program.secateurd, protos, self.base.data.folder, self.base.folder, self._stores() / store,
+                self.program.secateurd, protos, self.base.data.folder, self.base.folder, self.program.stores / store,
                 self.program.threads))
             self._store = store
         self._server.check(self._spec(job))
-
-    def _stores(self):
-        return self.cache.folder.resolve() / "stores"
 
     def _upload(self, job, cells):
         for cell in cells:
@@ -160,15 +148,17 @@ class Ours:
     def _start_without_own_file(self, job):
         """On a copy of the store of all texts, the cell's own file and profile deleted from it. The copy shares files
         by hard links: the store writes a file once and never changes it."""
-        main, store = self.base.data.key, f"{self.base.data.key}-without-{job.cell}"
-        done = digest([store, [[d["text"] for d in self.corpora.profile_docs(c)] for c in self.corpora.cells()]])
-        if not (self._stores() / store).exists() or not self.cache.get("copies", done):
-            self._start(main, job)
+        texts = digest([[d["text"] for d in self.corpora.profile_docs(c)] for c in self.corpora.cells()])
+        store = f"{self.base.data.key}-without-{job.cell}-{texts[:8]}"
+        if not (self.program.stores / store).exists():
+            self._start(self.base.data.key, job)
             self._upload(job, self.corpora.cells())
             self.close()
-            shutil.rmtree(self._stores() / store, ignore_errors=True)
-            shutil.copytree(self._stores() / main, self._stores() / store, copy_function=os.link)
-            self._start(store, job)
+            partial = self.program.stores / f"{store}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(self.program.stores / self.base.data.key, partial, copy_function=os.link)
+            self._start(partial.name, job)
             self._server.delete_corpora_with(self.corpora.labels(job.cell))
-            self.cache.put("copies", done, dict(store=store))
+            self.close()
+            partial.rename(self.program.stores / store)
         self._start(store, job)

@@ -17,6 +17,9 @@ class Results:
     def row(self, place, method, ratio=MAIN_RATIO, draw=1, kind="text"):
         return self._rows.get(Job(*place, method, 0.0 if method == "dense" else ratio, draw, kind))
 
+    def builds(self):
+        return {row["build"] for row in self._rows.values() if "build" in row}
+
     def places(self):
         return [(b.key, c) for b in BASES.values() for c in b.cells if self.row((b.key, c), "dense")]
 
@@ -200,12 +203,18 @@ def choices(results, kept, measured):
     return "\n".join(out)
 
 
+def _builds(results):
+    """How many builds of the server made our rows, if more than one did."""
+    builds = results.builds()
+    return f", whose rows of ours are of {len(builds)} builds of the server" if len(builds) > 1 else ""
+
+
 def document(results, notes, command, skipped, versions, choice_tables):
     parts = [f"""# Quality: results
 
 Written by `{command}` ({versions}).
-Every run writes this page again from all rows that are made. README.md beside it says how to read it; what is said by
-hand stands in NOTES.md and comes first here.
+Every run writes this page again from rows.jsonl{_builds(results)}. README.md says how to read it; what is said by hand
+stands in NOTES.md and comes first here.
 """, notes, """## Aims
 
 Loss is bits per byte above dense on held-out text. A figure is ours over theirs, below 1 is better; intervals are

@@ -50,10 +50,11 @@ def _parameters(safetensors):
 
 
 class Rows:
-    """Rows by job. `program` is None where there is no server: recipes are left out then."""
+    """Rows by job. Where the program was not built, recipes that have no row are left out."""
 
-    def __init__(self, folders, corpora, recipes, cache, program):
-        self.corpora, self.recipes, self.cache, self.program = corpora, recipes, cache, program
+    def __init__(self, folders, corpora, recipes, file, program, again):
+        """`again`: rows of ours that another build made do not count."""
+        self.corpora, self.recipes, self.file, self.program, self.again = corpora, recipes, file, program, again
         self.skipped, self.failed = {}, {}  # why a job has no row: not served, or broken
         self._folders, self._bases, self._makers, self._judged = folders, {}, {}, {}
 
@@ -61,22 +62,23 @@ class Rows:
 
     def find(self, job):
         """The row of the job, or None."""
-        made = self._made_digest(job)
-        row = made and self.cache.get("rows", self._key(job, made))
+        row = self.file.get(self._key(job))
+        if row and self.again and "build" in row and row["build"] != self.program.build:
+            return None
         return row and dict(row, method=job.method, ratio=job.ratio, draw=job.draw)
 
     def _made_digest(self, job):
         if job.method == "dense":
             return digest(["dense", self._base(job.base).digest])
         maker = self._peers(job.base) if job.method in ALL_PEERS else self._ours(job.base)
-        return maker and maker.made_digest(job)
+        return maker.made_digest(job)
 
-    def _key(self, job, made):
+    def _key(self, job):
         if job.kind == "choices":
             judged = judge.choices_judgement_digest(self.corpora.choice_docs(job.cell))
         else:
             judged = judge.text_judgement_digest(self._text(job))
-        return digest([made, judged])
+        return digest([self._made_digest(job), judged])
 
     def _text(self, job):
         place = job.base, job.cell
@@ -95,9 +97,9 @@ class Rows:
         return self._makers["peers", key]
 
     def _ours(self, key):
-        if self.program and ("ours", key) not in self._makers:
-            self._makers["ours", key] = Ours(self._base(key), self.corpora, self.recipes, self.cache, self.program)
-        return self._makers.get(("ours", key))
+        if ("ours", key) not in self._makers:
+            self._makers["ours", key] = Ours(self._base(key), self.corpora, self.recipes, self.program)
+        return self._makers["ours", key]
 
     # Making
 
@@ -108,7 +110,7 @@ class Rows:
             if refused:
                 raise Refused(refused)
             with self._scorer(job, others) as (scorer, facts):
-                return self.find(job) or self._judge(job, scorer, facts())
+                return self._judge(job, scorer, facts)
         except Refused as error:
             self.skipped[job] = str(error)
         except (grpc.RpcError, RuntimeError) as error:
@@ -123,28 +125,27 @@ class Rows:
             result = judge.judge_text(scorer, self._text(job))
         row = dict(model=job.base, base=BASES[job.base].name, cell=job.cell, method=job.method, kind=job.kind,
                    ratio=job.ratio, draw=job.draw, **facts, **result, seconds_judged=round(time.monotonic() - started, 1))
-        self.cache.put("rows", self._key(job, self._made_digest(job)), row)
+        self.file.put(self._key(job), row)
         return row
 
     @contextlib.contextmanager
     def _scorer(self, job, others):
-        """A Scorer, and a function that tells what there is to say about its model."""
+        """A Scorer, and what there is to say about its model."""
         base = self._base(job.base)
         if job.method == "dense":
-            yield Scorer(base.model, base.tok), lambda: dict(
+            yield Scorer(base.model, base.tok), dict(
                 width=base.width, layers=base.layers, parameters=base.parameters, removed=0.0)
         elif job.method in ALL_PEERS:
             self.close_servers()
             gram = any(o.method in ALL_PEERS and ALL_PEERS[o.method].method == "obs" and o.base == job.base
                        and o.cell == job.cell and o.draw == job.draw for o in (job, *others))
             model, facts = self._peers(job.base).make(job, gram)
-            yield Scorer(model, base.tok), lambda: facts
-        elif not self.program:
+            yield Scorer(model, base.tok), facts
+        elif not self.program.build:
             raise Refused("no secateurd: build it, or say --bin")
         else:
-            ours = self._ours(job.base)
-            with ours.made(job) as scorer:
-                yield scorer, lambda: ours.facts(job)
+            with self._ours(job.base).made(job) as made:
+                yield made
 
     def close_servers(self):
         for (kind, _), maker in self._makers.items():

@@ -4,6 +4,7 @@ Run by pytest in the tests' environment; models are random and small.
 """
 import copy
 import importlib.util
+import json
 import pathlib
 import sys
 import types
@@ -20,6 +21,7 @@ import intervals  # noqa: E402
 import peers  # noqa: E402
 import protocol  # noqa: E402
 import report  # noqa: E402
+import rows  # noqa: E402
 from corpora import Corpora  # noqa: E402
 from evaluate import Scorer  # noqa: E402
 
@@ -131,12 +133,30 @@ def test_a_code_digest_is_of_what_the_code_does_not_of_how_it_is_told(tmp_path):
     assert cache.code_digest([plain]) == cache.code_digest([told]) != cache.code_digest([other])
 
 
-def test_a_row_is_whole_or_absent(tmp_path):
-    rows = cache.Cache(tmp_path)
-    assert rows.get("rows", "a") is None
-    rows.put("rows", "a", {"bpb": 1.5})
-    assert rows.get("rows", "a") == {"bpb": 1.5}
-    assert [p.name for p in (tmp_path / "rows").iterdir()] == ["a.json"]
+def row_of(method):
+    return dict(model="S", cell="en-medical-qa", kind="text", method=method, ratio=0.35, draw=1)
+
+
+def test_rows_of_two_runs_are_in_one_file_in_order(tmp_path):
+    one, other = (cache.RowFile(tmp_path / "rows.jsonl") for _ in range(2))
+    assert one.get("a") is None
+    one.put("a", row_of("obs"))
+    other.put("b", row_of("flap"))
+    one.put("c", row_of("dense"))
+    again = cache.RowFile(tmp_path / "rows.jsonl")
+    assert again.get("a") == dict(row_of("obs"), key="a")
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert [json.loads(line)["method"] for line in lines] == ["dense", "flap", "obs"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_row_of_another_build_counts_unless_it_is_to_be_made_again(tmp_path, again, monkeypatch):
+    file = cache.RowFile(tmp_path / "rows.jsonl")
+    file.put("key", dict(row_of("uniform"), build="old"))
+    found = rows.Rows({}, None, {}, file, types.SimpleNamespace(build="new"), again)
+    monkeypatch.setattr(found, "_key", lambda job: "key")
+    assert (found.find(protocol.Job("S", "en-medical-qa", "uniform", 0.35)) is None) == again
 
 
 def losses(seed):
