@@ -132,27 +132,26 @@ void JobQueue::Resume() {
   poll_.Adopt(true);
 }
 
-absl::StatusOr<Operation> JobQueue::Submit(OperationRequest request) {
-  const std::string method = request.method;
-  absl::StatusOr<Operation> accepted = Accept(std::move(request), std::nullopt);
+absl::StatusOr<Operation> JobQueue::Submit(const OperationRequest& request) {
+  absl::StatusOr<Operation> accepted = Accept(request, std::nullopt);
   const bool refused =
       absl::IsResourceExhausted(accepted.status()) || absl::IsUnavailable(accepted.status());
-  if (refused) metrics_.OperationRefused(method, NotesOf(accepted.status()).reason);
+  if (refused) metrics_.OperationRefused(request.method, NotesOf(accepted.status()).reason);
   return accepted;
 }
 
-absl::StatusOr<Operation> JobQueue::SubmitDone(OperationRequest request, TypedBytes result) {
-  return Accept(std::move(request), std::move(result));
+absl::StatusOr<Operation> JobQueue::SubmitDone(const OperationRequest& request, TypedBytes result) {
+  return Accept(request, std::move(result));
 }
 
-absl::StatusOr<Operation> JobQueue::Accept(OperationRequest request,
+absl::StatusOr<Operation> JobQueue::Accept(const OperationRequest& request,
                                            std::optional<TypedBytes> result) {
   const std::string id = IdFor(request);
   Arrival arrival(*this, id);
   if (!request.request_id.empty()) {
     const absl::StatusOr<OperationEntryPtr> known = poll_.Find(id);
     if (known.ok()) {
-      const Operation operation = registry_.Get(**known);
+      Operation operation = registry_.Get(**known);
       RETURN_IF_ERROR(CheckSame(id, operation.request, request));
       return operation;
     }
@@ -163,12 +162,12 @@ absl::StatusOr<Operation> JobQueue::Accept(OperationRequest request,
                    arrival.Admit(request, /*needs_place=*/!result.has_value()));
   // Others would take at once what a process accepts that they hold for dead.
   if (!leases_.held()) RETURN_IF_ERROR(leases_.Renew());
-  auto accepted = Create(id, std::move(request), std::move(result), std::move(place));
+  auto accepted = Create(id, request, std::move(result), std::move(place));
   poll_.Forget();
   return accepted;
 }
 
-absl::StatusOr<Operation> JobQueue::Create(const std::string& id, OperationRequest request,
+absl::StatusOr<Operation> JobQueue::Create(const std::string& id, const OperationRequest& request,
                                            std::optional<TypedBytes> result,
                                            Admission::Reservation place) {
   auto entry = std::make_shared<OperationEntry>(id);
@@ -184,7 +183,7 @@ absl::StatusOr<Operation> JobQueue::Create(const std::string& id, OperationReque
   if (named) RETURN_IF_ERROR(journal_.Read(*entry));  // another process may accept it, too
   for (const StoredEvent& stored : entry->events) {
     if (stored.event.kind != Kind::kCreated) continue;
-    const absl::Status same = CheckSame(id, stored.event.request, request);
+    absl::Status same = CheckSame(id, stored.event.request, request);
     if (same.ok()) continue;
     // Nobody has been told of ours yet.
     store_.Remove(id, {epoch, leases_.owner(), 1}).IgnoreError();
@@ -199,7 +198,7 @@ absl::StatusOr<Operation> JobQueue::Create(const std::string& id, OperationReque
 
 Operation JobQueue::Begin(const OperationEntryPtr& entry, std::optional<TypedBytes> result,
                           Admission::Reservation place) {
-  const Operation operation = registry_.Get(*entry);
+  Operation operation = registry_.Get(*entry);
   const bool other = IsDone(operation.state) || operation.owner != leases_.owner();
   if (other || steps_.workers().Has(*entry)) return operation;
   if (!result) {

@@ -28,12 +28,13 @@ void JobWorkers::GiveBack(OperationEntry& entry) {
 }
 
 void JobWorkers::Add(const OperationEntryPtr& entry, Admission::Reservation place) {
+  auto context =
+      std::make_unique<RunContext>([this, weak = std::weak_ptr(entry)](const Progress& progress) {
+        if (const auto live = weak.lock()) report_(*live, progress);
+      });
   MutexLock lock(mutex_);
   entry->work = {.at = At::kQueue,
-                 .context = std::make_unique<RunContext>(
-                     [this, weak = std::weak_ptr(entry)](const Progress& progress) {
-                       if (const auto live = weak.lock()) report_(*live, progress);
-                     }),
+                 .context = std::move(context),
                  .stop = StopReason::kNone,
                  .queue_time = clock_.Now(),
                  .place = std::move(place)};

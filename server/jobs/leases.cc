@@ -125,7 +125,7 @@ absl::StatusOr<Leases::Lease> Leases::Read(const BlobInfo& object, int64_t numbe
                      .pid = in.at("pid").get<int64_t>(),
                      .start = in.at("start").get<int64_t>()};
   } catch (const json::exception&) {
-    // Of another version: as above.
+    return lease;  // of another version: as above
   }
   return lease;
 }

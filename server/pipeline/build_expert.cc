@@ -36,7 +36,7 @@ class ExpertBuilder {
  public:
   ExpertBuilder(ResidentModel& model, const ExpertRequest& request, const PlannedExpert& planned,
                 const ComposedRequest& composed, const BuildOptions& options,
-                const SingleFlight::Hold& hold, Stores stores, RunContext& context)
+                const SingleFlight::Hold& hold, const Stores& stores, RunContext& context)
       : model_(model),
         request_(request),
         planned_(planned),
@@ -326,7 +326,7 @@ class ExpertBuilder {
   v1::Manifest manifest_;
 };
 
-absl::Status CopyToOutput(const StoredExpert& expert, const std::string& uri, Stores stores,
+absl::Status CopyToOutput(const StoredExpert& expert, const std::string& uri, const Stores& stores,
                           RunContext& context) {
   if (uri.empty()) return absl::OkStatus();
   const auto target = OpenStore(uri, stores.requested);
@@ -338,7 +338,7 @@ absl::Status CopyToOutput(const StoredExpert& expert, const std::string& uri, St
 absl::StatusOr<StoredExpert> BuildNew(ResidentModel& model, const ExpertRequest& request,
                                       const PlannedExpert& planned, const ComposedRequest& composed,
                                       const BuildOptions& options, const SingleFlight::Hold& hold,
-                                      Stores stores, RunContext& context) {
+                                      const Stores& stores, RunContext& context) {
   const std::string prefix = stores.experts.NewPrefix(planned.expert_id);
   auto discard = absl::MakeCleanup([&] { stores.experts.Discard(prefix); });
   ExpertBuilder builder(model, request, planned, composed, options, hold, stores, context);
@@ -370,7 +370,7 @@ absl::Status NotMadeYet() {
 
 absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& model,
                                                        const ExpertRequest& request,
-                                                       Stores stores) {
+                                                       const Stores& stores) {
   ASSIGN_OR_RETURN(ResolvedSources sources, ResolveSources(request, stores.corpora));
   auto composed = ComposeRequest(model, request, std::move(sources), stores);
   if (NotesOf(composed.status()).reason == "PROFILE_MISSING") return std::nullopt;
@@ -388,7 +388,8 @@ namespace {
 
 // The expert if it is there, extended; it may be deleted before it is.
 absl::StatusOr<std::optional<StoredExpert>> Reuse(const std::string& id,
-                                                  const BuildOptions& options, Stores stores) {
+                                                  const BuildOptions& options,
+                                                  const Stores& stores) {
   const std::optional<StoredExpert> expert = stores.experts.Find(id);
   if (!expert || options.refresh) return std::nullopt;
   ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert->manifest_json));
@@ -403,8 +404,8 @@ absl::StatusOr<std::optional<StoredExpert>> Reuse(const std::string& id,
 // A profile that turns out to be damaged when it is read is made again: each round forgets at least
 // one, so there are no more rounds than corpora.
 absl::StatusOr<ComposedRequest> ProfileAndCompose(ResidentModel& model,
-                                                  const ExpertRequest& request, Stores stores,
-                                                  RunContext& context) {
+                                                  const ExpertRequest& request,
+                                                  const Stores& stores, RunContext& context) {
   ASSIGN_OR_RETURN(const ResolvedSources sources, ResolveSources(request, stores.corpora));
   for (size_t left = sources.corpora.size();; --left) {
     if (request.neurons) {
@@ -423,7 +424,7 @@ absl::StatusOr<ComposedRequest> ProfileAndCompose(ResidentModel& model,
 }  // namespace
 
 absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertRequest& request,
-                                         const BuildOptions& options, Stores stores,
+                                         const BuildOptions& options, const Stores& stores,
                                          RunContext& context) {
   RETURN_IF_ERROR(stores.experts.CheckAhead(options.lifetime));
   ASSIGN_OR_RETURN(ComposedRequest composed, ProfileAndCompose(model, request, stores, context));

@@ -26,7 +26,8 @@ struct BuildOptions {
 // The expert of this request if it has been made: nothing is computed but its id. Absent also when
 // a profile is missing, or a plan of the vocabulary.
 absl::StatusOr<std::optional<StoredExpert>> FindExpert(const ResidentModel& model,
-                                                       const ExpertRequest& request, Stores stores);
+                                                       const ExpertRequest& request,
+                                                       const Stores& stores);
 
 // FAILED_PRECONDITION, reason NOT_MADE_YET: what ONLY_IF_CACHED asks for is not there.
 absl::Status NotMadeYet();
@@ -35,7 +36,7 @@ absl::Status NotMadeYet();
 // CreateExpert in the API; GATE_NOT_MET as CheckGate, EXPIRED as ExpertStore::CheckAhead. A
 // cancelled or failed build leaves nothing behind.
 absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertRequest& request,
-                                         const BuildOptions& options, Stores stores,
+                                         const BuildOptions& options, const Stores& stores,
                                          RunContext& context);
 
 }  // namespace secateur

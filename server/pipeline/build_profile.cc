@@ -94,7 +94,7 @@ std::optional<ProfileInfo> FindProfile(const ProfileStore& profiles, ProfileKey 
 
 absl::StatusOr<BuiltProfiles> BuildProfiles(ResidentModel& model,
                                             const std::vector<CorpusInfo>& corpora,
-                                            const ProfileSettings& settings, Stores stores,
+                                            const ProfileSettings& settings, const Stores& stores,
                                             RunContext& context) {
   int64_t total_bytes = 0;
   for (const CorpusInfo& corpus : corpora) {

@@ -35,7 +35,7 @@ struct BuiltProfiles {
 // first); stops within one block after a cancel and leaves nothing half-made.
 absl::StatusOr<BuiltProfiles> BuildProfiles(ResidentModel& model,
                                             const std::vector<CorpusInfo>& corpora,
-                                            const ProfileSettings& settings, Stores stores,
+                                            const ProfileSettings& settings, const Stores& stores,
                                             RunContext& context);
 
 }  // namespace secateur

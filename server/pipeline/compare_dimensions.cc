@@ -28,7 +28,7 @@ absl::StatusOr<std::vector<ResolvedView>> Resolve(const DimensionRequest& reques
 
 absl::StatusOr<ComparableView> Comparable(const ResidentModel& model, const ResolvedView& view,
                                           const DimensionRequest& request, int64_t width,
-                                          Stores stores) {
+                                          const Stores& stores) {
   ASSIGN_OR_RETURN(
       const std::vector<ProfileInfo> profiles,
       FindProfiles(model, view.corpora, {.max_document_tokens = request.max_document_tokens},
@@ -55,7 +55,7 @@ void SetValue(const std::pair<std::string, std::string>& from, v1::DimensionValu
 
 absl::StatusOr<ComparedDimensions> CompareDimensions(const ResidentModel& model,
                                                      const DimensionRequest& request,
-                                                     Stores stores) {
+                                                     const Stores& stores) {
   ASSIGN_OR_RETURN(const std::vector<ResolvedView> views, Resolve(request, stores.corpora));
   const int64_t neurons = model.config().intermediate_size;
   ComparedDimensions result;

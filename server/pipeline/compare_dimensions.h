@@ -29,6 +29,6 @@ struct ComparedDimensions {
 // no profile.
 absl::StatusOr<ComparedDimensions> CompareDimensions(const ResidentModel& model,
                                                      const DimensionRequest& request,
-                                                     Stores stores);
+                                                     const Stores& stores);
 
 }  // namespace secateur

@@ -36,7 +36,7 @@ absl::StatusOr<std::string> KeyOf(const ResidentModel& model, const ExpertReques
 absl::StatusOr<std::shared_ptr<const MeasuredText>> Measured(ResidentModel& model,
                                                              const ExpertRequest& request,
                                                              const ComposedRequest& composed,
-                                                             bool attention, Stores stores,
+                                                             bool attention, const Stores& stores,
                                                              RunContext& context) {
   ASSIGN_OR_RETURN(const std::string key, KeyOf(model, request, composed, attention));
   ASSIGN_OR_RETURN(const auto hold, stores.single_flight.Acquire(key, context));
@@ -138,8 +138,8 @@ v1::CompensationCost CostOfCompensation(const ResidentModel& model, const Expert
 absl::StatusOr<CompensatedExpert> CompensateExpert(ResidentModel& model,
                                                    const ExpertRequest& request,
                                                    const ComposedRequest& composed,
-                                                   const PlannedExpert& planned, Stores stores,
-                                                   RunContext& context) {
+                                                   const PlannedExpert& planned,
+                                                   const Stores& stores, RunContext& context) {
   const bool attention = !planned.mask.attention.empty();
   ASSIGN_OR_RETURN(const auto measured,
                    Measured(model, request, composed, attention, stores, context));

@@ -24,7 +24,7 @@ v1::CompensationCost CostOfCompensation(const ResidentModel& model, const Expert
 absl::StatusOr<CompensatedExpert> CompensateExpert(ResidentModel& model,
                                                    const ExpertRequest& request,
                                                    const ComposedRequest& composed,
-                                                   const PlannedExpert& planned, Stores stores,
-                                                   RunContext& context);
+                                                   const PlannedExpert& planned,
+                                                   const Stores& stores, RunContext& context);
 
 }  // namespace secateur

@@ -59,7 +59,7 @@ std::vector<Part> PartsOf(const ResolvedSources& sources, int64_t max_document_t
 
 // Every n-th document, by digest: which ones a sample holds does not depend on their order.
 absl::StatusOr<std::vector<Document>> ReadSample(const Part& part, int64_t max_document_tokens,
-                                                 Stores stores, const RunContext& context) {
+                                                 const Stores& stores, const RunContext& context) {
   const int64_t tokens = EstimatedTokens(part.corpus, max_document_tokens);
   const int64_t stride =
       std::max<int64_t>(1, (tokens + part.max_tokens - 1) / std::max<int64_t>(1, part.max_tokens));
@@ -148,8 +148,8 @@ int64_t EstimateCompensationTokens(const ExpertRequest& request, const ResolvedS
 
 absl::StatusOr<CompensationText> ReadCompensationText(const ResidentModel& model,
                                                       const ExpertRequest& request,
-                                                      const ResolvedSources& sources, Stores stores,
-                                                      RunContext& context) {
+                                                      const ResolvedSources& sources,
+                                                      const Stores& stores, RunContext& context) {
   CompensationText text;
   int64_t position = 0;
   for (const Part& part : PartsOf(sources, request.max_document_tokens)) {

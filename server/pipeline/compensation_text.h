@@ -32,7 +32,7 @@ int64_t EstimateCompensationTokens(const ExpertRequest& request, const ResolvedS
 // As reading and tokenising documents. Stops between documents after a cancel.
 absl::StatusOr<CompensationText> ReadCompensationText(const ResidentModel& model,
                                                       const ExpertRequest& request,
-                                                      const ResolvedSources& sources, Stores stores,
-                                                      RunContext& context);
+                                                      const ResolvedSources& sources,
+                                                      const Stores& stores, RunContext& context);
 
 }  // namespace secateur

@@ -37,7 +37,7 @@ absl::Status CheckQuantile(double quantile, int64_t documents) {
 
 // A profile that is damaged, or that another server deleted, is as good as none: the store has
 // forgotten it, and it can be made again.
-absl::StatusOr<Profile> ReadProfile(const ProfileInfo& info, Stores stores) {
+absl::StatusOr<Profile> ReadProfile(const ProfileInfo& info, const Stores& stores) {
   absl::StatusOr<Profile> profile = stores.profiles.Read(info.id());
   if (!absl::IsNotFound(profile.status())) return profile;
   return WithReason(absl::FailedPreconditionError(
@@ -49,7 +49,7 @@ absl::StatusOr<Profile> ReadProfile(const ProfileInfo& info, Stores stores) {
 // As if all documents were of one corpus: what lies under a quantile of the whole does not follow
 // from quantiles of the parts.
 absl::StatusOr<RelevanceView> ViewOfAll(const std::vector<const ProfileInfo*>& profiles,
-                                        const ViewOptions& options, Stores stores) {
+                                        const ViewOptions& options, const Stores& stores) {
   ASSIGN_OR_RETURN(Profile all, ReadProfile(*profiles[0], stores));
   for (size_t i = 1; i < profiles.size(); ++i) {
     ASSIGN_OR_RETURN(Profile part, ReadProfile(*profiles[i], stores));
@@ -62,7 +62,7 @@ absl::StatusOr<RelevanceView> ViewOfAll(const std::vector<const ProfileInfo*>& p
 }
 
 absl::StatusOr<RelevanceView> MergeOfViews(const std::vector<const ProfileInfo*>& profiles,
-                                           const ViewOptions& options, Stores stores) {
+                                           const ViewOptions& options, const Stores& stores) {
   std::vector<SharedView> parts;
   std::vector<const RelevanceView*> views;
   for (const ProfileInfo* profile : profiles) {
@@ -75,7 +75,7 @@ absl::StatusOr<RelevanceView> MergeOfViews(const std::vector<const ProfileInfo*>
 }  // namespace
 
 absl::StatusOr<SharedView> MergedView(const std::vector<const ProfileInfo*>& profiles,
-                                      const ViewOptions& options, Stores stores) {
+                                      const ViewOptions& options, const Stores& stores) {
   const std::string key = KeyOf(profiles, options);
   if (auto view = stores.views.Find(key)) return view;
   const bool whole = profiles.size() == 1 || options.quantile < 1;
@@ -87,7 +87,8 @@ absl::StatusOr<SharedView> MergedView(const std::vector<const ProfileInfo*>& pro
 absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model,
                                                       const std::vector<CorpusInfo>& corpora,
                                                       const ProfileSettings& settings,
-                                                      std::string_view field, Stores stores) {
+                                                      std::string_view field,
+                                                      const Stores& stores) {
   std::vector<ProfileInfo> profiles;
   std::vector<std::string> missing;
   for (const CorpusInfo& corpus : corpora) {

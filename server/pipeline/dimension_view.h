@@ -19,12 +19,13 @@ namespace secateur {
 absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model,
                                                       const std::vector<CorpusInfo>& corpora,
                                                       const ProfileSettings& settings,
-                                                      std::string_view field, Stores stores);
+                                                      std::string_view field, const Stores& stores);
 
 // Their merge, cached by what it is merged from. At least one, sorted by corpus digest.
 // OUT_OF_RANGE for a quantile that so many documents do not know, naming `spec.quantile` and the
 // least that will do.
 absl::StatusOr<std::shared_ptr<const RelevanceView>> MergedView(
-    const std::vector<const ProfileInfo*>& profiles, const ViewOptions& options, Stores stores);
+    const std::vector<const ProfileInfo*>& profiles, const ViewOptions& options,
+    const Stores& stores);
 
 }  // namespace secateur

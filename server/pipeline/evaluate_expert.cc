@@ -84,7 +84,7 @@ absl::Status AddCalibration(const v1::Manifest& manifest, EvaluationRequest& req
 absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateOpened(ResidentModel& base,
                                                                  const OpenedExpert& expert,
                                                                  const EvaluationRequest& request,
-                                                                 Stores stores,
+                                                                 const Stores& stores,
                                                                  RunContext& context) {
   const LayeredModel models[] = {Resident(base.transformer()), expert.model()};
   const Tokenizer* const tokenizers[] = {&base.tokenizer(), &expert.tokenizer()};
@@ -137,7 +137,7 @@ absl::Status CheckIsBaseOf(const ResidentModel& base, const StoredExpert& expert
 absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateExpert(ResidentModel& base,
                                                                  const StoredExpert& expert,
                                                                  EvaluationRequest request,
-                                                                 Stores stores,
+                                                                 const Stores& stores,
                                                                  RunContext& context) {
   RETURN_IF_ERROR(CheckIsBaseOf(base, expert));
   ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert.manifest_json));

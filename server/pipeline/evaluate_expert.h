@@ -29,7 +29,7 @@ struct EvaluationRequest {
 absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateOpened(ResidentModel& base,
                                                                  const OpenedExpert& expert,
                                                                  const EvaluationRequest& request,
-                                                                 Stores stores,
+                                                                 const Stores& stores,
                                                                  RunContext& context);
 
 // FAILED_PRECONDITION unless `base` is the model that the expert was made of. Waits for its digest.
@@ -41,7 +41,7 @@ absl::Status CheckIsBaseOf(const ResidentModel& base, const StoredExpert& expert
 absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateExpert(ResidentModel& base,
                                                                  const StoredExpert& expert,
                                                                  EvaluationRequest request,
-                                                                 Stores stores,
+                                                                 const Stores& stores,
                                                                  RunContext& context);
 
 }  // namespace secateur

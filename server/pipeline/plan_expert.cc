@@ -30,8 +30,8 @@ absl::StatusOr<Size> NotReachable(absl::StatusOr<Size> size) {
 }
 
 // Adds the view of general text: every calibration corpus with a profile.
-absl::Status AddGeneralText(const ResidentModel& model, const ExpertRequest& request, Stores stores,
-                            ResolvedSources& sources) {
+absl::Status AddGeneralText(const ResidentModel& model, const ExpertRequest& request,
+                            const Stores& stores, ResolvedSources& sources) {
   if (request.general_weight == 0) return absl::OkStatus();
   ResolvedView general{.corpora = {}, .weight = request.general_weight};
   for (CorpusInfo& corpus :
@@ -213,7 +213,7 @@ absl::Status PlanVocabulary(const ResidentModel& model, const ExpertRequest& req
 
 absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
                                                const ExpertRequest& request,
-                                               ResolvedSources sources, Stores stores) {
+                                               ResolvedSources sources, const Stores& stores) {
   ComposedRequest composed;
   composed.sources = std::move(sources);
   if (!request.neurons) return composed;
@@ -249,8 +249,8 @@ ProfileSettings ProfileSettingsOf(const ExpertRequest& request) {
           .attention = request.attention_channels};
 }
 
-absl::Status AddVocabulary(const ResidentModel& model, const ExpertRequest& request, Stores stores,
-                           RunContext& context, ComposedRequest& composed) {
+absl::Status AddVocabulary(const ResidentModel& model, const ExpertRequest& request,
+                           const Stores& stores, RunContext& context, ComposedRequest& composed) {
   if (!request.vocabulary) return absl::OkStatus();
   ASSIGN_OR_RETURN(composed.vocabulary,
                    model.vocabulary().Plan(composed.sources.corpora, stores.corpora, context));

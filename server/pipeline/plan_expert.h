@@ -35,15 +35,15 @@ struct ComposedRequest {
 // FAILED_PRECONDITION naming corpora that have no profile yet (at most five), if neurons are to go.
 absl::StatusOr<ComposedRequest> ComposeRequest(const ResidentModel& model,
                                                const ExpertRequest& request,
-                                               ResolvedSources sources, Stores stores);
+                                               ResolvedSources sources, const Stores& stores);
 
 // What profiles the request takes.
 ProfileSettings ProfileSettingsOf(const ExpertRequest& request);
 
 // Plans the vocabulary from the corpora of `composed.sources`, if rows are to go. As
 // VocabularyPlanner::Plan().
-absl::Status AddVocabulary(const ResidentModel& model, const ExpertRequest& request, Stores stores,
-                           RunContext& context, ComposedRequest& composed);
+absl::Status AddVocabulary(const ResidentModel& model, const ExpertRequest& request,
+                           const Stores& stores, RunContext& context, ComposedRequest& composed);
 
 struct PlannedExpert {
   Size size;

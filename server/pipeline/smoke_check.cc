@@ -73,7 +73,7 @@ absl::StatusOr<double> NatsPerToken(const LayeredModel& model, const PackedBatch
 
 absl::StatusOr<SmokeResult> SmokeCheck(ResidentModel& base, const OpenedExpert& expert,
                                        const std::string& corpus_id, const PackedBatch& sample,
-                                       double expert_nats_per_token, Stores stores,
+                                       double expert_nats_per_token, const Stores& stores,
                                        RunContext& context) {
   const LayeredModel resident = Resident(base.transformer());
   const LayeredModel streamed = expert.model();

@@ -31,7 +31,7 @@ struct SmokeResult {
 // gate on held-out text. Takes turns on the device. Reports "generate" in tokens.
 absl::StatusOr<SmokeResult> SmokeCheck(ResidentModel& base, const OpenedExpert& expert,
                                        const std::string& corpus_id, const PackedBatch& sample,
-                                       double expert_nats_per_token, Stores stores,
+                                       double expert_nats_per_token, const Stores& stores,
                                        RunContext& context);
 
 }  // namespace secateur
