@@ -130,8 +130,9 @@ TEST(RollingRestart, OfTwoReplicasLosesNoRequest) {
   const int ports[] = {FreePort(), FreePort()};
   const auto start = [&](int replica, const std::string& name) {
     std::vector<std::string> flags = kLongLease;
-    flags.insert(flags.end(), {"--listen", StrCat("127.0.0.1:", ports[replica]), "--drain-seconds",
-                               "2", "--max-queued-operations", "100000"});
+    flags.insert(flags.end(),
+                 {"--listen", StrCat("127.0.0.1:", ports[replica]), "--drain-seconds", "2",
+                  "--max-queued-operations", "100000", "--keep-operations", "100000"});
     return std::make_unique<ServerProcess>(dir, flags, name);
   };
   std::unique_ptr<ServerProcess> replicas[] = {start(0, "a0"), start(1, "b0")};
