@@ -86,6 +86,7 @@ int LiveServer::Health(const std::string& service) {
 
 std::string LiveServer::Http(const std::string& path) {
   const int connection = socket(AF_INET, SOCK_STREAM, 0);
+  if (connection < 0) return "";
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<uint16_t>(server_->metrics_port()));
