@@ -229,15 +229,5 @@ TEST(AzureCredentials, WrongOnesAreRefusedAndNotRepeated) {
                                      Not(HasSubstr("d3Jvbm")), Not(HasSubstr("wrong-and")))));
 }
 
-TEST(CopyStores, NameABucketThatIsMissing) {
-  for (const auto server : {AnyGcs, AnyAzure}) {
-    std::string uri = server().Uri(NewFolder());
-    uri.replace(uri.find("bucket/"), 7, "no-such-bucket/");
-    EXPECT_THAT(ArrowStore::Open(uri, {}),
-                StatusIs(absl::StatusCode::kFailedPrecondition,
-                         AllOf(HasSubstr("no-such-bucket"), HasSubstr("make it"))));
-  }
-}
-
 }  // namespace
 }  // namespace secateur

@@ -189,13 +189,5 @@ TEST(S3Credentials, WrongOnesAreRefusedAndNotRepeated) {
                              testing::Not(HasSubstr("endpoint_override")))));
 }
 
-TEST(S3Bucket, AMissingOneIsNamed) {
-  std::string uri = S3().Uri(NewFolder());
-  uri.replace(uri.find("//bucket/"), 9, "//no-such-bucket/");
-  EXPECT_THAT(ArrowStore::Open(uri, {}),
-              StatusIs(absl::StatusCode::kFailedPrecondition,
-                       AllOf(HasSubstr("no-such-bucket"), HasSubstr("make it"))));
-}
-
 }  // namespace
 }  // namespace secateur
