@@ -16,8 +16,6 @@
 #include "tests/support/status_matchers.h"
 #include "tests/support/tiny_model.h"
 
-extern char** environ;
-
 namespace secateur {
 
 ServerProcess::ServerProcess(const TempDir& dir, std::vector<std::string> flags,
