@@ -37,7 +37,7 @@
 namespace secateur {
 namespace {
 
-// Everything lives under a tenant from the first day (DESIGN 3).
+// Everything lives under a tenant from the first day.
 constexpr char kTenantRoot[] = "tenants/default";
 constexpr int kCallThreads = 4;
 constexpr int kMaxPendingCalls = 1024;

@@ -1,5 +1,5 @@
 // SHA-256: how content gets its name. A Digest is 32 bytes; text form is 64 lower-case hex digits.
-// Resource ids are a letter and the first 40 hex digits (DESIGN 3): c = corpus, p = profile,
+// Resource ids are a letter and the first 40 hex digits: c = corpus, p = profile,
 // e = expert.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Documents to packed batches of tokens (DESIGN 4, framing and packing).
+// Documents to packed batches of tokens: framing and packing.
 //
 // A document is [first_token_id] + its tokens, cut to `max_document_tokens`. Consecutive documents
 // fill a block until the next one would pass `block_tokens`; a document is never split, one longer

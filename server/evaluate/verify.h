@@ -1,5 +1,5 @@
 // An expert's files against its reference: the base with the mask applied and the replaced tensors
-// in place of its own, on the rows of the vocabulary that stay (DESIGN 5).
+// in place of its own, on the rows of the vocabulary that stay.
 //
 // First what needs no tolerance (compare_weights.h): config.json, the tensors outside the layers
 // byte for byte, each layer's weights value for value. Then what they compute: both residual

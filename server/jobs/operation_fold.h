@@ -1,5 +1,5 @@
 // The operation that a set of events makes: whatever the order in which they arrive, the same set
-// is the same operation, in every process (DESIGN 7). No store is asked to compare and swap.
+// is the same operation, in every process. No store is asked to compare and swap.
 //
 // A term is what one owner writes in one epoch: its events are numbered in order. A term is claimed
 // when it holds kCreated or kAdopted; in any other only kCancelRequested counts. Then:

@@ -1,4 +1,4 @@
-// Events of operations as write-once objects of a blob store (DESIGN 7), so that operations outlive
+// Events of operations as write-once objects of a blob store (decisions/0011): operations outlive
 // the process and every process sees them: `operations/<id>/<epoch>.<owner>.<number>`, epoch and
 // number six digits, counted from 1, the owner 16 hex digits. event_text.h says what is in them.
 // Objects of other names are left alone. Thread-safe.

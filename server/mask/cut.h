@@ -9,7 +9,7 @@
 
 namespace secateur {
 
-// How a mask becomes tensors (DESIGN 3, `shape`).
+// How a mask becomes tensors: `shape` of a request.
 enum class Shape {
   kUniform,  // removed rows and columns are cut out; every layer keeps the same count, and of
              // attention whole KV head groups

@@ -49,7 +49,7 @@ struct ModelConfig {
   int64_t sliding_window = 0;    // tokens a position sees, itself included; 0 = none anywhere
   std::vector<bool> sliding;     // num_layers entries
   std::string dtype;             // of the checkpoint: "bfloat16" ...
-  // Framing (DESIGN 4): the id that opens every document: BOS, else EOS, else 0.
+  // Framing (corpus/packing.h): the id that opens every document: BOS, else EOS, else 0.
   int64_t first_token_id = 0;
 };
 

@@ -1,4 +1,4 @@
-// The story of an expert: profiles, mask, slice, write, check, publish (DESIGN 2).
+// The story of an expert: profiles, mask, slice, write, check, publish (ARCHITECTURE.md).
 #pragma once
 
 #include <optional>

@@ -1,4 +1,4 @@
-// A request in the form that names the expert (DESIGN 2): defaults explicit, labels resolved.
+// A request in the form that names the expert: defaults explicit, labels resolved.
 #pragma once
 
 #include <string>

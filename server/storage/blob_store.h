@@ -1,7 +1,7 @@
 // Where everything durable lives: a flat space of objects under slash-separated keys.
 //
 // Objects are written once under unique or content-derived names and never overwritten; presence of
-// an object proves nothing until a manifest names it (DESIGN 6). A key is 1 to 512 bytes of
+// an object proves nothing until a manifest names it. A key is 1 to 512 bytes of
 // [A-Za-z0-9._-] parts joined by '/', no part is empty, "." or "..", longer than 255 bytes (the
 // most a file name can have), and the first is not ".tmp" (where local stores write); anything else
 // is INVALID_ARGUMENT. Keys are compared as bytes. A folder cannot hold a file "a" and a file

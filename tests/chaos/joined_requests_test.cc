@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "tests/integration/live_server.h"
-#include "tests/integration/server_process.h"
 
 namespace secateur {
 namespace {
@@ -14,7 +13,6 @@ namespace {
 using testing::Each;
 using testing::SizeIs;
 using Stub = v1::Secateur::Stub;
-using Metadata = v1::OperationMetadata;
 
 constexpr int kRequests = 6;
 
@@ -50,11 +48,6 @@ class JoinedRequests : public testing::Test {
     }
     for (std::thread& watcher : watchers) watcher.join();
     return seen;
-  }
-  bool ShowsProgress(const std::string& name, const std::string& phase) {
-    const Metadata now = MetadataOf(live_.GetOperation(name));
-    return now.state() == Metadata::RUNNING && now.progress().phase() == phase &&
-           now.progress().done() > 0;
   }
   v1::CreateExpertRequest ExpertThatTakesLong() {
     v1::CreateExpertRequest request = EnglishRequest();
@@ -126,7 +119,7 @@ TEST_F(JoinedRequests, GoOnWhenSomeOfThemAreCancelled) {
   live_.Upload({{"language", "en"}}, JsonLines(4000, "long"));
   const std::vector<std::string> names = Start(&Stub::CreateProfile, ProfileAll());
   for (const std::string& name : names) {
-    ASSERT_TRUE(Eventually([&] { return ShowsProgress(name, "profile"); })) << name;
+    ASSERT_TRUE(live_.HasProgress(name, "profile")) << name;
   }
   for (const size_t i : {0, 3}) ASSERT_RPC_OK(live_.Cancel(names[i]));
   for (size_t i = 0; i < names.size(); ++i) {

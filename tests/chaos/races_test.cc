@@ -11,18 +11,13 @@
 #include <thread>
 #include <vector>
 
-#include "server/admin/verify_store.h"
 #include "server/base/digest.h"
-#include "server/storage/local_store.h"
 #include "tests/integration/live_server.h"
-#include "tests/integration/server_process.h"
-#include "tests/support/status_matchers.h"
 
 namespace secateur {
 namespace {
 
 using testing::Each;
-using testing::IsEmpty;
 using testing::SizeIs;
 using Stub = v1::Secateur::Stub;
 using Codes = std::set<grpc::StatusCode>;
@@ -75,13 +70,6 @@ class Races : public testing::Test {
     EXPECT_EQ(error.domain, "secateur.dev") << error.message;
     return false;
   }
-  grpc::Status DeleteCorpus(const std::string& name) {
-    v1::DeleteCorpusRequest request;
-    request.set_name(name);
-    request.set_force(true);
-    google::protobuf::Empty empty;
-    return live_.Call(&Stub::DeleteCorpus, request, &empty);
-  }
   template <class Request>
   grpc::Status Delete(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
                                                    google::protobuf::Empty*),
@@ -120,13 +108,9 @@ class Races : public testing::Test {
     for (const auto& expert : Experts()) all.insert(expert.SerializeAsString());
     return all;
   }
-  // Nothing is damaged or left over, and the server knows what the store has.
+  // And the server knows what the store has.
   void ExpectAWholeStore() {
-    EXPECT_TRUE(live_.HasNoTemporaryFiles());
-    ASSERT_OK_AND_ASSIGN(const auto root, LocalStore::Open(live_.dir().Join("store")));
-    ASSERT_OK_AND_ASSIGN(const VerifyReport report, VerifyStore(*root));
-    for (const auto& finding : report.damaged) ADD_FAILURE() << finding.key << ": " << finding.what;
-    for (const auto& finding : report.orphans) ADD_FAILURE() << finding.key << ": " << finding.what;
+    live_.ExpectAWholeStore();
     const auto before = Everything();
     live_.Restart();
     EXPECT_EQ(Everything(), before);
@@ -168,7 +152,7 @@ TEST_F(Races, OfUploadsChangesAndDeletionsOfTheSameCorpora) {
         return;
       }
       case 2:
-        Allow(DeleteCorpus(name), {grpc::NOT_FOUND});
+        Allow(live_.DeleteCorpus(name), {grpc::NOT_FOUND});
         return;
       case 3: {
         v1::UpdateCorpusRequest request;

@@ -176,7 +176,7 @@ TEST(SecondSigterm, EndsTheServerAtOnceAndTheNextFinishesItsWork) {
     ASSERT_TRUE(server.HasProgress(name));
     server.Signal(SIGTERM);
     EXPECT_TRUE(Eventually([&] { return server.Log().find("draining") != std::string::npos; }));
-    EXPECT_FALSE(server.Get(name).done());  // it has an hour
+    EXPECT_FALSE(server.GetOperation(name).done());  // it has an hour
     const int status = server.Kill(SIGTERM);
     EXPECT_TRUE(WIFEXITED(status));
     EXPECT_EQ(WEXITSTATUS(status), 1);

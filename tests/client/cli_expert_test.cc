@@ -1,76 +1,19 @@
-// secateur expert ..., secateur profile create, secateur operation ...
-#include <google/protobuf/text_format.h>
-#include <google/protobuf/util/message_differencer.h>
-
-#include <csignal>
-#include <filesystem>
+// secateur expert ...
 #include <fstream>
 #include <iterator>
-#include <thread>
+#include <utility>
+#include <vector>
 
-#include "tests/client/cli_runner.h"
+#include "tests/client/cli_long_work.h"
 
 namespace secateur::cli {
 namespace {
 
 using testing::AllOf;
-using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
-using testing::StartsWith;
 
-constexpr char kOperation[] = "operations/o1";
-
-template <class Message>
-Message FromText(const std::string& text) {
-  Message message;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &message)) << text;
-  return message;
-}
-
-void ExpectSame(const google::protobuf::Message& found, const google::protobuf::Message& wanted) {
-  EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(found, wanted))
-      << found.DebugString() << "where this was wanted:\n"
-      << wanted.DebugString();
-}
-
-class ExpertCliTest : public CliTest {
- protected:
-  ExpertCliTest() {
-    server_.secateur.models = {ModelNamed("models/m")};
-    server_.secateur.started.set_name(kOperation);
-  }
-  // The operation ends like this, after a word of progress.
-  void EndWith(const Operation& end) {
-    server_.secateur.watch = [end](int, auto&, FakeSecateur::WatchWriter& writer) {
-      v1::WatchOperationResponse response;
-      *response.mutable_operation() = RunningOperation(kOperation, "profile", 0.5);
-      writer.Write(response);
-      writer.Write(response);  // a heartbeat
-      *response.mutable_operation() = end;
-      writer.Write(response);
-      return grpc::Status::OK;
-    };
-  }
-};
-
-v1::Expert TheExpert() {
-  return FromText<v1::Expert>(R"(
-      name: "models/m/experts/e1"
-      spec { select { key: "language" values: "ko" values: "ja" weight: 2 }
-             select { key: "task" values: "qa" weight: 1 } rule: RELATIVE_MEAN }
-      source: CELL
-      size { width: 992 parameter_count: 106000000 tensor_bytes: 212000000 neuron_ratio: 0.3541
-             parameter_reduction: 0.211 block_parameter_reduction: 0.267 }
-      base_size { width: 1536 parameter_count: 134515008 tensor_bytes: 269030016 }
-      verification { token_count: 512 max_layer_error: 1.2e-6 max_logit_error: 3e-6
-                     perplexity_ratio: 1.25 generated_token_count: 96 base_repetition_rate: 0.1
-                     expert_repetition_rate: 0.125 }
-      evaluations { corpus: "corpora/ce" labels { key: "language" value: "ko" } document_count: 8
-                    base_bits_per_byte: 1.0 expert_bits_per_byte: 1.1 }
-      files { name: "config.json" size_bytes: 2 sha256: "ab" }
-      uri: "file:/store/e1")");
-}
+using ExpertCliTest = LongWorkCliTest;
 
 TEST_F(ExpertCliTest, MakesTheSpecThatTheOptionsDescribe) {
   const std::pair<std::vector<std::string>, const char*> cases[] = {
@@ -281,28 +224,6 @@ TEST_F(ExpertCliTest, WaitsForTheExpertAndShowsIt) {
   ExpectSame(Parsed<v1::Expert>(), TheExpert());
 }
 
-TEST_F(ExpertCliTest, ComparesDimensionValues) {
-  server_.secateur.comparison = FromText<v1::CompareDimensionsResponse>(R"(
-      comparisons { first { key: "language" value: "ko" } second { key: "language" value: "ja" }
-                    jaccard: 0.8125 layer_jaccards: [0.9, 0.725] rank_correlation: 0.9
-                    layer_rank_correlations: [0.95, 0.85] shared_corpus_count: 1 }
-      width: 998 jaccard_by_chance: 0.48 )");
-  EXPECT_EQ(Run({"dimension", "compare", "language=ko", "language=ja", "--remove", "25%",
-                 "--max-document-tokens", "128"}),
-            kOk)
-      << err_;
-  ExpectSame(server_.secateur.compare_request, FromText<v1::CompareDimensionsRequest>(R"(
-      parent: "models/m" values { key: "language" value: "ko" }
-      values { key: "language" value: "ja" } neuron_ratio: 0.25 max_document_tokens: 128)"));
-  EXPECT_THAT(out_, AllOf(HasSubstr("language=ko  language=ja"), HasSubstr("0.812"),
-                          HasSubstr("1 (0.72)"), HasSubstr("0.900"), HasSubstr("998 a layer"),
-                          HasSubstr("by chance 0.480"), Not(HasSubstr("0.950"))));
-  EXPECT_EQ(Run({"dimension", "compare", "language=ko", "language=ja", "--layers"}), kOk);
-  EXPECT_THAT(out_, AllOf(HasSubstr("0      0.900    0.950"), HasSubstr("1      0.725    0.850")));
-  EXPECT_EQ(Run({"dimension", "compare", "task=qa", "task=nli", "--output", "json"}), kOk);
-  ExpectSame(Parsed<v1::CompareDimensionsResponse>(), server_.secateur.comparison);
-}
-
 TEST_F(ExpertCliTest, EvaluatesAnExpertOnCorpora) {
   const auto response = FromText<v1::EvaluateExpertResponse>(R"(
       expert: "models/m/experts/e1"
@@ -330,47 +251,6 @@ TEST_F(ExpertCliTest, EvaluatesAnExpertOnCorpora) {
   ExpectSame(Parsed<v1::EvaluateExpertResponse>(), response);
   EXPECT_EQ(Run({"expert", "evaluate", "e1", "--corpus", "c1", "--no-wait"}), kOk);
   EXPECT_THAT(out_, HasSubstr("secateur operation watch operations/o1"));
-}
-
-TEST_F(ExpertCliTest, DrawsABarOnATerminalAndWipesIt) {
-  EndWith(SucceededOperation(kOperation, TheExpert()));
-  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%"}, "", true), kOk);
-  EXPECT_THAT(err_, AllOf(HasSubstr("[######......] profile  50%"), testing::EndsWith("\r\x1b[K")));
-  EXPECT_THAT(out_, Not(HasSubstr("\x1b")));
-}
-
-TEST_F(ExpertCliTest, PrintsTheOperationWhenItDoesNotWait) {
-  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%", "--no-wait"}), kOk);
-  EXPECT_THAT(out_, HasSubstr("secateur operation watch operations/o1"));
-  EXPECT_EQ(
-      Run({"expert", "create", "--task", "qa", "--remove", "35%", "--no-wait", "--output", "json"}),
-      kOk);
-  EXPECT_EQ(Parsed<Operation>().name(), kOperation);
-}
-
-TEST_F(ExpertCliTest, ExitsWithSevenWhenTheOperationFails) {
-  EndWith(FailedOperation(kOperation, grpc::StatusCode::DATA_LOSS, "layer 3 differs"));
-  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%"}), kOperationFailed);
-  EXPECT_THAT(err_, StartsWith("secateur: operations/o1: layer 3 differs\n"));
-  EndWith(FailedOperation(kOperation, grpc::StatusCode::CANCELLED, "cancelled"));
-  EXPECT_EQ(Run({"operation", "wait", "o1"}), kOperationFailed);
-}
-
-TEST_F(ExpertCliTest, DetachesOnInterruptAndSaysHowToAttachAgain) {
-  server_.secateur.watch = [](int, grpc::ServerContext& context,
-                              FakeSecateur::WatchWriter& writer) {
-    v1::WatchOperationResponse response;
-    *response.mutable_operation() = RunningOperation(kOperation, "profile", 0.5);
-    writer.Write(response);
-    kill(getpid(), SIGINT);
-    while (!context.IsCancelled()) std::this_thread::yield();
-    return grpc::Status::CANCELLED;
-  };
-  EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%"}), kDetached);
-  EXPECT_EQ(err_,
-            "secateur: operations/o1 goes on; see how it does with: "
-            "secateur operation watch operations/o1\n");
-  EXPECT_EQ(server_.operations.cancelled, "");
 }
 
 TEST_F(ExpertCliTest, ListsGetsAndDeletesExperts) {
@@ -402,65 +282,6 @@ TEST_F(ExpertCliTest, DownloadsAnExpert) {
   server_.secateur.download = Serve(expert.files(0), "{\"hidden_size\": 577}", 4);
   EXPECT_EQ(Run({"expert", "download", "e1", dir_.Join("other")}), kDataLoss);
   EXPECT_THAT(err_, HasSubstr("config.json"));
-}
-
-TEST_F(ExpertCliTest, ProfilesTheCorporaThatAreMeant) {
-  v1::CreateProfileResponse response;
-  response.add_profiles()->set_name("models/m/profiles/p1");
-  response.add_profiles()->set_name("models/m/profiles/p2");
-  response.set_cached_count(1);
-  EndWith(SucceededOperation(kOperation, response));
-  EXPECT_EQ(Run({"profile", "create", "--all"}), kOk) << err_;
-  EXPECT_EQ(server_.secateur.profile_request.filter(), "*");
-  EXPECT_THAT(out_, AllOf(HasSubstr("models/m/profiles/p2"), HasSubstr("2 profiles, 1 of them")));
-  EXPECT_EQ(Run({"profile", "create", "--filter", "labels.task = \"qa\"", "--request-id", "r"}),
-            kOk);
-  EXPECT_EQ(server_.secateur.profile_request.filter(), "labels.task = \"qa\"");
-  EXPECT_EQ(server_.secateur.profile_request.request_id(), "r");
-  EXPECT_EQ(Run({"profile", "create", "c1", "corpora/c2", "--max-document-tokens", "128",
-                 "--output", "json"}),
-            kOk);
-  EXPECT_THAT(server_.secateur.profile_request.corpora(), ElementsAre("corpora/c1", "corpora/c2"));
-  EXPECT_EQ(server_.secateur.profile_request.max_document_tokens(), 128);
-  ExpectSame(Parsed<v1::CreateProfileResponse>(), response);
-}
-
-TEST_F(ExpertCliTest, ShowsOperations) {
-  server_.operations.known = {
-      RunningOperation("operations/o1", "write", 0.25),
-      SucceededOperation("operations/o2", TheExpert()),
-      FailedOperation("operations/o3", grpc::StatusCode::INTERNAL, "a bug")};
-  EXPECT_EQ(Run({"operation", "list"}), kOk);
-  EXPECT_THAT(out_, AllOf(HasSubstr("operations/o1  CreateExpert  models/smollm2  running    "),
-                          HasSubstr("write  25%"), HasSubstr("succeeded"), HasSubstr("a bug")));
-  EXPECT_EQ(Run({"operation", "list", "--output", "json"}), kOk);
-  EXPECT_EQ(Parsed<google::longrunning::ListOperationsResponse>().operations_size(), 3);
-  EXPECT_EQ(Run({"operation", "get", "o2", "--output", "json"}), kOk);
-  v1::Expert expert;
-  EXPECT_TRUE(Parsed<Operation>().response().UnpackTo(&expert));
-  ExpectSame(expert, TheExpert());
-  EXPECT_EQ(Run({"operation", "get", "operations/none"}), kNotFound);
-  EXPECT_EQ(Run({"operation", "cancel", "o1"}), kOk);
-  EXPECT_EQ(server_.operations.cancelled, "operations/o1");
-}
-
-TEST_F(ExpertCliTest, WaitsForAnOperation) {
-  EndWith(SucceededOperation(kOperation, TheExpert()));
-  EXPECT_EQ(Run({"operation", "wait", "o1"}), kOk);
-  EXPECT_THAT(out_, AllOf(HasSubstr("operations/o1"), HasSubstr("succeeded")));
-  EXPECT_EQ(Run({"operation", "wait", "o1", "--output", "json"}), kOk);
-  EXPECT_TRUE(Parsed<Operation>().done());
-}
-
-TEST_F(ExpertCliTest, WatchesAnOperationLineByLine) {
-  EndWith(SucceededOperation(kOperation, TheExpert()));
-  EXPECT_EQ(Run({"operation", "watch", "o1"}), kOk);
-  EXPECT_EQ(out_,
-            "running  profile  50%  1.00k of 2.00k tokens\n"
-            "succeeded\n");
-  EndWith(FailedOperation(kOperation, grpc::StatusCode::INTERNAL, "a bug"));
-  EXPECT_EQ(Run({"operation", "watch", "o1"}), kOperationFailed);
-  EXPECT_THAT(out_, HasSubstr("failed  a bug\n"));
 }
 
 }  // namespace

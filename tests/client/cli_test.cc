@@ -221,27 +221,5 @@ TEST_F(CliTest, TakesTheOnlyModelAndAsksWhenThereAreMore) {
   EXPECT_EQ(server_.secateur.parent, "models/two");
 }
 
-TEST_F(CliTest, ListsDimensionsAndProfiles) {
-  server_.secateur.models = {ModelNamed("models/m")};
-  v1::Dimension dimension;
-  dimension.set_key("language");
-  dimension.set_value("ko");
-  dimension.set_document_count(284);
-  server_.secateur.dimensions = {dimension};
-  v1::Profile profile;
-  profile.set_name("models/m/profiles/p1");
-  profile.set_corpus("corpora/c1");
-  profile.set_token_count(4321);
-  server_.secateur.profiles = {profile, profile, profile};
-  EXPECT_EQ(Run({"dimension", "list"}), kOk);
-  EXPECT_THAT(out_, AllOf(HasSubstr("language"), HasSubstr("ko"), HasSubstr("284")));
-  EXPECT_EQ(Run({"dimension", "list", "--output", "json"}), kOk);
-  EXPECT_EQ(Parsed<v1::ListDimensionsResponse>().dimensions(0).value(), "ko");
-  EXPECT_EQ(Run({"profile", "list"}), kOk);
-  EXPECT_THAT(out_, AllOf(HasSubstr("models/m/profiles/p1  corpora/c1"), HasSubstr("4321")));
-  EXPECT_EQ(Run({"profile", "list", "--output", "json"}), kOk);
-  EXPECT_EQ(Parsed<v1::ListProfilesResponse>().profiles_size(), 3);
-}
-
 }  // namespace
 }  // namespace secateur::cli

@@ -362,7 +362,7 @@ TEST_P(BlobStoreSuite, LetsManyWritersWriteDifferentKeys) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(Keys().size(), size_t{kThreads * kObjects});
+  EXPECT_EQ(Keys().size(), size_t{kThreads} * kObjects);
   for (int t = 0; t < kThreads; ++t) {
     ASSERT_OK_AND_ASSIGN(const std::string read, store_->ReadAll(key(t, 3), 5000));
     EXPECT_TRUE(read == Bytes(3000, t * 1000 + 3));

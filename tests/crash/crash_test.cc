@@ -63,7 +63,9 @@ class Client {
 
   Told Work() {
     Told told;
-    told.corpus = Upload();
+    v1::UploadCorpusResponse uploaded;
+    const auto messages = UploadMessages({{"language", "en"}}, JsonLines(5, "laws"));
+    told.corpus = server_.Upload(messages, &uploaded).ok();
     if (told.corpus) {
       Run(&Stub::CreateProfile, ProfileAll("the-profile"), told);
       // The second of two under no id of their own waits in the queue behind the first.
@@ -76,16 +78,6 @@ class Client {
   }
 
  private:
-  bool Upload() {
-    grpc::ClientContext context;
-    v1::UploadCorpusResponse response;
-    const auto writer = server_.stub().UploadCorpus(&context, &response);
-    for (const auto& message : UploadMessages({{"language", "en"}}, JsonLines(5, "laws"))) {
-      writer->Write(message);
-    }
-    writer->WritesDone();
-    return writer->Finish().ok();
-  }
   template <class Request>
   lro::Operation Begin(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
                                                     lro::Operation*),

@@ -8,6 +8,7 @@
 
 #include "server/base/digest.h"
 #include "server/object_storage/arrow_store.h"
+#include "tests/integration/live_server.h"
 #include "tests/integration/server_process.h"
 #include "tests/support/object_servers.h"
 #include "tests/support/status_matchers.h"

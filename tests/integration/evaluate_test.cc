@@ -130,11 +130,7 @@ TEST_F(EvaluateExpertTest, StopsWhenItIsCancelled) {
       live_.Upload({{"language", "en"}}, JsonLines(3000, "long"), v1::EVALUATION).name());
   lro::Operation operation;
   ASSERT_RPC_OK(Start(request, &operation));
-  ASSERT_TRUE(Eventually([&] {
-    const v1::OperationProgress progress =
-        MetadataOf(live_.GetOperation(operation.name())).progress();
-    return progress.phase() == "evaluate" && progress.done() > 0;
-  }));
+  ASSERT_TRUE(live_.HasProgress(operation.name(), "evaluate"));
   EXPECT_EQ(MetadataOf(live_.GetOperation(operation.name())).progress().total(), 2 * 3013);
   ASSERT_RPC_OK(live_.Cancel(operation.name()));
   EXPECT_EQ(live_.Wait(operation).error().code(), grpc::CANCELLED);

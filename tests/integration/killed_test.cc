@@ -31,7 +31,7 @@ TEST(KilledServer, IsFollowedByOneThatFinishesWhatWasAccepted) {
   ServerProcess server(dir, kLongLease);
   // The same request is the same operation, whichever process is asked.
   EXPECT_EQ(server.StartProfile(request_id), running);
-  EXPECT_TRUE(server.Get(done).has_response());
+  EXPECT_TRUE(server.GetOperation(done).has_response());
   EXPECT_EQ(ResponseOf<v1::CreateProfileResponse>(server.Wait(running)).profiles_size(), 2);
   EXPECT_EQ(ResponseOf<v1::CreateProfileResponse>(server.Wait(queued)).cached_count(), 2);
 }

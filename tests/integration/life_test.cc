@@ -66,15 +66,11 @@ TEST(Drain, LetsRunningWorkFinishAndTakesNoOther) {
   LiveServer live([](ServerOptions& options) { options.workers = 1; });
   live.Upload({{"language", "en"}, {"domain", "law"}}, JsonLines(2, "law"));
   live.ProfileAll();
-  live.Upload({{"language", "de"}}, JsonLines(200, "long"));
+  live.Upload({{"language", "de"}}, JsonLines(600, "long"));
   EXPECT_TRUE(Eventually([&] { return live.Health() == kServing; }));
-  v1::CreateProfileRequest request;
-  request.set_parent("models/tiny");
-  request.set_filter("*");
   lro::Operation operation;
-  ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, request, &operation));
-  ASSERT_TRUE(Eventually(
-      [&] { return MetadataOf(live.GetOperation(operation.name())).progress().done() > 0; }));
+  ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, ProfileAll(), &operation));
+  ASSERT_TRUE(live.HasProgress(operation.name()));
   std::vector<lro::Operation> seen;
   std::thread watcher([&] { seen = live.Watch(operation.name()); });
   std::thread drain([&] { live.server().DrainAndStop(); });
@@ -103,15 +99,12 @@ TEST(Drain, TellsWatchersThatTheNextServerGoesOn) {
     options.drain = absl::ZeroDuration();
   });
   live.Upload({{"language", "en"}}, JsonLines(3000, "long"));
-  v1::CreateProfileRequest request;
-  request.set_parent("models/tiny");
-  request.set_filter("*");
   grpc::ClientContext contexts[2];
   std::unique_ptr<grpc::ClientReader<v1::WatchOperationResponse>> readers[2];
   v1::WatchOperationResponse now;
   for (int i = 0; i < 2; ++i) {  // one runs, one waits
     lro::Operation operation;
-    ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, request, &operation));
+    ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, ProfileAll(), &operation));
     v1::WatchOperationRequest watch;
     watch.set_name(operation.name());
     readers[i] = live.stub().WatchOperation(&contexts[i], watch);

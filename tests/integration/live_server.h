@@ -1,72 +1,23 @@
-// A server with a tiny random model and a store of its own, and a client that speaks plain gRPC.
-//
-// The server listens on free ports of loopback. Errors of a call come back as grpc::Status; helpers
-// that a test cannot go on without fail it and return something empty. One thread at a time, except
-// that stubs may be used from any.
+// A server in process, with a tiny random model and a store of its own, and its client. It listens
+// on free ports of loopback.
 #pragma once
-
-#include <gmock/gmock.h>
-#include <grpcpp/grpcpp.h>
-#include <gtest/gtest.h>
 
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
-#include <vector>
 
-#include "client/operation.h"  // MetadataOf
-#include "google/longrunning/operations.grpc.pb.h"
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "secateur/v1/manifest.pb.h"
-#include "secateur/v1/operation.pb.h"
-#include "secateur/v1/secateur.grpc.pb.h"
 #include "server/server.h"
+#include "tests/integration/plain_client.h"
 #include "tests/support/temp_dir.h"
 
 namespace secateur {
 
-namespace lro = google::longrunning;
 namespace health = grpc::health::v1;
 
-// What an error says in its details.
-struct RpcError {
-  grpc::StatusCode code = grpc::OK;
-  std::string message, reason, domain, field, resource;
-  std::string quota;          // subject of QuotaFailure
-  bool retry = false;         // RetryInfo
-  bool precondition = false;  // PreconditionFailure
-};
-RpcError ErrorOf(const grpc::Status& status);
-RpcError ErrorOf(const google::rpc::Status& status);
-
-// "Code, reason": IsError(grpc::NOT_FOUND, "NOT_FOUND"). Prints the whole error when it does not
-// match.
-MATCHER_P2(IsError, code, reason, "") {
-  const RpcError error = ErrorOf(arg);
-  *result_listener << "which is code " << error.code << ", reason " << error.reason << ", field \""
-                   << error.field << "\": " << error.message;
-  return error.code == code && error.reason == reason && error.domain == "secateur.dev";
-}
-MATCHER_P(Succeeds, unused, "is OK") {
-  *result_listener << "which is code " << arg.error_code() << ": " << arg.error_message();
-  return arg.ok();
-}
-#define EXPECT_RPC_OK(expr) EXPECT_THAT(expr, ::secateur::Succeeds(0))
-#define ASSERT_RPC_OK(expr) ASSERT_THAT(expr, ::secateur::Succeeds(0))
-
-// JSON Lines of `count` short documents about `theme`, different for each theme.
-std::string JsonLines(int count, const std::string& theme);
-
-using LabelMap = std::map<std::string, std::string>;
-
-// What a client sends to upload `text`.
-std::vector<v1::UploadCorpusRequest> UploadMessages(const LabelMap& labels, const std::string& text,
-                                                    v1::CorpusPurpose purpose = v1::CALIBRATION);
-
-class LiveServer {
+class LiveServer : public PlainClient {
  public:
   // Starts and waits until experts can be made. `change` edits the options first; the client
   // shows `credentials`.
@@ -79,9 +30,6 @@ class LiveServer {
   // On the same store; the old server drains first.
   void Restart();
   Server& server() { return *server_; }
-  v1::Secateur::Stub& stub() { return *stub_; }
-  lro::Operations::Stub& operations() { return *operations_; }
-  std::shared_ptr<grpc::Channel> channel() { return channel_; }
   const TempDir& dir() const { return dir_; }
   // The folder in which all of the server's objects lie.
   std::string store() const { return dir_.Join("store/tenants/default"); }
@@ -89,35 +37,8 @@ class LiveServer {
   std::map<std::string, std::string> Stored() const;
   // True once no temporary file is left.
   bool HasNoTemporaryFiles() const;
-
-  // Calls `Method` of the service once.
-  template <class Request, class Response>
-  grpc::Status Call(grpc::Status (v1::Secateur::Stub::*method)(grpc::ClientContext*, const Request&,
-                                                               Response*),
-                    const Request& request, Response* response) {
-    grpc::ClientContext context;
-    return ((*stub_).*method)(&context, request, response);
-  }
-
-  grpc::Status Upload(const std::vector<v1::UploadCorpusRequest>& messages,
-                      v1::UploadCorpusResponse* response);
-  // A corpus that must be taken.
-  v1::Corpus Upload(const LabelMap& labels, const std::string& text,
-                    v1::CorpusPurpose purpose = v1::CALIBRATION);
-  // Waits until the operation is done.
-  lro::Operation Wait(const lro::Operation& operation);
-  // Profiles every calibration corpus.
-  void ProfileAll();
-  grpc::Status Create(const v1::CreateExpertRequest& request, lro::Operation* operation);
-  // Makes an expert that must come out.
-  v1::Expert Make(const v1::CreateExpertRequest& request);
-  lro::Operation GetOperation(const std::string& name);
-  grpc::Status Cancel(const std::string& name);
-  // Every message of WatchOperation.
-  std::vector<lro::Operation> Watch(const std::string& name);
-  // The bytes of a file, and what the stream said about it first.
-  grpc::Status Download(const std::string& expert, const std::string& file, int64_t offset,
-                        std::string* bytes, v1::ExpertFile* about = nullptr);
+  // Nothing in the store is damaged or left over.
+  void ExpectAWholeStore() const;
 
   // A health::HealthCheckResponse::ServingStatus; -1 when the call fails.
   int Health(const std::string& service = "");
@@ -131,29 +52,10 @@ class LiveServer {
   const std::shared_ptr<grpc::ChannelCredentials> credentials_;
   ServerOptions options_;
   std::unique_ptr<Server> server_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::Secateur::Stub> stub_;
-  std::unique_ptr<lro::Operations::Stub> operations_;
 };
 
-template <class Message>
-Message ResponseOf(const lro::Operation& operation) {
-  Message message;
-  EXPECT_TRUE(operation.has_response()) << operation.DebugString();
-  EXPECT_TRUE(operation.response().UnpackTo(&message)) << operation.DebugString();
-  return message;
-}
-
-// Calls `done` until it is true; false after a minute.
-bool Eventually(const std::function<bool()>& done);
-
-// A request for language=en, domain=law with a quarter of the neurons removed.
-v1::CreateExpertRequest LawRequest(double neuron_ratio = 0.25);
-// The corpora it needs: language=en twice, domain=law twice, the cell among them.
+// The corpora that LawRequest() needs: language=en twice, domain=law twice, the cell among them.
 void UploadLawCorpora(LiveServer& live);
-
-// SHA-256 of each file by its name, as the expert says.
-std::map<std::string, std::string> DigestsOf(const v1::Expert& expert);
 
 // Every file below `folder` by its path within, except those that vanish meanwhile.
 std::map<std::string, std::string> FilesOf(const std::string& folder);

@@ -27,11 +27,6 @@ lro::Operation StartProfile(LiveServer& live, const v1::CreateProfileRequest& re
   return operation;
 }
 
-bool HasProgress(LiveServer& live, const lro::Operation& operation) {
-  const Metadata metadata = MetadataOf(live.GetOperation(operation.name()));
-  return metadata.state() == Metadata::RUNNING && metadata.progress().done() > 0;
-}
-
 // One worker, busy with a profile that takes long, and a second one that waits.
 class BusyServerTest : public testing::Test {
  protected:
@@ -43,7 +38,7 @@ class BusyServerTest : public testing::Test {
     live_.Upload({{"language", "en"}}, JsonLines(kLong, "long"));
     live_.Upload({{"language", "de"}}, JsonLines(2, "short"));
     running_ = StartProfile(live_, ProfileRequest(R"(labels.language = "en")"));
-    EXPECT_TRUE(Eventually([this] { return HasProgress(live_, running_); }));
+    EXPECT_TRUE(live_.HasProgress(running_.name()));
     queued_ = StartProfile(live_, ProfileRequest(R"(labels.language = "de")"));
   }
   ~BusyServerTest() override { EXPECT_RPC_OK(live_.Cancel(running_.name())); }
@@ -154,9 +149,8 @@ TEST(CancelOperation, LeavesNoExpertBehind) {
   const auto before = live.Stored();
   lro::Operation operation;
   ASSERT_RPC_OK(live.Create(request, &operation));
-  ASSERT_TRUE(Eventually([&] {  // the weights are written, the evaluation takes long
-    return MetadataOf(live.GetOperation(operation.name())).progress().phase() == "evaluate";
-  }));
+  // The weights are written, the evaluation takes long.
+  ASSERT_TRUE(live.HasProgress(operation.name(), "evaluate"));
   EXPECT_GT(live.Stored().size(), before.size());
   ASSERT_RPC_OK(live.Cancel(operation.name()));
   EXPECT_EQ(live.Wait(operation).error().code(), grpc::CANCELLED);

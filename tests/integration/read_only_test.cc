@@ -40,14 +40,9 @@ TEST(ReadOnlyStore, ForAWhileIsNotServedAndNothingIsLost) {
   });
   ASSERT_TRUE(Eventually([&] { return live.Health() == kServing; }));
   live.Upload({{"language", "en"}}, JsonLines(200, "long"));
-  v1::CreateProfileRequest profile;
-  profile.set_parent("models/tiny");
-  profile.set_filter("*");
-  profile.set_request_id("the-profile");
   lro::Operation running;
-  ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, profile, &running));
-  ASSERT_TRUE(Eventually(
-      [&] { return MetadataOf(live.GetOperation(running.name())).progress().done() > 0; }));
+  ASSERT_RPC_OK(live.Call(&Stub::CreateProfile, ProfileAll("the-profile"), &running));
+  ASSERT_TRUE(live.HasProgress(running.name()));
   ASSERT_TRUE(Eventually([&] { return disk.MakeReadOnly(); }));
 
   EXPECT_TRUE(Eventually([&] { return live.Health() == kNotServing; }));

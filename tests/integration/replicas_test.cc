@@ -45,8 +45,8 @@ TEST(Replicas, FinishWhatAKilledOneWasAt) {
   const std::string running = a.StartProfile("mine");
   const std::string queued = a.StartProfile();
   ASSERT_TRUE(a.HasProgress(running));
-  EXPECT_THAT(MetadataOf(b.Get(running)).state(), Metadata::RUNNING);
-  EXPECT_THAT(MetadataOf(b.Get(queued)).state(), Metadata::QUEUED);
+  EXPECT_THAT(MetadataOf(b.GetOperation(running)).state(), Metadata::RUNNING);
+  EXPECT_THAT(MetadataOf(b.GetOperation(queued)).state(), Metadata::QUEUED);
   EXPECT_TRUE(WIFSIGNALED(a.Kill(SIGKILL)));
   EXPECT_EQ(b.StartProfile("mine"), running);
   EXPECT_EQ(Profiles(b.Wait(running)), 1) << b.Log();
@@ -67,7 +67,8 @@ TEST(Replicas, ReplaceOneThatStandsStillWhichThenAgrees) {
   EXPECT_EQ(Profiles(done), 1) << b.Log();
   a.Signal(SIGCONT);
   EXPECT_EQ(a.Wait(name).response().value(), done.response().value()) << a.Log();
-  EXPECT_EQ(MetadataOf(a.Get(name)).end_time().seconds(), MetadataOf(done).end_time().seconds());
+  EXPECT_EQ(MetadataOf(a.GetOperation(name)).end_time().seconds(),
+            MetadataOf(done).end_time().seconds());
   EXPECT_EQ(TimesDone(name, {&b}), 1);
 }
 
@@ -148,7 +149,8 @@ TEST(Replicas, TakeOverFromOneThatDrainsAtOnceAndFromEachOtherWhileTheyAreRestar
     const int status = now->Kill(SIGTERM);
     EXPECT_TRUE(WIFEXITED(status));
     EXPECT_EQ(WEXITSTATUS(status), 0);
-    EXPECT_THAT(MetadataOf(next->Get(name)).state(), AnyOf(Metadata::QUEUED, Metadata::RUNNING));
+    EXPECT_THAT(MetadataOf(next->GetOperation(name)).state(),
+                AnyOf(Metadata::QUEUED, Metadata::RUNNING));
     now = std::move(next);
   }
   EXPECT_EQ(Profiles(now->Wait(name)), 1) << now->Log();

@@ -16,8 +16,6 @@
 #include "tests/support/status_matchers.h"
 #include "tests/support/tiny_model.h"
 
-extern char** environ;
-
 namespace secateur {
 
 ServerProcess::ServerProcess(const TempDir& dir, std::vector<std::string> flags,
@@ -41,17 +39,7 @@ ServerProcess::ServerProcess(const TempDir& dir, std::vector<std::string> flags,
   words.insert(words.end(), flags.begin(), flags.end());
   Spawn(std::move(words));
   EXPECT_TRUE(Eventually([this] { return Port() != 0; })) << Log();
-  const auto channel = grpc::CreateChannel("127.0.0.1:" + std::to_string(Port()),
-                                           grpc::InsecureChannelCredentials());
-  stub_ = v1::Secateur::NewStub(channel);
-  operations_ = lro::Operations::NewStub(channel);
-  // Experts need the digest of the model, which is worked out behind the start.
-  v1::GetModelRequest request;
-  request.set_name("models/tiny");
-  EXPECT_TRUE(Eventually([&] {
-    v1::Model now;
-    return Call(&Stub::GetModel, request, &now).ok() && !now.digest().empty();
-  }));
+  Connect(Port(), grpc::InsecureChannelCredentials());
 }
 
 ServerProcess::~ServerProcess() {
@@ -60,11 +48,6 @@ ServerProcess::~ServerProcess() {
 
 void ServerProcess::Signal(int signal) const { kill(pid_, signal); }
 
-void ServerProcess::HangUp() {
-  stub_.reset();
-  operations_.reset();
-}
-
 int ServerProcess::Kill(int signal) {
   kill(pid_, signal);
   int status = 0;
@@ -72,51 +55,19 @@ int ServerProcess::Kill(int signal) {
   return status;
 }
 
-lro::Operation ServerProcess::Get(const std::string& name) {
-  grpc::ClientContext context;
-  lro::GetOperationRequest request;
-  request.set_name(name);
-  lro::Operation operation;
-  EXPECT_RPC_OK(operations_->GetOperation(&context, request, &operation));
-  return operation;
-}
-
 lro::Operation ServerProcess::Wait(const std::string& name) {
   lro::Operation operation;
   // Minutes, where the machine has much else to do.
   for (int i = 0; i < 4 && !operation.done(); ++i) {
-    Eventually([&] { return (operation = Get(name)).done(); });
+    Eventually([&] { return (operation = GetOperation(name)).done(); });
   }
   EXPECT_TRUE(operation.done()) << Log();
   return operation;
 }
 
-bool ServerProcess::HasProgress(const std::string& name) {
-  return Eventually([&] { return MetadataOf(Get(name)).progress().done() > 0; });
-}
-
-grpc::Status ServerProcess::Cancel(const std::string& name) {
-  grpc::ClientContext context;
-  lro::CancelOperationRequest request;
-  request.set_name(name);
-  google::protobuf::Empty empty;
-  return operations_->CancelOperation(&context, request, &empty);
-}
-
-void ServerProcess::Upload(const std::string& text) {
-  grpc::ClientContext context;
-  v1::UploadCorpusResponse response;
-  const auto writer = stub_->UploadCorpus(&context, &response);
-  for (const v1::UploadCorpusRequest& message : UploadMessages({{"language", "en"}}, text)) {
-    EXPECT_TRUE(writer->Write(message));
-  }
-  writer->WritesDone();
-  EXPECT_RPC_OK(writer->Finish());
-}
-
 std::string ServerProcess::StartProfile(const std::string& request_id) {
   lro::Operation operation;
-  EXPECT_RPC_OK(Call(&Stub::CreateProfile, ProfileAll(request_id), &operation));
+  EXPECT_RPC_OK(Call(&Stub::CreateProfile, secateur::ProfileAll(request_id), &operation));
   return operation.name();
 }
 
@@ -151,25 +102,6 @@ int ServerProcess::Port() const {
   if (serving == std::string::npos) return 0;
   const size_t port = log.find("\"port\":", serving);
   return port == std::string::npos ? 0 : std::atoi(log.c_str() + port + 7);
-}
-
-v1::CreateProfileRequest ProfileAll(const std::string& request_id) {
-  v1::CreateProfileRequest request;
-  request.set_parent("models/tiny");
-  request.set_filter("*");
-  request.set_request_id(request_id);
-  return request;
-}
-
-v1::CreateExpertRequest EnglishRequest(double neuron_ratio) {
-  v1::CreateExpertRequest request;
-  request.set_parent("models/tiny");
-  request.mutable_spec()->set_rule(v1::RELATIVE_MEAN);
-  v1::DimensionSelection& select = *request.mutable_spec()->add_select();
-  select.set_key("language");
-  select.add_values("en");
-  request.mutable_spec()->mutable_budget()->set_neuron_ratio(neuron_ratio);
-  return request;
 }
 
 }  // namespace secateur

@@ -8,14 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "tests/integration/live_server.h"
+#include "tests/integration/plain_client.h"
+#include "tests/support/temp_dir.h"
 
 namespace secateur {
 
-class ServerProcess {
+class ServerProcess : public PlainClient {
  public:
-  using Stub = v1::Secateur::Stub;
-
   // Starts on the store of `dir` and waits until experts can be made. `flags` are added, or replace
   // those that it has else; `name` tells processes of one folder apart.
   explicit ServerProcess(const TempDir& dir, std::vector<std::string> flags = {},
@@ -23,25 +22,15 @@ class ServerProcess {
   ~ServerProcess();  // kills it
 
   void Signal(int signal) const;
-  // Closes the client's connection, for which a drain waits else.
-  void HangUp();
   // Returns what waitpid() says.
   int Kill(int signal);
 
-  Stub& stub() { return *stub_; }
-  lro::Operations::Stub& operations() { return *operations_; }
-  template <class Request, class Response>
-  grpc::Status Call(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-                    const Request& request, Response* response) {
-    grpc::ClientContext context;
-    return ((*stub_).*method)(&context, request, response);
-  }
-  lro::Operation Get(const std::string& name);
+  using PlainClient::Upload;
+  using PlainClient::Wait;
+  // English text that must be taken.
+  void Upload(const std::string& text) { Upload({{"language", "en"}}, text); }
   // Polls until it is done.
   lro::Operation Wait(const std::string& name);
-  bool HasProgress(const std::string& name);
-  grpc::Status Cancel(const std::string& name);
-  void Upload(const std::string& text);
   // Profiles every calibration corpus; the operation's name.
   std::string StartProfile(const std::string& request_id = "");
   std::string Log() const;  // what it has said so far
@@ -54,13 +43,6 @@ class ServerProcess {
 
   const std::string log_;
   pid_t pid_ = 0;
-  std::unique_ptr<Stub> stub_;
-  std::unique_ptr<lro::Operations::Stub> operations_;
 };
-
-// Of every calibration corpus.
-v1::CreateProfileRequest ProfileAll(const std::string& request_id = "");
-// Of English text, by relevance alone.
-v1::CreateExpertRequest EnglishRequest(double neuron_ratio = 0.25);
 
 }  // namespace secateur

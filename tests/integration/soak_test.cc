@@ -59,12 +59,9 @@ class Soak : public testing::Test {
   // And their profiles: what is kept on purpose is not to count.
   void DeleteOtherCorpora() {
     for (const std::string& name : CorpusNames()) {
-      if (name == base_) continue;
-      v1::DeleteCorpusRequest request;
-      request.set_name(name);
-      request.set_force(true);
-      google::protobuf::Empty empty;
-      EXPECT_RPC_OK(server_.Call(&Stub::DeleteCorpus, request, &empty));
+      if (name != base_) {
+        EXPECT_RPC_OK(server_.DeleteCorpus(name));
+      }
     }
   }
 
@@ -153,7 +150,7 @@ TEST_F(Soak, AServerThatHoldsOnToSomethingIsFound) {
       watchers.push_back(std::make_unique<Watcher>());
       watchers.back()->reader = stub->WatchOperation(&watchers.back()->context, request);
     }
-    EXPECT_FALSE(server_.Get(running).done());
+    EXPECT_FALSE(server_.GetOperation(running).done());
   };
   std::vector<double> bytes;
   for (int i = 0; i < 20; ++i) {

@@ -64,39 +64,35 @@ TEST_P(ClockJumps, HideNoOperationOfOthers) {
 }
 
 TEST_P(ClockJumps, MakeNoDurationNegativeAndHideNoProgress) {
-  Metrics metrics("test");
   std::atomic<bool> jumped{false};
-  JobQueue queue({.workers = 1, .poll_every = absl::ZeroDuration()},
-                 {{"Step",
-                   [&](const OperationRequest&) -> absl::StatusOr<Job> {
-                     return Job([&](RunContext& run) -> absl::StatusOr<TypedBytes> {
-                       while (!jumped) std::this_thread::yield();
-                       run.Report({"profile", 1, 10, "tokens"});
-                       clock_.Advance(Jump());
-                       run.Report({"profile", 2, 10, "tokens"});
-                       return TypedBytes{};
-                     });
-                   }}},
-                 blobs_, clock_, metrics);
-  ASSERT_OK(queue.Restore());
-  const std::string first = queue.Submit(Request("Step", "1"))->id;
-  const std::string second = queue.Submit(Request("Step", "2"))->id;  // waits while time jumps
+  const auto step = [&](const OperationRequest&) -> absl::StatusOr<Job> {
+    return Job([&](RunContext& run) -> absl::StatusOr<TypedBytes> {
+      while (!jumped) std::this_thread::yield();
+      run.Report({"profile", 1, 10, "tokens"});
+      clock_.Advance(Jump());
+      run.Report({"profile", 2, 10, "tokens"});
+      return TypedBytes{};
+    });
+  };
+  Process process(blobs_, clock_, {.workers = 1}, {{"Step", step}});
+  const std::string first = process.Submit(Request("Step", "1"));
+  const std::string second = process.Submit(Request("Step", "2"));  // waits while time jumps
   std::vector<int64_t> seen;
-  ASSERT_OK(queue.Observe(first, [&seen](const Operation& now) {
+  ASSERT_OK(process.queue().Observe(first, [&seen](const Operation& now) {
     EXPECT_GE(now.progress.rate, 0);
     EXPECT_GE(now.progress.eta, absl::ZeroDuration());
     if (now.state == State::kRunning) seen.push_back(now.progress.done);
   }));
   jumped = true;
-  queue.Drain(absl::InfiniteDuration());
+  process.queue().Drain(absl::InfiniteDuration());
   for (const std::string& id : {first, second}) {
-    const auto done = queue.Get(id);
-    ASSERT_OK(done);
-    EXPECT_EQ(done->state, State::kSucceeded);
-    EXPECT_GE(done->start_time, done->create_time);
-    EXPECT_GE(done->end_time, done->start_time);
+    const Operation done = process.Get(id);
+    EXPECT_EQ(done.state, State::kSucceeded);
+    EXPECT_GE(done.start_time, done.create_time);
+    EXPECT_GE(done.end_time, done.start_time);
   }
   EXPECT_EQ(seen.back(), 2);
+  const Metrics& metrics = process.metrics();
   EXPECT_GE(metrics.job_queue_wait.Collect().histogram.sample_sum, 0);
   for (const auto& family : metrics.operation_duration.Collect()) {
     for (const auto& metric : family.metric) EXPECT_GE(metric.histogram.sample_sum, 0);

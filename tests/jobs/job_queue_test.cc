@@ -1,14 +1,15 @@
 #include "server/jobs/job_queue.h"
 
-#include <algorithm>
-#include <future>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <set>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "server/base/errors.h"
-#include "server/storage/memory_store.h"
-#include "tests/jobs/request.h"
-#include "tests/support/fake_clock.h"
-#include "tests/support/status_matchers.h"
+#include "tests/jobs/process.h"
 
 namespace secateur {
 namespace {
@@ -19,324 +20,128 @@ using testing::IsEmpty;
 using testing::SizeIs;
 using State = OperationState;
 
-// Jobs of method "Echo" return their request, those of "Fail" an error, those of "Block" wait until
-// they are released or cancelled.
 class JobQueueTest : public testing::Test {
  protected:
-  std::unique_ptr<JobQueue> Queue(JobQueue::Options options) {
-    const auto echo = [this](const OperationRequest& request) -> absl::StatusOr<Job> {
-      return Job([this, bytes = request.request](RunContext&) -> absl::StatusOr<TypedBytes> {
-        MutexLock lock(mutex_);
-        ran_.push_back(bytes);
-        return TypedBytes{"echo", bytes};
-      });
-    };
-    const auto fail = [](const OperationRequest& request) -> absl::StatusOr<Job> {
-      return absl::DataLossError(request.request);
-    };
-    const auto block = [this](const OperationRequest& request) -> absl::StatusOr<Job> {
-      return Job([this, bytes = request.request](RunContext& run) { return Block(bytes, run); });
-    };
-    return Queue(options, {{"Echo", echo}, {"Fail", fail}, {"Block", block}});
-  }
-  std::unique_ptr<JobQueue> Queue(JobQueue::Options options,
-                                  std::map<std::string, JobFactory> factories) {
-    options.poll_every = absl::ZeroDuration();
-    auto queue =
-        std::make_unique<JobQueue>(options, std::move(factories), blobs_, clock_, metrics_);
-    EXPECT_OK(queue->Restore());
-    return queue;
-  }
-  // What the store has of an operation.
-  Operation Stored(const std::string& id) {
-    OperationStore store(blobs_);
-    const auto keys = store.KeysOf(id);
-    EXPECT_OK(keys);
-    const auto events = store.Read(id, *keys);
-    EXPECT_OK(events);
-    const auto operation = Fold(id, *events);
-    EXPECT_OK(operation);
-    return operation.ok() ? *operation : Operation{};
-  }
-
-  absl::StatusOr<TypedBytes> Block(const std::string& bytes, RunContext& run) {
-    MutexLock lock(mutex_);
-    ran_.push_back(bytes);
-    changed_.NotifyAll();
-    while (!released_.contains(bytes)) {
-      const absl::Status cancelled = run.CheckCancelled();
-      if (!cancelled.ok()) return cancelled;
-      changed_.WaitFor(mutex_, std::chrono::milliseconds(5));
-    }
-    return TypedBytes{"block", bytes};
-  }
-  void WaitUntilRan(const std::string& bytes) {
-    MutexLock lock(mutex_);
-    while (std::find(ran_.begin(), ran_.end(), bytes) == ran_.end()) changed_.Wait(mutex_);
-  }
-  void Release(const std::string& bytes) {
-    MutexLock lock(mutex_);
-    released_.insert(bytes);
-    changed_.NotifyAll();
-  }
-  std::vector<std::string> Ran() {
-    MutexLock lock(mutex_);
-    return ran_;
-  }
-  static std::string Start(JobQueue& queue, OperationRequest request) {
-    const auto operation = queue.Submit(std::move(request));
-    EXPECT_OK(operation);
-    return operation.ok() ? operation->id : "";
-  }
-  static Operation WaitFor(JobQueue& queue, const std::string& id) {
-    const auto done = std::make_shared<std::promise<Operation>>();
-    EXPECT_OK(queue.Observe(id, [done](const Operation& now) {
-      if (IsDone(now.state)) done->set_value(now);
-    }));
-    return done->get_future().get();
-  }
-
-  Mutex mutex_;
-  CondVar changed_;
-  std::vector<std::string> ran_;
-  std::set<std::string> released_;
   FakeClock clock_;
   MemoryStore blobs_{clock_};
-  Metrics metrics_{"test"};
 };
 
 TEST_F(JobQueueTest, RunsJobsInTheOrderInWhichTheyCameOnOneWorker) {
-  const auto queue = Queue({.workers = 1});
+  Process process(blobs_, clock_, {.workers = 1});
   std::vector<std::string> expected, ids;
   for (int i = 0; i < 50; ++i) {
     expected.push_back(std::to_string(i));
-    ids.push_back(Start(*queue, Request("Echo", expected.back())));
+    ids.push_back(process.Submit(Request("Echo", expected.back())));
   }
   for (size_t i = 0; i < ids.size(); ++i) {
-    const Operation operation = WaitFor(*queue, ids[i]);
+    const Operation operation = process.WaitFor(ids[i]);
     EXPECT_EQ(operation.state, State::kSucceeded);
     EXPECT_EQ(operation.result.bytes, expected[i]);
   }
-  EXPECT_EQ(Ran(), expected);
+  EXPECT_EQ(process.ran(), expected);
   EXPECT_EQ(std::set<std::string>(ids.begin(), ids.end()).size(), ids.size());
 }
 
 TEST_F(JobQueueTest, RunsAsManyJobsAtOnceAsItHasWorkers) {
-  const auto queue = Queue({.workers = 3});
+  Process process(blobs_, clock_, {.workers = 3});
   std::vector<std::string> ids;
-  for (const char* name : {"a", "b", "c"}) ids.push_back(Start(*queue, Request("Block", name)));
-  for (const char* name : {"a", "b", "c"}) WaitUntilRan(name);  // or this would wait for ever
-  for (const char* name : {"c", "a", "b"}) Release(name);
-  for (const std::string& id : ids) EXPECT_EQ(WaitFor(*queue, id).state, State::kSucceeded);
-}
-
-TEST_F(JobQueueTest, RefusesMoreThanMayWaitAndSaysWhenToComeBack) {
-  const auto queue = Queue({.workers = 1, .max_queued = 2, .retry_after = absl::Seconds(7)});
-  Start(*queue, Request("Block", "running"));
-  WaitUntilRan("running");
-  Start(*queue, Request("Echo", "1"));
-  const std::string second = Start(*queue, Request("Echo", "2"));
-  const absl::Status full = queue->Submit(Request("Echo", "3")).status();
-  EXPECT_THAT(full, StatusIs(absl::StatusCode::kResourceExhausted,
-                             HasSubstr("3 operations wait or run, of 3")));
-  EXPECT_EQ(NotesOf(full).reason, "QUEUE_FULL");
-  EXPECT_EQ(NotesOf(full).retry_after, absl::Seconds(7));
-  EXPECT_THAT(queue->List(), SizeIs(3));
-  EXPECT_OK(queue->Cancel(second));  // makes room
-  EXPECT_OK(queue->Submit(Request("Echo", "3")));
-  Release("running");
-}
-
-// A client that waits for the end finds the place free, whatever the worker is still about.
-TEST_F(JobQueueTest, FreesThePlaceBeforeTheEndIsSeen) {
-  const auto queue = Queue({.workers = 4, .max_per_tenant = 1});
-  for (int i = 0; i < 300; ++i) {
-    const Operation operation =
-        WaitFor(*queue, Start(*queue, Request(i % 2 == 0 ? "Echo" : "Fail", "x")));
-    EXPECT_TRUE(IsDone(operation.state));
-  }
-  const std::string running = Start(*queue, Request("Block", "running"));
-  EXPECT_EQ(NotesOf(queue->Submit(Request("Echo", "y")).status()).reason, "TENANT_QUOTA");
-  ASSERT_OK(queue->Cancel(running));
-  WaitFor(*queue, running);
-  EXPECT_OK(queue->Submit(Request("Echo", "y")));
-  EXPECT_THAT(metrics_.Scrape(),
-              HasSubstr("secateur_operations_refused_total{reason=\"TENANT_QUOTA\","
-                        "type=\"Echo\"} 1"));
-}
-
-TEST_F(JobQueueTest, CountsWhatOperationsNeedFromTheirAcceptanceToTheirEnd) {
-  const auto queue = Queue({.workers = 1, .max_memory_bytes = 10, .needs = [](const auto& request) {
-                              return JobNeeds{.memory_bytes = std::ssize(request.request)};
-                            }});
-  const auto reason = [&queue](const std::string& request) {
-    return NotesOf(queue->Submit(Request("Echo", request)).status()).reason;
-  };
-  EXPECT_EQ(reason("eleven bytes"), "TOO_LARGE");
-  const std::string waits = Start(*queue, Request("Block", "9 letters"));
-  WaitUntilRan("9 letters");
-  EXPECT_EQ(reason("ten letter"), "");  // one at a time
-  Release("9 letters");
-  WaitFor(*queue, waits);
+  for (const char* name : {"a", "b", "c"}) ids.push_back(process.Submit(Request("Block", name)));
+  while (process.ran().size() < 3) std::this_thread::yield();  // or this would wait for ever
+  process.ReleaseBlocks();
+  for (const std::string& id : ids) EXPECT_EQ(process.WaitFor(id).state, State::kSucceeded);
 }
 
 TEST_F(JobQueueTest, CancelsAQueuedJobAtOnceAndNeverRunsIt) {
-  const auto queue = Queue({.workers = 1});
-  Start(*queue, Request("Block", "running"));
-  WaitUntilRan("running");
-  const std::string queued = Start(*queue, Request("Echo", "queued"));
-  const std::string last = Start(*queue, Request("Echo", "last"));
-  ASSERT_OK(queue->Cancel(queued));
-  ASSERT_OK_AND_ASSIGN(const Operation operation, queue->Get(queued));
+  Process process(blobs_, clock_, {.workers = 1});
+  process.Submit(Request("Block", "running"));
+  process.WaitUntilABlockRuns();
+  const std::string queued = process.Submit(Request("Echo", "queued"));
+  const std::string last = process.Submit(Request("Echo", "last"));
+  ASSERT_OK(process.queue().Cancel(queued));
+  ASSERT_OK_AND_ASSIGN(const Operation operation, process.queue().Get(queued));
   EXPECT_EQ(operation.state, State::kCancelled);
   EXPECT_EQ(operation.error.code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(operation.start_time, absl::InfinitePast());
-  Release("running");
-  WaitFor(*queue, last);
-  EXPECT_THAT(Ran(), ElementsAre("running", "last"));
-}
-
-// The only worker is busy for ever: no look at what comes out of the queue would help.
-TEST_F(JobQueueTest, EndsWhatWaitsTooLongByATimer) {
-  const auto queue =
-      Queue({.workers = 1, .max_queue_time = absl::Hours(1), .lease = absl::Hours(24)});
-  const std::string running = Start(*queue, Request("Block", "running"));
-  WaitUntilRan("running");
-  const std::string waiting = Start(*queue, Request("Echo", "waiting"));
-  const auto ended = std::make_shared<std::promise<Operation>>();
-  ASSERT_OK(queue->Observe(waiting, [ended](const Operation& now) {
-    if (IsDone(now.state)) ended->set_value(now);
-  }));
-  clock_.Advance(absl::Hours(1));
-  queue->EndOverdue();
-  EXPECT_EQ(queue->Get(waiting)->state, State::kQueued);  // not before it has waited longer
-  const std::string later = Start(*queue, Request("Echo", "later"));
-
-  clock_.Advance(absl::Seconds(90));
-  auto end = ended->get_future();
-  ASSERT_EQ(end.wait_for(std::chrono::seconds(60)), std::future_status::ready);
-  const Operation operation = end.get();
-  EXPECT_EQ(operation.state, State::kFailed);
-  EXPECT_THAT(operation.error,
-              StatusIs(absl::StatusCode::kResourceExhausted,
-                       AllOf(HasSubstr("3690 s"), HasSubstr("--max-queue-seconds"))));
-  EXPECT_EQ(NotesOf(operation.error).reason, "QUEUE_DEADLINE");
-  EXPECT_TRUE(NotesOf(operation.error).retry_after.has_value());
-  EXPECT_EQ(operation.start_time, absl::InfinitePast());
-  EXPECT_EQ(Stored(waiting).state, State::kFailed);
-  EXPECT_EQ(Stored(waiting).error, operation.error);
-
-  EXPECT_EQ(queue->Get(running)->state, State::kRunning);  // which waits for nobody
-  Release("running");
-  EXPECT_EQ(WaitFor(*queue, later).state, State::kSucceeded);
-  EXPECT_THAT(Ran(), ElementsAre("running", "later"));
-  queue->Drain(absl::InfiniteDuration());
-  const std::string scraped = metrics_.Scrape();
-  EXPECT_THAT(scraped, HasSubstr("secateur_operations_refused_total{reason=\"QUEUE_DEADLINE\","
-                                 "type=\"Echo\"} 1"));
-  EXPECT_THAT(scraped, HasSubstr("secateur_operations_total{state=\"failed\",type=\"Echo\"} 1"));
-}
-
-// Whatever they race for it: it ends once, and what ran did not end as overdue.
-TEST_F(JobQueueTest, EndsWhatIsOverdueOnceWhoeverTakesIt) {
-  const auto queue = Queue({.workers = 2,
-                            .max_queued = 200,
-                            .max_queue_time = absl::Minutes(1),
-                            .lease = absl::Hours(24)});
-  std::vector<std::string> ids;
-  for (int i = 0; i < 200; ++i) {
-    ids.push_back(Start(*queue, Request("Echo", std::to_string(i))));
-    clock_.Advance(absl::Seconds(7));
-    if (i % 10 == 0) queue->EndOverdue();
-  }
-  size_t ran = 0;
-  for (const std::string& id : ids) {
-    const Operation operation = WaitFor(*queue, id);
-    if (operation.state == State::kSucceeded) {
-      ++ran;
-    } else {
-      EXPECT_EQ(NotesOf(operation.error).reason, "QUEUE_DEADLINE");
-      EXPECT_EQ(operation.starts, 0);
-    }
-    EXPECT_EQ(Stored(id).state, operation.state);
-  }
-  EXPECT_EQ(Ran().size(), ran);
+  process.ReleaseBlocks();
+  process.WaitFor(last);
+  EXPECT_THAT(process.ran(), ElementsAre("running", "last"));
 }
 
 TEST_F(JobQueueTest, CancelsARunningJobThroughItsContext) {
-  const auto queue = Queue({.workers = 1});
-  const std::string id = Start(*queue, Request("Block", "running"));
-  WaitUntilRan("running");
-  ASSERT_OK(queue->Cancel(id));
-  ASSERT_OK(queue->Cancel(id));
-  const Operation operation = WaitFor(*queue, id);
+  Process process(blobs_, clock_, {.workers = 1});
+  const std::string id = process.Submit(Request("Block", "running"));
+  process.WaitUntilABlockRuns();
+  ASSERT_OK(process.queue().Cancel(id));
+  ASSERT_OK(process.queue().Cancel(id));
+  const Operation operation = process.WaitFor(id);
   EXPECT_EQ(operation.state, State::kCancelled);
   EXPECT_TRUE(operation.cancel_requested);
-  EXPECT_OK(queue->Cancel(id));  // done: nothing to do
-  EXPECT_THAT(queue->Cancel("o0"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("o0")));
+  EXPECT_OK(process.queue().Cancel(id));  // done: nothing to do
+  EXPECT_THAT(process.queue().Cancel("o0"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("o0")));
 }
 
 TEST_F(JobQueueTest, KeepsTheErrorOfAJobThatFails) {
-  const auto queue = Queue({});
-  const Operation operation = WaitFor(*queue, Start(*queue, Request("Fail", "lost")));
+  Process process(blobs_, clock_);
+  const Operation operation = process.WaitFor(process.Submit(Request("Fail", "lost")));
   EXPECT_EQ(operation.state, State::kFailed);
   EXPECT_EQ(operation.error, absl::DataLossError("lost"));
-  EXPECT_THAT(queue->Submit(Request("Unknown", "")), StatusIs(absl::StatusCode::kInternal));
+  EXPECT_THAT(process.queue().Submit(Request("Unknown", "")),
+              StatusIs(absl::StatusCode::kInternal));
 }
 
 TEST_F(JobQueueTest, KnowsARequestAgainByItsId) {
-  const auto queue = Queue({});
-  const std::string id = Start(*queue, Request("Echo", "a", "mine"));
-  EXPECT_EQ(Start(*queue, Request("Echo", "a", "mine")), id);
-  WaitFor(*queue, id);
-  EXPECT_EQ(Start(*queue, Request("Echo", "a", "mine")), id);
-  EXPECT_THAT(Ran(), ElementsAre("a"));
-  ASSERT_OK_AND_ASSIGN(const Operation known,
-                       queue->SubmitDone(Request("Echo", "a", "mine"), {"other", "result"}));
+  Process process(blobs_, clock_);
+  const std::string id = process.Submit(Request("Echo", "a", "mine"));
+  EXPECT_EQ(process.Submit(Request("Echo", "a", "mine")), id);
+  process.WaitFor(id);
+  EXPECT_EQ(process.Submit(Request("Echo", "a", "mine")), id);
+  EXPECT_THAT(process.ran(), ElementsAre("a"));
+  ASSERT_OK_AND_ASSIGN(
+      const Operation known,
+      process.queue().SubmitDone(Request("Echo", "a", "mine"), {"other", "result"}));
   EXPECT_EQ(known.id, id);
   EXPECT_EQ(known.result.bytes, "a");
-  const absl::Status reused = queue->Submit(Request("Echo", "b", "mine")).status();
+  const absl::Status reused = process.queue().Submit(Request("Echo", "b", "mine")).status();
   EXPECT_THAT(reused, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("mine")));
   EXPECT_EQ(NotesOf(reused).reason, "REQUEST_ID_REUSED");
   EXPECT_EQ(NotesOf(reused).field, "request_id");
-  EXPECT_NE(Start(*queue, Request("Fail", "a", "mine")), id);  // another method
+  EXPECT_NE(process.Submit(Request("Fail", "a", "mine")), id);  // another method
   // The id of the operation follows from the request: another server gives the same.
-  EXPECT_EQ(Start(*Queue({}), Request("Echo", "a", "mine")), id);
+  EXPECT_EQ(Process(blobs_, clock_).Submit(Request("Echo", "a", "mine")), id);
 }
 
 TEST_F(JobQueueTest, TakesAResultThatIsThereAlready) {
-  const auto queue = Queue({});
+  Process process(blobs_, clock_);
   ASSERT_OK_AND_ASSIGN(const Operation operation,
-                       queue->SubmitDone(Request("Echo", "a"), {"type", "result"}));
+                       process.queue().SubmitDone(Request("Echo", "a"), {"type", "result"}));
   EXPECT_EQ(operation.state, State::kSucceeded);
   EXPECT_EQ(operation.result.bytes, "result");
-  EXPECT_EQ(WaitFor(*queue, operation.id).result.bytes, "result");
-  EXPECT_THAT(Ran(), IsEmpty());
+  EXPECT_EQ(process.WaitFor(operation.id).result.bytes, "result");
+  EXPECT_THAT(process.ran(), IsEmpty());
 }
 
 TEST_F(JobQueueTest, TellsObserversThePresentStateEachChangeAndTheEnd) {
-  const auto queue = Queue({.workers = 1});
-  Start(*queue, Request("Block", "first"));
-  const std::string id = Start(*queue, Request("Block", "second"));
+  Process process(blobs_, clock_, {.workers = 1});
+  process.Submit(Request("Block", "first"));
+  const std::string id = process.Submit(Request("Block", "second"));
   Mutex mutex;
   std::vector<State> seen;
   int64_t dropped = 0;
-  ASSERT_OK(queue->Observe(id, [&](const Operation& now) {
+  ASSERT_OK(process.queue().Observe(id, [&](const Operation& now) {
     MutexLock lock(mutex);
     seen.push_back(now.state);
   }));
   ASSERT_OK_AND_ASSIGN(const int64_t ticket,
-                       queue->Observe(id, [&](const Operation&) { ++dropped; }));
-  queue->Unobserve(ticket);
-  queue->Unobserve(ticket);
+                       process.queue().Observe(id, [&](const Operation&) { ++dropped; }));
+  process.queue().Unobserve(ticket);
+  process.queue().Unobserve(ticket);
   EXPECT_EQ(dropped, 1);  // the state at once, nothing after it left
-  Release("first");
-  Release("second");
-  WaitFor(*queue, id);
+  process.ReleaseBlocks();
+  process.WaitFor(id);
   MutexLock lock(mutex);
   EXPECT_THAT(seen, ElementsAre(State::kQueued, State::kRunning, State::kSucceeded));
   EXPECT_EQ(dropped, 1);
-  EXPECT_THAT(queue->Observe("o0", [](const Operation&) {}),
+  EXPECT_THAT(process.queue().Observe("o0", [](const Operation&) {}),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("o0")));
 }
 
@@ -353,18 +158,14 @@ TEST_F(JobQueueTest, ReportsTheRateAndTheTimeThatIsLeftOfEachPhase) {
       return TypedBytes{};
     });
   };
-  const auto block = [this](const OperationRequest&) -> absl::StatusOr<Job> {
-    return Job([this](RunContext& run) { return Block("first", run); });
-  };
-  const auto made = Queue({.workers = 1}, {{"Step", step}, {"Block", block}});
-  JobQueue& queue = *made;
-  Start(queue, Request("Block", ""));
-  const std::string id = Start(queue, Request("Step", ""));
-  ASSERT_OK(queue.Observe(id, [&seen](const Operation& now) {
+  Process process(blobs_, clock_, {.workers = 1}, {{"Step", step}});
+  process.Submit(Request("Block", ""));
+  const std::string id = process.Submit(Request("Step", ""));
+  ASSERT_OK(process.queue().Observe(id, [&seen](const Operation& now) {
     if (!now.progress.phase.empty()) seen.push_back(now.progress);
   }));
-  Release("first");
-  WaitFor(queue, id);
+  process.ReleaseBlocks();
+  process.WaitFor(id);
   ASSERT_THAT(seen, SizeIs(4));  // two of "profile", one of "write", the end
   EXPECT_EQ(seen[1].done, 500);
   EXPECT_DOUBLE_EQ(seen[1].rate, 250);
@@ -377,72 +178,77 @@ TEST_F(JobQueueTest, ReportsTheRateAndTheTimeThatIsLeftOfEachPhase) {
 }
 
 TEST_F(JobQueueTest, FinishesWhatItHasAcceptedWhenItDrains) {
-  const auto queue = Queue({.workers = 1});
-  const std::string running = Start(*queue, Request("Block", "running", "id"));
-  WaitUntilRan("running");
-  const std::string queued = Start(*queue, Request("Echo", "queued"));
-  std::thread drain([&] { queue->Drain(absl::InfiniteDuration()); });
+  Process process(blobs_, clock_, {.workers = 1});
+  const std::string running = process.Submit(Request("Block", "running", "id"));
+  process.WaitUntilABlockRuns();
+  const std::string queued = process.Submit(Request("Echo", "queued"));
+  std::thread drain([&] { process.queue().Drain(absl::InfiniteDuration()); });
   absl::Status refused;
   while (refused.ok()) {  // until the drain has begun
-    refused = queue->SubmitDone(Request("Echo", "x"), {}).status();
+    refused = process.queue().SubmitDone(Request("Echo", "x"), {}).status();
   }
   EXPECT_THAT(refused, StatusIs(absl::StatusCode::kUnavailable));
   EXPECT_EQ(NotesOf(refused).reason, "DRAINING");
   EXPECT_TRUE(NotesOf(refused).retry_after.has_value());
-  EXPECT_THAT(queue->Submit(Request("Echo", "y")), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(process.queue().Submit(Request("Echo", "y")),
+              StatusIs(absl::StatusCode::kUnavailable));
   // What was accepted is answered for.
-  EXPECT_THAT(queue->Submit(Request("Block", "running", "id")), IsOk());
-  EXPECT_OK(queue->Get(queued));
-  Release("running");
+  EXPECT_THAT(process.queue().Submit(Request("Block", "running", "id")), IsOk());
+  EXPECT_OK(process.queue().Get(queued));
+  process.ReleaseBlocks();
   drain.join();
-  EXPECT_EQ(queue->Get(running)->state, State::kSucceeded);
-  EXPECT_EQ(queue->Get(queued)->state, State::kSucceeded);
+  EXPECT_EQ(process.queue().Get(running)->state, State::kSucceeded);
+  EXPECT_EQ(process.queue().Get(queued)->state, State::kSucceeded);
 }
 
 TEST_F(JobQueueTest, ForgetsTheOldestThatIsDone) {
-  const auto queue = Queue({.workers = 1, .max_operations = 3});
-  const std::string blocked = Start(*queue, Request("Block", "running"));
+  Process process(blobs_, clock_, {.workers = 1, .max_operations = 3});
+  const std::string blocked = process.Submit(Request("Block", "running"));
   std::vector<std::string> ids = {blocked};
   for (int i = 0; i < 5; ++i) {
-    ASSERT_OK_AND_ASSIGN(const Operation done, queue->SubmitDone(Request("Echo", "a"), {}));
+    ASSERT_OK_AND_ASSIGN(const Operation done,
+                         process.queue().SubmitDone(Request("Echo", "a"), {}));
     ids.push_back(done.id);
-    EXPECT_LE(queue->List().size(), 3U);
+    EXPECT_LE(process.queue().List().size(), 3U);
   }
   std::vector<std::string> listed;
-  for (const Operation& operation : queue->List()) listed.push_back(operation.id);
+  for (const Operation& operation : process.queue().List()) listed.push_back(operation.id);
   EXPECT_THAT(listed, ElementsAre(ids[5], ids[4], blocked));  // newest first, the live one kept
-  EXPECT_THAT(queue->Get(ids[1]), StatusIs(absl::StatusCode::kNotFound, HasSubstr(ids[1])));
+  EXPECT_THAT(process.queue().Get(ids[1]),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr(ids[1])));
   EXPECT_THAT(OperationStore(blobs_).ListAll(), IsOkAndHolds(SizeIs(3)));
-  Release("running");
+  process.ReleaseBlocks();
 }
 
 TEST_F(JobQueueTest, DeletesOnlyWhatIsDone) {
-  const auto queue = Queue({.workers = 1});
-  const std::string id = Start(*queue, Request("Block", "running"));
-  EXPECT_THAT(queue->Delete(id), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(id)));
-  Release("running");
-  WaitFor(*queue, id);
-  EXPECT_OK(queue->Delete(id));
-  EXPECT_THAT(queue->Delete(id), StatusIs(absl::StatusCode::kNotFound));
-  EXPECT_THAT(queue->List(), IsEmpty());
+  Process process(blobs_, clock_, {.workers = 1});
+  const std::string id = process.Submit(Request("Block", "running"));
+  EXPECT_THAT(process.queue().Delete(id),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(id)));
+  process.ReleaseBlocks();
+  process.WaitFor(id);
+  EXPECT_OK(process.queue().Delete(id));
+  EXPECT_THAT(process.queue().Delete(id), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(process.queue().List(), IsEmpty());
 }
 
 TEST_F(JobQueueTest, WritesEventsThatFoldToWhatItShows) {
-  const auto queue = Queue({.workers = 2});
+  Process process(blobs_, clock_, {.workers = 2});
   std::vector<std::string> ids;
   for (int i = 0; i < 20; ++i) {
-    ids.push_back(Start(*queue, Request(i % 3 == 0   ? "Fail"
-                                        : i % 3 == 1 ? "Block"
-                                                     : "Echo",
-                                        std::to_string(i))));
+    ids.push_back(process.Submit(Request(i % 3 == 0   ? "Fail"
+                                         : i % 3 == 1 ? "Block"
+                                                      : "Echo",
+                                         std::to_string(i))));
     if (i % 3 == 1) {
-      EXPECT_OK(queue->Cancel(ids.back()));
+      EXPECT_OK(process.queue().Cancel(ids.back()));
     }
   }
-  for (const std::string& id : ids) WaitFor(*queue, id);
+  for (const std::string& id : ids) process.WaitFor(id);
+  Process another(blobs_, clock_);
   for (const std::string& id : ids) {
-    const Operation folded = Stored(id);
-    ASSERT_OK_AND_ASSIGN(const Operation shown, queue->Get(id));
+    const Operation folded = another.Get(id);
+    ASSERT_OK_AND_ASSIGN(const Operation shown, process.queue().Get(id));
     EXPECT_EQ(folded.state, shown.state);
     EXPECT_EQ(folded.result.bytes, shown.result.bytes);
     EXPECT_EQ(folded.error, shown.error);

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -69,15 +70,13 @@ class Way final : public BlobStore {
 };
 
 // Jobs of method "Echo" return their request; those of "Block" run until they are cancelled or
-// released, and then return theirs.
+// released, and then return theirs; "Fail" makes none.
 class Process {
  public:
-  Process(BlobStore& blobs, const Clock& clock, JobQueue::Options options = {.workers = 1})
+  Process(BlobStore& blobs, const Clock& clock, JobQueue::Options options = {.workers = 1},
+          std::map<std::string, JobFactory> more = {})
       : way_(blobs),
-        queue_(Manual(std::move(options)),
-               {{"Echo", [this](const auto& request) { return Echo(request); }},
-                {"Block", [this](const auto& request) { return Block(request); }}},
-               way_, clock, metrics_) {
+        queue_(Manual(std::move(options)), WithOurs(std::move(more)), way_, clock, metrics_) {
     EXPECT_OK(queue_.Restore());
   }
 
@@ -124,6 +123,12 @@ class Process {
   static JobQueue::Options Manual(JobQueue::Options options) {
     options.poll_every = absl::ZeroDuration();
     return options;
+  }
+  std::map<std::string, JobFactory> WithOurs(std::map<std::string, JobFactory> factories) {
+    factories["Echo"] = [this](const auto& request) { return Echo(request); };
+    factories["Block"] = [this](const auto& request) { return Block(request); };
+    factories["Fail"] = [](const auto& request) { return absl::DataLossError(request.request); };
+    return factories;
   }
   void Ran(const std::string& request) {
     MutexLock lock(mutex_);

@@ -1,4 +1,4 @@
-// Buckets of real servers and emulators against the suite of all stores.
+// Buckets of real servers and emulators against the suite of all stores, and one that is missing.
 #include "server/object_storage/arrow_store.h"
 
 #include "tests/conformance/blob_store_suite.h"
@@ -19,6 +19,19 @@ INSTANTIATE_TEST_SUITE_P(Buckets, BlobStoreSuite,
                          testing::Values(Bucket<AnyS3>("S3"), Bucket<AnyGcs>("Gcs"),
                                          Bucket<AnyAzure>("Azure")),
                          [](const auto& test) { return test.param.name; });
+
+class MissingBucket : public testing::TestWithParam<ObjectServer& (*)()> {};
+
+TEST_P(MissingBucket, IsNamed) {
+  std::string uri = GetParam()().Uri(NewFolder());
+  uri.replace(uri.find("bucket/"), 7, "no-such-bucket/");
+  EXPECT_THAT(ArrowStore::Open(uri, {}),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       testing::AllOf(testing::HasSubstr("no-such-bucket"),
+                                      testing::HasSubstr("make it"))));
+}
+
+INSTANTIATE_TEST_SUITE_P(Stores, MissingBucket, testing::Values(AnyS3, AnyGcs, AnyAzure));
 
 }  // namespace
 }  // namespace secateur

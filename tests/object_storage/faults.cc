@@ -1,6 +1,8 @@
 #include "tests/object_storage/faults.h"
 
+#include <chrono>
 #include <random>
+#include <thread>
 
 namespace secateur {
 
@@ -9,6 +11,11 @@ std::string RandomBytes(int64_t size) {
   std::string bytes(static_cast<size_t>(size), '\0');
   for (char& byte : bytes) byte = static_cast<char>(random());
   return bytes;
+}
+
+void FaultTest::ReleaseWhatHangs() {
+  proxy_.Release();
+  while (hanging_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
 }
 
 std::vector<std::string> FaultTest::Keys() {

@@ -44,6 +44,9 @@ class FaultTest : public testing::Test {
   // What the proxy does with a request that is to meet `fault`.
   virtual Fault Otherwise(const ProxiedRequest&, Fault fault) { return fault; }
 
+  // And waits until no call hangs.
+  void ReleaseWhatHangs();
+
   // By a way around the proxy.
   std::vector<std::string> Keys();
   // After a write that failed or was given up.

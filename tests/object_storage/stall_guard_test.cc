@@ -3,9 +3,9 @@
 #include <atomic>
 #include <future>
 #include <stdexcept>
-#include <thread>
 #include <vector>
 
+#include "tests/support/eventually.h"
 #include "tests/support/status_matchers.h"
 
 namespace secateur {
@@ -29,14 +29,6 @@ class Hanging {
   std::shared_future<void> released_ = release_.get_future().share();
 };
 
-// Waits for what other threads bring about.
-template <class Condition>
-bool Soon(Condition condition) {
-  for (int i = 0; i < 10000 && !condition(); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  return condition();
-}
-
 TEST(StallGuard, ReturnsWhatTheCallSays) {
   StallGuard guard({});
   EXPECT_OK(guard.Run([] { return absl::OkStatus(); }));
@@ -57,7 +49,7 @@ TEST(StallGuard, GivesUpOnACallThatHangsAndCountsItUntilItComesBack) {
   EXPECT_EQ(guard.abandoned(), 1);
   EXPECT_EQ(counted, 1);
   hanging.Release();
-  EXPECT_TRUE(Soon([&] { return guard.abandoned() == 0 && counted == 0; }));
+  EXPECT_TRUE(Eventually([&] { return guard.abandoned() == 0 && counted == 0; }));
 }
 
 TEST(StallGuard, StartsNothingWhileTooManyCallsHang) {
@@ -73,8 +65,8 @@ TEST(StallGuard, StartsNothingWhileTooManyCallsHang) {
   EXPECT_FALSE(called);
   EXPECT_EQ(guard.abandoned(), 3);
   hanging.Release();
-  EXPECT_TRUE(Soon([&] { return guard.abandoned() == 0; }));
-  EXPECT_TRUE(Soon([&] { return guard.Run(call).ok(); }));
+  EXPECT_TRUE(Eventually([&] { return guard.abandoned() == 0; }));
+  EXPECT_TRUE(Eventually([&] { return guard.Run(call).ok(); }));
 }
 
 TEST(StallGuard, RunsManyCallsSideBySide) {
@@ -96,7 +88,7 @@ TEST(StallGuard, LetsACallThatHangsOutliveIt) {
   }
   EXPECT_EQ(owned.use_count(), 2);
   hanging.Release();
-  EXPECT_TRUE(Soon([&] { return owned.use_count() == 1; }));
+  EXPECT_TRUE(Eventually([&] { return owned.use_count() == 1; }));
 }
 
 // Last of this file: it is for the whole process.
@@ -110,7 +102,7 @@ TEST(StallGuardOfAProcessThatEnds, WaitsForNothingForLong) {
   StallGuard::HurryAll(absl::Minutes(1));
   EXPECT_OK(guard.Run([] { return absl::OkStatus(); }));
   hanging.Release();
-  EXPECT_TRUE(Soon([&] { return guard.abandoned() == 0; }));
+  EXPECT_TRUE(Eventually([&] { return guard.abandoned() == 0; }));
 }
 
 }  // namespace
