@@ -152,6 +152,7 @@ grpc::Status FakeSecateur::CreateExpert(grpc::ServerContext*,
                                         const v1::CreateExpertRequest* request,
                                         Operation* operation) {
   expert_request = *request;
+  request_ids.push_back(request->request_id());
   *operation = started;
   return Refuse();
 }
