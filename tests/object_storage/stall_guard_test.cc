@@ -3,9 +3,9 @@
 #include <atomic>
 #include <future>
 #include <stdexcept>
-#include <thread>
 #include <vector>
 
+#include "tests/support/soon.h"
 #include "tests/support/status_matchers.h"
 
 namespace secateur {
@@ -28,14 +28,6 @@ class Hanging {
   std::promise<void> release_;
   std::shared_future<void> released_ = release_.get_future().share();
 };
-
-// Waits for what other threads bring about.
-template <class Condition>
-bool Soon(Condition condition) {
-  for (int i = 0; i < 10000 && !condition(); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  return condition();
-}
 
 TEST(StallGuard, ReturnsWhatTheCallSays) {
   StallGuard guard({});
