@@ -77,6 +77,7 @@ TEST(Limits, ConnectionsThatSayNothingKeepNobodyOut) {
   std::vector<int> connections;
   for (int i = 0; i < 300; ++i) {
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ASSERT_GE(fd, 0);
     sockaddr_in address = {};
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<uint16_t>(server.port()));
