@@ -15,6 +15,7 @@
 #include "server/base/strings.h"
 #include "server/storage/local_store.h"
 #include "server/storage/memory_store.h"
+#include "tests/support/meanwhile_store.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -313,6 +314,16 @@ TEST(ExpertStore, DeleteLeavesAloneWhatIsBeingMade) {
   ASSERT_OK(store.Delete(IdOf('1')));
   EXPECT_FALSE(store.Find(IdOf('1')).has_value());
   EXPECT_OK(store.Publish(IdOf('1'), prefix, ManifestOf(SomeFiles())));
+}
+
+TEST(ExpertStore, LoadForgetsNothingThatIsPublishedMeanwhile) {
+  MemoryStore memory;
+  MeanwhileStore blobs(memory);
+  ExpertStore store(blobs);
+  blobs.Next([&] { PublishSome(store, memory, IdOf('1')); });
+  EXPECT_OK(store.Load());
+  blobs.Join();
+  EXPECT_TRUE(store.Find(IdOf('1')).has_value());
 }
 
 TEST(ExpertStore, ReadsFilesInRangesOfAtMostOneMebibyte) {

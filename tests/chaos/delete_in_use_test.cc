@@ -31,9 +31,9 @@ class DeleteInUse : public testing::Test {
 TEST_F(DeleteInUse, OfACorpusThatIsProfiled) {
   const std::string text = JsonLines(3000, "long");
   const v1::Corpus corpus = live_.Upload({{"language", "en"}}, text);
-  live_.Upload({{"language", "de"}}, JsonLines(5, "short"));
   const lro::Operation operation = StartProfile();
   ASSERT_TRUE(live_.HasProgress(operation.name(), "profile"));
+  live_.Upload({{"language", "de"}}, JsonLines(5, "short"));
   EXPECT_RPC_OK(live_.DeleteCorpus(corpus.name()));
   ExpectAnEnd(operation);
   live_.ExpectAWholeStore();

@@ -20,10 +20,12 @@
 namespace secateur {
 namespace {
 
+using testing::AllOf;
 using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Pair;
+using testing::SizeIs;
 
 template <class Item>
 std::vector<Item> Named(const std::string& prefix, int count) {
@@ -202,6 +204,7 @@ TEST(Client, SendsARequestForAnOperationAgainUnderOneId) {
   EXPECT_OK(server.Client().CreateExpert({}));
   const std::string id = server.secateur.expert_request.request_id();
   EXPECT_EQ(id.size(), 32U);
+  EXPECT_THAT(server.secateur.request_ids, AllOf(SizeIs(7), Each(id)));
   EXPECT_OK(server.Client().CreateExpert({}));
   EXPECT_NE(server.secateur.expert_request.request_id(), id);
   v1::CreateExpertRequest own;
@@ -229,6 +232,25 @@ TEST(Client, GivesAllTriesForAnOperationOneDeadline) {
   ASSERT_FALSE(deadlines.empty());
   EXPECT_THAT(deadlines, Each(deadlines[0]));
   EXPECT_LE(deadlines.size(), 4U);  // 100 ms apart at least
+}
+
+TEST(Client, AsksSeveralServersInTurnAndGoesOnWithoutOneThatIsGone) {
+  FakeServer servers[2];
+  ClientOptions options;
+  options.address = "ipv4:";
+  for (FakeServer& server : servers) {
+    server.secateur.models = Named<v1::Model>("models/m", 1);
+    const std::string port = server.address().substr(server.address().rfind(':'));
+    options.address += (&server == servers ? "127.0.0.1" : ",127.0.0.1") + port;
+  }
+  ASSERT_OK_AND_ASSIGN(const SecateurClient client, SecateurClient::Connect(options));
+  const auto asked = [&servers] { return servers[0].secateur.calls * servers[1].secateur.calls; };
+  for (int i = 0; i < 1000 && asked() == 0; ++i) ASSERT_OK(client.GetModel("models/m0"));
+  EXPECT_GT(asked(), 0);  // both of them
+  for (int i = 0; i < 4; ++i) {
+    if (i == 2) servers[0].Stop();
+    EXPECT_OK(client.GetModel("models/m0"));
+  }
 }
 
 TEST(Client, SaysWhereNobodyAnswers) {

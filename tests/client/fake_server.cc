@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -152,6 +153,7 @@ grpc::Status FakeSecateur::CreateExpert(grpc::ServerContext*,
                                         const v1::CreateExpertRequest* request,
                                         Operation* operation) {
   expert_request = *request;
+  request_ids.push_back(request->request_id());
   *operation = started;
   return Refuse();
 }
@@ -197,7 +199,7 @@ grpc::Status FakeSecateur::WatchOperation(grpc::ServerContext* context,
 FakeServer::FakeServer(std::shared_ptr<grpc::ServerCredentials> credentials) {
   int port = 0;
   grpc::ServerBuilder builder;
-  builder.AddListeningPort("localhost:0", credentials, &port);
+  builder.AddListeningPort("localhost:0", std::move(credentials), &port);
   builder.RegisterService(&secateur);
   builder.RegisterService(&operations);
   server_ = builder.BuildAndStart();

@@ -79,6 +79,7 @@ class FakeSecateur final : public v1::Secateur::Service {
   v1::CompareDimensionsRequest compare_request;
   v1::PlanExpertRequest plan_request;
   v1::CreateExpertRequest expert_request;
+  std::vector<std::string> request_ids;  // of all CreateExpert
   v1::EvaluateExpertRequest evaluate_request;
   std::vector<v1::DownloadExpertFileRequest> downloads;
   std::string filter, parent, deleted;

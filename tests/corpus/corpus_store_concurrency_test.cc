@@ -2,18 +2,22 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <optional>
+#include <string>
 #include <thread>
 
 #include "server/corpus/corpus_store.h"
 #include "server/storage/local_store.h"
 #include "server/storage/memory_store.h"
 #include "tests/corpus/store_fixture.h"
+#include "tests/support/meanwhile_store.h"
 #include "tests/support/temp_dir.h"
 
 namespace secateur {
 namespace {
 
 using absl::StatusCode;
+using testing::IsEmpty;
 using testing::SizeIs;
 
 constexpr std::string_view kTwo = "{\"text\":\"one\"}\n{\"text\":\"two\"}\n";
@@ -70,6 +74,40 @@ TEST(CorpusStoreConcurrency, OfManyLabelChangesAtOneGenerationOneWins) {
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(won, 1);
   EXPECT_EQ(store.Get(id)->generation, 2);
+}
+
+TEST(CorpusStoreConcurrency, OfChangesAndADeletionNothingIsLeft) {
+  MemoryStore blobs;
+  CorpusStore store(blobs, Clock::System());
+  for (int round = 0; round < 20; ++round) {
+    const std::string id = Upload(store, Labelled({}), kTwo)->corpus.id();
+    std::atomic<bool> deleted{false};
+    std::thread changes([&] {
+      absl::Status changed;
+      for (int n = 0; changed.ok() && !deleted; ++n) {
+        changed = store.UpdateLabels(id, {{"n", std::to_string(n)}}, std::nullopt).status();
+      }
+      if (!changed.ok()) {
+        EXPECT_THAT(changed, StatusIs(StatusCode::kNotFound));
+      }
+    });
+    while (store.Get(id)->generation == 1) std::this_thread::yield();
+    EXPECT_OK(store.Delete(id));
+    deleted = true;
+    changes.join();
+    ASSERT_THAT(Keys(blobs), IsEmpty());
+    ASSERT_THAT(store.List({}), IsEmpty());
+  }
+}
+
+TEST(CorpusStoreConcurrency, OfARefreshAndAnUploadTheCorpusIsKnown) {
+  MemoryStore memory;
+  MeanwhileStore blobs(memory);
+  CorpusStore store(blobs, Clock::System());
+  blobs.Next([&store] { EXPECT_OK(Upload(store, Labelled({}), kTwo)); });
+  EXPECT_OK(store.Refresh());
+  blobs.Join();
+  EXPECT_THAT(store.List({}), SizeIs(1));
 }
 
 }  // namespace

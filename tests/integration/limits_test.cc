@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "server/base/strings.h"
 #include "tests/integration/server_process.h"
 #include "tests/support/small_disk.h"
 #include "tests/support/status_matchers.h"
@@ -28,6 +29,15 @@ bool Answers(ServerProcess& server) {
          response.models_size() == 1;
 }
 
+// What its streams do not read stays in the server.
+std::unique_ptr<Stub> StubThatTakesNothingInAdvance(const ServerProcess& server) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 5);  // the least
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  return v1::Secateur::NewStub(grpc::CreateCustomChannel(
+      StrCat("127.0.0.1:", server.port()), grpc::InsecureChannelCredentials(), arguments));
+}
+
 struct Watcher {
   grpc::ClientContext context;
   std::unique_ptr<grpc::ClientReader<v1::WatchOperationResponse>> reader;
@@ -41,19 +51,22 @@ TEST(Limits, AThousandWatchersThatDoNotReadTakeLittleMemory) {
   ASSERT_TRUE(server.HasProgress(name));
   const int64_t before = server.ResidentBytes();
   std::vector<std::unique_ptr<Watcher>> watchers;
+  const auto stub = StubThatTakesNothingInAdvance(server);
   v1::WatchOperationRequest request;
   request.set_name(name);
   for (int i = 0; i < 1000; ++i) {
     watchers.push_back(std::make_unique<Watcher>());
-    watchers.back()->reader = server.stub().WatchOperation(&watchers.back()->context, request);
+    watchers.back()->reader = stub->WatchOperation(&watchers.back()->context, request);
   }
   EXPECT_TRUE(Answers(server));
   EXPECT_TRUE(server.Wait(name).has_response());
   EXPECT_LT(server.ResidentBytes() - before, 128 * kMiB);
-  // Late readers see the end.
+  // Late readers see what was under way when they stopped to read, and the end.
   v1::WatchOperationResponse response, last;
-  while (watchers.front()->reader->Read(&response)) last = response;
+  int states = 0;
+  for (; watchers.front()->reader->Read(&response); ++states) last = response;
   EXPECT_TRUE(last.operation().done());
+  EXPECT_LE(states, 2);
   for (const auto& watcher : watchers) watcher->context.TryCancel();
   EXPECT_TRUE(Answers(server));
 }
@@ -76,8 +89,15 @@ TEST(Limits, ConnectionsThatSayNothingKeepNobodyOut) {
     }
     connections.push_back(fd);
   }
+  // A call begins, and stops there.
+  grpc::ClientContext context;
+  v1::UploadCorpusResponse response;
+  const auto silent = server.stub().UploadCorpus(&context, &response);
   EXPECT_TRUE(Answers(server));
-  const int status = server.Kill(SIGTERM);  // nor do they keep the server from ending
+  server.Signal(SIGTERM);  // nor do they keep the server from ending
+  EXPECT_TRUE(Eventually([&] { return server.Log().find("\"stopped\"") != std::string::npos; }));
+  context.TryCancel();
+  const int status = server.Kill(0);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
   for (const int fd : connections) close(fd);
 }
@@ -114,7 +134,8 @@ TEST(Limits, MessagesAndHeadersThatAreTooLargeAreRefused) {
             grpc::StatusCode::RESOURCE_EXHAUSTED);
   grpc::ClientContext context;
   context.AddMetadata("large", std::string(40 << 10, 'x'));
-  EXPECT_FALSE(server.stub().GetModel(&context, v1::GetModelRequest(), &model).ok());
+  v1::ListModelsResponse models;
+  EXPECT_FALSE(server.stub().ListModels(&context, v1::ListModelsRequest(), &models).ok());
   // By way of a new connection: the old one is closed on such clients.
   EXPECT_TRUE(Eventually([&] { return Answers(server); }));
 }

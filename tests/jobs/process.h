@@ -146,7 +146,7 @@ class Process {
       ++blocked_;
       while (!run.cancelled() && !released_) std::this_thread::yield();
       --blocked_;
-      if (!released_) return run.CheckCancelled();
+      if (run.cancelled()) return run.CheckCancelled();
       return TypedBytes{"block", bytes};
     });
   }

@@ -5,6 +5,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/eventually.h"
 #include "tests/support/status_matchers.h"
 
 namespace secateur {
@@ -46,11 +47,16 @@ TEST(SingleFlight, DoesNotHoldUpOtherKeys) {
 TEST(SingleFlight, EndsTheWaitOfWhoIsCancelled) {
   SingleFlight flight;
   RunContext context, waiting;
-  ASSERT_OK_AND_ASSIGN(const auto hold, flight.Acquire("key", context));
-  std::thread waiter(
-      [&] { EXPECT_THAT(flight.Acquire("key", waiting), StatusIs(absl::StatusCode::kCancelled)); });
+  std::optional<SingleFlight::Hold> hold(*flight.Acquire("key", context));
+  std::atomic<bool> ended{false};
+  std::thread waiter([&] {
+    EXPECT_THAT(flight.Acquire("key", waiting), StatusIs(absl::StatusCode::kCancelled));
+    ended = true;
+  });
   waiting.Cancel();
-  waiter.join();  // while the key is still held
+  EXPECT_TRUE(Eventually([&ended] { return ended.load(); }));  // while the key is still held
+  hold.reset();
+  waiter.join();
 }
 
 TEST(SingleFlight, ShowsWhoWaitsTheProgressOfWhoWorks) {
@@ -68,9 +74,9 @@ TEST(SingleFlight, ShowsWhoWaitsTheProgressOfWhoWorks) {
     });
     EXPECT_OK(flight.Acquire("key", waiting));
   });
-  while (seen != 1) std::this_thread::yield();
+  EXPECT_TRUE(Eventually([&seen] { return seen == 1; }));
   hold->Report({"profile", 2, 3, "tokens"});
-  while (seen != 2) std::this_thread::yield();
+  EXPECT_TRUE(Eventually([&seen] { return seen == 2; }));
   hold.reset();
   waiter.join();
 }

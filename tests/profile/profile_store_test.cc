@@ -4,6 +4,7 @@
 
 #include "server/storage/memory_store.h"
 #include "tests/profile/random_profile.h"
+#include "tests/support/meanwhile_store.h"
 
 namespace secateur {
 namespace {
@@ -243,6 +244,16 @@ TEST_F(ProfileStoreTest, DeletesAllObjectsOfAnId) {
   EXPECT_OK(store_.Delete(AnyKey().id()));
   EXPECT_OK(store_.Delete("no such id"));
   EXPECT_OK(store_.Delete(""));
+}
+
+TEST_F(ProfileStoreTest, KnowsNothingThatIsDeletedWhileItIsPut) {
+  MeanwhileStore blobs(blobs_);
+  ProfileStore store(blobs, metrics_);
+  blobs.Next([&store] { EXPECT_OK(store.Delete(AnyKey().id())); });
+  EXPECT_OK(store.Put(AnyKey(), MakeProfile(1)).status());
+  blobs.Join();
+  EXPECT_EQ(store.Find(AnyKey().id()), std::nullopt);
+  EXPECT_THAT(Objects(), IsEmpty());
 }
 
 TEST_F(ProfileStoreTest, ReadNamesAnUnknownId) {
