@@ -6,7 +6,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib/common.sh"
 
 for tool in buildah debootstrap; do
-  command -v $tool >/dev/null || die "this needs apt-get install --no-install-recommends buildah debootstrap"
+  command -v $tool >/dev/null || die "this needs scripts/setup --image"
 done
 [[ $(id -u) == 0 ]] || die "this needs root, for debootstrap"
 model=${SECATEUR_SMOLLM2:?set it to the folder of the base model that scripts/setup made}
