@@ -88,8 +88,8 @@ class Process {
   }
   Way& way() { return way_; }
   Metrics& metrics() { return metrics_; }
-  std::string Submit(OperationRequest request) {
-    const auto operation = queue_.Submit(std::move(request));
+  std::string Submit(const OperationRequest& request) {
+    const auto operation = queue_.Submit(request);
     EXPECT_OK(operation);
     return operation.ok() ? operation->id : "";
   }
