@@ -105,6 +105,8 @@ class Rows:
 
     def make(self, job, others=()):
         """Makes, keeps and returns the row; None if it is skipped or failed. `others` are jobs that may come later: text that they share is run once."""
+        if row := self.find(job):  # methods that read no text have one row for all draws
+            return row
         refused = next((why for j, why in self.skipped.items() if (j.base, j.method) == (job.base, job.method)), None)
         try:
             if refused:
