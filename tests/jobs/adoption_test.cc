@@ -21,6 +21,13 @@ class AdoptionTest : public testing::Test {
  protected:
   // Long enough for the lease of a process that says nothing to lapse.
   void LetLeasesLapse() { clock_.Advance(absl::Seconds(71)); }
+  // An operation that blocks, of a process that then cannot reach the store any more.
+  static std::string CutOffAtWork(Process& process) {
+    const std::string id = process.Submit(Request("Block", "a"));
+    process.WaitUntilABlockRuns();
+    process.way().cut = true;
+    return id;
+  }
   // What a process that comes later sees.
   Operation Seen(const std::string& id) {
     Process later(blobs_, clock_);
@@ -76,9 +83,7 @@ TEST_F(AdoptionTest, AProcessThatWasKilledHereIsFollowedAtOnce) {
   ProcessId gone = ProcessId::OfThis();
   --gone.start;
   Process a(blobs_, clock_, {.workers = 1, .self = gone});
-  const std::string id = a.Submit(Request("Block", "a"));
-  a.WaitUntilABlockRuns();
-  a.way().cut = true;
+  const std::string id = CutOffAtWork(a);
   Process b(blobs_, clock_);
   EXPECT_EQ(b.Get(id).state, State::kQueued);  // nobody is at it
   b.Resume();
@@ -105,9 +110,7 @@ TEST_F(AdoptionTest, ADrainHandsOverAtOnce) {
 TEST_F(AdoptionTest, AProcessThatCannotRenewItsLeaseSuspendsItsWorkAndTakesItUpAgain) {
   Process a(blobs_, clock_);
   a.Resume();
-  const std::string id = a.Submit(Request("Block", "a"));
-  a.WaitUntilABlockRuns();
-  a.way().cut = true;
+  const std::string id = CutOffAtWork(a);
   clock_.Advance(absl::Seconds(59));
   a.queue().Poll();
   EXPECT_EQ(a.Get(id).state, State::kRunning);
@@ -129,9 +132,7 @@ TEST_F(AdoptionTest, AProcessThatCannotRenewItsLeaseSuspendsItsWorkAndTakesItUpA
 TEST_F(AdoptionTest, AProcessThatComesBackLeavesAloneWhatAnotherHasAdopted) {
   Process a(blobs_, clock_), b(blobs_, clock_);
   b.Resume();
-  const std::string id = a.Submit(Request("Block", "a"));
-  a.WaitUntilABlockRuns();
-  a.way().cut = true;
+  const std::string id = CutOffAtWork(a);
   LetLeasesLapse();
   b.queue().Poll();
   b.WaitUntilABlockRuns();
@@ -152,9 +153,7 @@ TEST_F(AdoptionTest, AProcessThatComesBackLeavesAloneWhatAnotherHasAdopted) {
 TEST_F(AdoptionTest, AnEndThatComesTooLateChangesNothing) {
   Process a(blobs_, clock_), b(blobs_, clock_);
   b.Resume();
-  const std::string id = a.Submit(Request("Block", "a"));
-  a.WaitUntilABlockRuns();
-  a.way().cut = true;
+  const std::string id = CutOffAtWork(a);
   LetLeasesLapse();
   b.ReleaseBlocks();
   b.queue().Poll();
@@ -173,9 +172,7 @@ TEST_F(AdoptionTest, AnEndThatComesTooLateChangesNothing) {
 TEST_F(AdoptionTest, AnEndThatComesBeforeTheAdoptersStopsIt) {
   Process a(blobs_, clock_), b(blobs_, clock_);
   b.Resume();
-  const std::string id = a.Submit(Request("Block", "a"));
-  a.WaitUntilABlockRuns();
-  a.way().cut = true;
+  const std::string id = CutOffAtWork(a);
   a.ReleaseBlocks();
   a.WaitFor(id);
   LetLeasesLapse();
