@@ -2,12 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <map>
-#include <memory>
 #include <string>
-#include <string_view>
-#include <tuple>
-#include <vector>
 
 #include "server/base/strings.h"
 #include "server/storage/local_store.h"
