@@ -124,8 +124,8 @@ struct Server::Parts {
   std::optional<CorpusStore> corpora;
   std::optional<ProfileStore> profiles;
   std::optional<ExpertStore> experts;
-  ViewCache views;
-  MeasuredCache measured;
+  LruCache<RelevanceView> views;
+  LruCache<MeasuredText> measured;
   SingleFlight single_flight;
   std::optional<CallRunner> calls;
   std::optional<JobQueue> jobs;

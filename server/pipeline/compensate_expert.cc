@@ -59,8 +59,7 @@ absl::StatusOr<std::shared_ptr<const MeasuredText>> Measured(ResidentModel& mode
        {"tokens", measured->text().tokens()},
        {"disk_bytes", measured->disk_bytes()},
        {"seconds", absl::ToDoubleSeconds(absl::Now() - start)}});
-  stores.measured.Insert(key, measured);
-  return measured;
+  return stores.measured.Insert(key, measured, measured->disk_bytes());
 }
 
 v1::WidthAllocation ToProto(WidthsBy widths) {

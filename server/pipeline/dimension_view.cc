@@ -81,7 +81,8 @@ absl::StatusOr<SharedView> MergedView(const std::vector<const ProfileInfo*>& pro
   const bool whole = profiles.size() == 1 || options.quantile < 1;
   ASSIGN_OR_RETURN(RelevanceView view, whole ? ViewOfAll(profiles, options, stores)
                                              : MergeOfViews(profiles, options, stores));
-  return stores.views.Insert(key, std::move(view));
+  const int64_t bytes = view.bytes();
+  return stores.views.Insert(key, std::make_shared<const RelevanceView>(std::move(view)), bytes);
 }
 
 absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model,

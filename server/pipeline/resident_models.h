@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/base/digest.h"
+#include "server/base/lru_cache.h"
 #include "server/base/run_context.h"
 #include "server/metrics/metrics.h"
 #include "server/model/transformer.h"
@@ -24,6 +25,13 @@
 #include "server/tokenizer/tokenizer.h"
 
 namespace secateur {
+
+// What the smoke check (smoke_check.h) finds of the base on a selection's text: the same for each
+// of the selection's experts.
+struct BaseSmoke {
+  double nats_per_token = 0;
+  double repetition_rate = 0;
+};
 
 // A model that is ready.
 class ResidentModel {
@@ -44,8 +52,9 @@ class ResidentModel {
   DeviceLane& lane() { return lane_; }
   // Locks for itself, so that it may remember what it worked out for a model that is const.
   VocabularyPlanner& vocabulary() const { return *vocabulary_; }
-  std::string compute_type() const;  // "float32", "bfloat16"
-  std::string device_kind() const;   // "cpu", "cuda"
+  LruCache<BaseSmoke>& smokes() { return smokes_; }  // by a digest of the text; each costs 1
+  std::string compute_type() const;                  // "float32", "bfloat16"
+  std::string device_kind() const;                   // "cpu", "cuda"
 
   // Over every file that an expert is made from; found on a thread of its own after loading.
   std::optional<Digest> DigestIfKnown() const;
@@ -61,6 +70,7 @@ class ResidentModel {
   const Digest tokenizer_digest_;
   DeviceLane lane_;
   const std::unique_ptr<VocabularyPlanner> vocabulary_;
+  LruCache<BaseSmoke> smokes_{256};
   RunContext digest_context_;
   std::shared_future<absl::StatusOr<Digest>> digest_;
 };

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <set>
 #include <utility>
 
+#include "absl/strings/str_join.h"
+#include "server/base/digest.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/corpus/packing.h"
@@ -52,6 +55,15 @@ absl::StatusOr<TokenSequences> Prompts(const ModelConfig& config, const Tokenize
   return prompts;
 }
 
+// All that decides what a base does: the prompts are of the corpus.
+std::string KeyOf(const std::string& corpus_id, const PackedBatch& sample) {
+  Sha256 hash;
+  hash.UpdateField(corpus_id);
+  hash.UpdateField(absl::StrJoin(sample.ids, ","));
+  hash.UpdateField(absl::StrJoin(sample.offsets, ","));
+  return hash.Finish().Hex();
+}
+
 absl::StatusOr<double> NatsPerToken(const LayeredModel& model, const PackedBatch& sample,
                                     const DeviceTurn& turn, RunContext& context) {
   SequenceScorer scorer(model, {.block_tokens = sample.tokens(), .turn = turn}, context);
@@ -80,13 +92,6 @@ absl::StatusOr<SmokeResult> SmokeCheck(ResidentModel& base, const OpenedExpert& 
   const DeviceTurn turn = [&](const std::function<absl::Status()>& work) {
     return base.lane().Run(context, work);
   };
-  ASSIGN_OR_RETURN(const double base_nats, NatsPerToken(resident, sample, turn, context));
-  SmokeResult result{.perplexity_ratio = std::exp(expert_nats_per_token - base_nats)};
-  if (!std::isfinite(result.perplexity_ratio)) {
-    return absl::DataLossError(StrCat("the expert predicts calibration text with ",
-                                      expert_nats_per_token, " nats a token, the base with ",
-                                      base_nats, ": not a usable model"));
-  }
   const auto continued = [&](const LayeredModel& model, const Tokenizer& tokenizer,
                              const ModelFolder& folder) -> absl::StatusOr<TokenSequences> {
     ASSIGN_OR_RETURN(const TokenSequences prompts,
@@ -95,14 +100,28 @@ absl::StatusOr<SmokeResult> SmokeCheck(ResidentModel& base, const OpenedExpert& 
         .new_tokens = kNewTokens, .end_ids = EndIds(folder.config_json()), .turn = turn};
     return ContinueGreedily(model, prompts, options, context);
   };
-  ASSIGN_OR_RETURN(const TokenSequences by_base,
-                   continued(resident, base.tokenizer(), base.folder()));
+  const std::string key = KeyOf(corpus_id, sample);
+  std::shared_ptr<const BaseSmoke> of_base = base.smokes().Find(key);
+  if (of_base == nullptr) {
+    BaseSmoke found;
+    ASSIGN_OR_RETURN(found.nats_per_token, NatsPerToken(resident, sample, turn, context));
+    ASSIGN_OR_RETURN(const TokenSequences tokens,
+                     continued(resident, base.tokenizer(), base.folder()));
+    found.repetition_rate = RepetitionRate(tokens);
+    of_base = base.smokes().Insert(key, std::make_shared<const BaseSmoke>(found), 1);
+  }
+  SmokeResult result{.base_repetition_rate = of_base->repetition_rate,
+                     .perplexity_ratio = std::exp(expert_nats_per_token - of_base->nats_per_token)};
+  if (!std::isfinite(result.perplexity_ratio)) {
+    return absl::DataLossError(StrCat("the expert predicts calibration text with ",
+                                      expert_nats_per_token, " nats a token, the base with ",
+                                      of_base->nats_per_token, ": not a usable model"));
+  }
   ASSIGN_OR_RETURN(const TokenSequences by_expert,
                    continued(streamed, expert.tokenizer(), expert.folder()));
   for (const std::vector<int32_t>& tokens : by_expert) {
     result.generated_tokens += static_cast<int64_t>(tokens.size());
   }
-  result.base_repetition_rate = RepetitionRate(by_base);
   result.expert_repetition_rate = RepetitionRate(by_expert);
   return result;
 }

@@ -23,7 +23,8 @@ struct SmokeResult {
 
 // At most 4 prompts of at most 16 tokens, the beginnings of the corpus's first documents, continued
 // by 24 tokens; each model has its own tokenizer cut them. `sample` is numbered as the base's
-// tokens are; `expert_nats_per_token` is what VerifyExpert measured on the same.
+// tokens are; `expert_nats_per_token` is what VerifyExpert measured on the same. What the base does
+// is kept (ResidentModel::smokes()) for the next expert of the corpus.
 //
 // DATA_LOSS when a number is not finite: such a model is broken. A rise of the repetition rate is
 // told and not refused: small models repeat themselves under greedy decoding even when whole, a few

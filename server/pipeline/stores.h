@@ -3,12 +3,13 @@
 #pragma once
 
 #include "server/artifact/expert_store.h"
+#include "server/base/lru_cache.h"
+#include "server/compensate/measured_text.h"
 #include "server/corpus/corpus_store.h"
 #include "server/metrics/metrics.h"
 #include "server/object_storage/open_store.h"
-#include "server/pipeline/measured_cache.h"
 #include "server/pipeline/single_flight.h"
-#include "server/pipeline/view_cache.h"
+#include "server/profile/dimension.h"
 #include "server/profile/profile_store.h"
 #include "server/storage/blob_store.h"
 
@@ -19,8 +20,8 @@ struct Stores {
   CorpusStore& corpora;
   ProfileStore& profiles;
   ExpertStore& experts;
-  ViewCache& views;
-  MeasuredCache& measured;
+  LruCache<RelevanceView>& views;    // by what they were merged from; in bytes of memory
+  LruCache<MeasuredText>& measured;  // by what it was measured from; in bytes on disk
   SingleFlight& single_flight;
   Metrics& metrics;
   StoreOptions requested = {};  // how stores are opened that a request names

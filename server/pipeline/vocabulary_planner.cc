@@ -10,7 +10,6 @@
 namespace secateur {
 namespace {
 
-constexpr size_t kKeptPlans = 16;  // about 2 MB each for 262,144 rows
 constexpr int kHeldOutEvery = 5;
 
 // Nothing else decides a plan of one model.
@@ -61,13 +60,7 @@ absl::StatusOr<std::shared_ptr<const VocabularyTrimmer>> VocabularyPlanner::Trim
 
 std::shared_ptr<const VocabularyPlan> VocabularyPlanner::Find(
     const std::vector<CorpusInfo>& corpora) {
-  const std::string key = KeyOf(corpora);
-  MutexLock lock(mutex_);
-  const auto found = std::find_if(plans_.begin(), plans_.end(),
-                                  [&key](const auto& entry) { return entry.first == key; });
-  if (found == plans_.end()) return nullptr;
-  plans_.splice(plans_.begin(), plans_, found);
-  return plans_.front().second;
+  return plans_.Find(KeyOf(corpora));
 }
 
 absl::StatusOr<VocabularyPlanner::Texts> VocabularyPlanner::Count(
@@ -123,10 +116,7 @@ absl::StatusOr<std::shared_ptr<const VocabularyPlan>> VocabularyPlanner::Plan(
   plan->order = trimmer->Order(texts.learnt, std::move(affinity));
   const int64_t asked = RowsForShare(plan->learnt_order, plan->held_out_counts, kMaxSplitShare);
   plan->rows = RoundedRows(std::max(plan->order.needed, asked), trimmer->rows());
-  MutexLock lock(mutex_);
-  plans_.emplace_front(KeyOf(corpora), plan);
-  if (plans_.size() > kKeptPlans) plans_.pop_back();
-  return plan;
+  return plans_.Insert(KeyOf(corpora), std::move(plan), 1);
 }
 
 }  // namespace secateur

@@ -4,13 +4,12 @@
 #pragma once
 
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/base/lru_cache.h"
 #include "server/base/mutex.h"
 #include "server/base/run_context.h"
 #include "server/corpus/corpus_store.h"
@@ -39,7 +38,7 @@ class VocabularyPlanner {
  public:
   // Plain references: all must outlive the planner.
   VocabularyPlanner(const Transformer& model, const Tokenizer& tokenizer, DeviceLane& lane)
-      : model_(model), tokenizer_(tokenizer), lane_(lane) {}
+      : model_(model), tokenizer_(tokenizer), lane_(lane), plans_(kKeptPlans) {}
 
   // The model's tokenizer files, read at the first call. UNIMPLEMENTED when they are of a kind that
   // cannot be trimmed.
@@ -54,6 +53,7 @@ class VocabularyPlanner {
                                                              RunContext& context);
 
  private:
+  static constexpr int64_t kKeptPlans = 16;  // about 2 MB each for 262,144 rows
   struct Texts;
   absl::StatusOr<Texts> Count(const std::vector<CorpusInfo>& corpora, const CorpusStore& store,
                               RunContext& context) const;
@@ -65,9 +65,7 @@ class VocabularyPlanner {
   DeviceLane& lane_;
   mutable Mutex mutex_;
   std::shared_ptr<const VocabularyTrimmer> trimmer_ ABSL_GUARDED_BY(mutex_);
-  // By a digest of the corpora, most recently used first.
-  std::list<std::pair<std::string, std::shared_ptr<const VocabularyPlan>>> plans_
-      ABSL_GUARDED_BY(mutex_);
+  LruCache<VocabularyPlan> plans_;  // by a digest of the corpora; each costs 1
 };
 
 }  // namespace secateur

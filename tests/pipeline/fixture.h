@@ -23,8 +23,8 @@ struct TestStores {
   CorpusStore corpora{blobs, clock};
   ProfileStore profiles{blobs, metrics};
   ExpertStore experts{blobs, clock};
-  ViewCache views{1 << 20};
-  MeasuredCache measured{int64_t{1} << 30};
+  LruCache<RelevanceView> views{1 << 20};
+  LruCache<MeasuredText> measured{int64_t{1} << 30};
   SingleFlight single_flight;
 
   Stores all() {

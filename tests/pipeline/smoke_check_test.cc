@@ -59,6 +59,25 @@ TEST_F(SmokeCheckTest, FindsTheBaseEqualToItself) {
   EXPECT_LE(found.generated_tokens, 4 * 24);
 }
 
+TEST_F(SmokeCheckTest, AsksTheBaseOnceForEachText) {
+  const auto generated = [this] {
+    int reports = 0;
+    RunContext context([&](const Progress& progress) { reports += progress.phase == "generate"; });
+    const auto expert = OpenedExpert::Open(*model_, folder_.path());
+    EXPECT_OK(expert);
+    const auto found = SmokeCheck(*model_, **expert, corpus_, sample_, 1, stores_.all(), context);
+    EXPECT_OK(found);
+    return std::pair(reports, found->perplexity_ratio);
+  };
+  const auto [first, ratio] = generated();
+  EXPECT_EQ(generated(), std::pair(first / 2, ratio));
+  sample_.ids.back() += 1;  // other text
+  EXPECT_EQ(generated().first, first);
+  corpus_ = stores_.Add({{"language", "de"}}, 6, "german").id();  // other prompts
+  EXPECT_EQ(generated().first, first);
+  EXPECT_EQ(generated().first, first / 2);
+}
+
 TEST_F(SmokeCheckTest, MeasuresTheSampleAsTheBaseSeesIt) {
   ASSERT_OK_AND_ASSIGN(const at::Tensor hidden, model_->transformer().Forward(sample_, context_));
   ASSERT_OK_AND_ASSIGN(const std::vector<double> nll,
