@@ -133,7 +133,7 @@ TEST_P(TrimmedExpert, OfTheTextItIsForTakesNoMoreTokens) {
       stores_.Add({{"language", "en"}}, 20, "orange trees", CorpusPurpose::kEvaluation).id();
   request_.evaluation_corpora = {same};
   ASSERT_OK_AND_ASSIGN(const StoredExpert expert, Build(request_));
-  const v1::EvaluationResult& result = ManifestOf(expert).evaluations(0);
+  const v1::EvaluationResult result = ManifestOf(expert).evaluations(0);
   EXPECT_EQ(result.expert_token_count(), result.token_count());
   // The same tokens with fewer rivals: likelier, if anything.
   EXPECT_LT(result.expert_bits_per_byte(), result.base_bits_per_byte());
