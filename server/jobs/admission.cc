@@ -135,6 +135,7 @@ Admission::Reservation Admission::Add(const std::string& tenant, const JobNeeds&
   memory_.insert(needs.memory_bytes);
   temporary_.insert(needs.temporary_bytes);
   stored_ += needs.stored_bytes;
+  limits_.on_change(Sum());
   return Reservation(this, tenant, needs);
 }
 
@@ -145,13 +146,18 @@ void Admission::GiveBack(const std::string& tenant, const JobNeeds& needs) {
   memory_.erase(memory_.find(needs.memory_bytes));
   temporary_.erase(temporary_.find(needs.temporary_bytes));
   stored_ -= needs.stored_bytes;
+  limits_.on_change(Sum());
+}
+
+Admission::Use Admission::Sum() const {
+  return {.operations = operations_,
+          .memory_bytes = WhileRunning(memory_, 0),
+          .disk_bytes = stored_ + WhileRunning(temporary_, 0)};
 }
 
 Admission::Use Admission::InAll() const {
   MutexLock lock(mutex_);
-  return {.operations = operations_,
-          .memory_bytes = WhileRunning(memory_, 0),
-          .disk_bytes = stored_ + WhileRunning(temporary_, 0)};
+  return Sum();
 }
 
 int64_t Admission::OperationsOf(const std::string& tenant) const {

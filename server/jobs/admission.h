@@ -31,6 +31,13 @@ struct JobNeeds {
 
 class Admission {
  public:
+  // By all that is accepted.
+  struct Use {
+    int64_t operations = 0;
+    int64_t memory_bytes = 0;
+    int64_t disk_bytes = 0;
+    friend bool operator==(const Use&, const Use&) = default;
+  };
   struct Limits {
     int64_t operations = 66;            // that wait or run
     int64_t operations_per_tenant = 0;  // 0: as many as there may be in all
@@ -39,11 +46,8 @@ class Admission {
     // Of the store and of temporary files together, asked at each request; 0: any.
     std::function<DiskRoom()> disk = [] { return DiskRoom(); };
     absl::Duration retry_after = absl::Seconds(5);
-  };
-  struct Use {
-    int64_t operations = 0;
-    int64_t memory_bytes = 0;
-    int64_t disk_bytes = 0;
+    // Hears of each change, one after the other; must be quick and must not call back.
+    std::function<void(const Use&)> on_change = [](const Use&) {};
   };
 
   // A place among the accepted operations; given back by its destructor. Must not outlive the
@@ -85,6 +89,7 @@ class Admission {
   absl::Status CheckMemory(const JobNeeds& needs) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckDisk(const JobNeeds& needs, const DiskRoom& room) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Use Sum() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The sum of as many as may run at once, one of `more` bytes beside them.
   int64_t WhileRunning(const Largest& bytes, int64_t more) const;
   Reservation Add(const std::string& tenant, const JobNeeds& needs)

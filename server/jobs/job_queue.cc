@@ -90,7 +90,12 @@ JobQueue::JobQueue(Options options, std::map<std::string, JobFactory> factories,
                   .running = options_.workers,
                   .memory_bytes = options_.max_memory_bytes,
                   .disk = options_.disk,
-                  .retry_after = options_.retry_after}),
+                  .retry_after = options_.retry_after,
+                  .on_change =
+                      [&metrics](const Admission::Use& use) {
+                        metrics.reserved_memory.Set(static_cast<double>(use.memory_bytes));
+                        metrics.reserved_disk.Set(static_cast<double>(use.disk_bytes));
+                      }}),
       steps_({.factories = std::move(factories),
               .before_adopted = options_.before_adopted,
               .max_starts = options_.max_starts,

@@ -83,6 +83,13 @@ Metrics::Metrics(std::string_view version)
       operations_refused(
           Counters(registry, "secateur_operations_refused_total",
                    "Work that was not accepted or not begun in time, by type and reason.")),
+      reserved_memory(Gauges(registry, "secateur_reserved_memory_bytes",
+                             "Memory that accepted operations may take at most, beside the models.")
+                          .Add({})),
+      reserved_disk(Gauges(registry, "secateur_reserved_disk_bytes",
+                           "Disk that accepted operations may take at most, in the store and in "
+                           "temporary files.")
+                        .Add({})),
       job_queue_length(
           Gauges(registry, "secateur_job_queue_length", "Jobs that wait for a worker.").Add({})),
       job_queue_wait(Histograms(registry, "secateur_job_queue_wait_seconds",

@@ -65,6 +65,8 @@ struct Metrics {
   Family<Gauge>& operations_active;       // type
   Counter& operations_adopted;
   Family<Counter>& operations_refused;  // type, reason
+  Gauge& reserved_memory;               // bytes
+  Gauge& reserved_disk;                 // bytes
   Gauge& job_queue_length;
   Histogram& job_queue_wait;
   Counter& profile_tokens;

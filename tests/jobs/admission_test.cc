@@ -140,11 +140,13 @@ TEST(Admission, TakesOnWhatWasAcceptedBefore) {
 TEST(Admission, NeverPassesALimitAndEndsAtZero) {
   constexpr int64_t kOperations = 12, kOfTenant = 5, kMemory = 100, kDisk = 300;
   constexpr int kRunning = 3;
+  Admission::Use told;
   Admission admission({.operations = kOperations,
                        .operations_per_tenant = kOfTenant,
                        .running = kRunning,
                        .memory_bytes = kMemory,
-                       .disk = [] { return DiskRoom{kDisk, kDisk}; }});
+                       .disk = [] { return DiskRoom{kDisk, kDisk}; },
+                       .on_change = [&told](const Admission::Use& use) { told = use; }});
   struct Live {
     std::string tenant;
     JobNeeds needs;
@@ -191,6 +193,7 @@ TEST(Admission, NeverPassesALimitAndEndsAtZero) {
       if (fits) live.push_back({tenant, needs, *std::move(place)});
     }
     const Admission::Use use = admission.InAll();
+    ASSERT_TRUE(told == use);
     ASSERT_EQ(use.operations, std::ssize(live));
     ASSERT_EQ(use.memory_bytes, largest(&JobNeeds::memory_bytes, 0));
     ASSERT_EQ(use.disk_bytes, stored() + largest(&JobNeeds::temporary_bytes, 0));
@@ -205,6 +208,7 @@ TEST(Admission, NeverPassesALimitAndEndsAtZero) {
   EXPECT_GT(refused, 1000);
   live.clear();
   const Admission::Use use = admission.InAll();
+  EXPECT_TRUE(told == use);
   EXPECT_EQ(use.operations + use.memory_bytes + use.disk_bytes, 0);
 }
 

@@ -71,7 +71,9 @@ TEST_F(QueueLimits, CountsWhatOperationsNeedFromTheirAcceptanceToTheirEnd) {
   EXPECT_EQ(reason("eleven bytes"), "TOO_LARGE");
   const std::string waits = process.Submit(Request("Block", "9 letters"));
   process.WaitUntilABlockRuns();
+  EXPECT_THAT(process.metrics().Scrape(), HasSubstr("\nsecateur_reserved_memory_bytes 9\n"));
   EXPECT_EQ(reason("ten letter"), "");  // one at a time
+  EXPECT_THAT(process.metrics().Scrape(), HasSubstr("\nsecateur_reserved_memory_bytes 10\n"));
   process.ReleaseBlocks();
   process.WaitFor(waits);
 }

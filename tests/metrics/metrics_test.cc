@@ -43,6 +43,8 @@ TEST(Metrics, HasEachMetricOfTheServiceWithItsTypeAndHelp) {
       {"secateur_operations_active", "gauge"},
       {"secateur_operations_adopted_total", "counter"},
       {"secateur_operations_refused_total", "counter"},
+      {"secateur_reserved_memory_bytes", "gauge"},
+      {"secateur_reserved_disk_bytes", "gauge"},
       {"secateur_job_queue_length", "gauge"},
       {"secateur_job_queue_wait_seconds", "histogram"},
       {"secateur_profile_tokens_total", "counter"},
