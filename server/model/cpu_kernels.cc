@@ -8,8 +8,9 @@
 #include <ATen/Parallel.h>
 
 // One copy of a function for each instruction set, chosen when the program starts. The loops are
-// written so that compilers vectorize them: `omp simd` grants the reordering of sums.
-#if defined(__x86_64__) && defined(__ELF__)
+// written so that compilers vectorize them: `omp simd` grants the reordering of sums. What chooses
+// runs before the loader has bound a function, and the thread sanitizer would have it call one.
+#if defined(__x86_64__) && defined(__ELF__) && !defined(__SANITIZE_THREAD__)
 #define SECATEUR_VECTORIZED __attribute__((target_clones("avx512f", "avx2,fma", "default")))
 #else
 #define SECATEUR_VECTORIZED
