@@ -10,7 +10,7 @@
 // One copy of a function for each instruction set, chosen when the program starts. The loops are
 // written so that compilers vectorize them: `omp simd` grants the reordering of sums. What chooses
 // runs before the loader has bound a function, and the thread sanitizer would have it call one.
-#if defined(__x86_64__) && defined(__ELF__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && defined(__ELF__) && !defined(_GLIBCXX_TSAN)
 #define SECATEUR_VECTORIZED __attribute__((target_clones("avx512f", "avx2,fma", "default")))
 #else
 #define SECATEUR_VECTORIZED

@@ -3,7 +3,9 @@
 // a function, and would call one of the sanitizer's.
 #pragma once
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
+#include <version>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(_GLIBCXX_TSAN)
 #define SECATEUR_SIMD __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define SECATEUR_SIMD
