@@ -15,13 +15,14 @@ TEST_F(CliTest, UploadsAFileWithItsLabels) {
                  "--purpose", "evaluation"}),
             kOk)
       << err_;
-  const v1::UploadCorpusMetadata& metadata = server_.secateur.upload_metadata;
+  const v1::UploadCorpusMetadata metadata = server_.secateur.uploads().metadata;
   EXPECT_EQ(metadata.corpus().labels().size(), 2u);
   EXPECT_EQ(metadata.corpus().labels().at("domain"), "legal");
   EXPECT_EQ(metadata.corpus().purpose(), v1::EVALUATION);
   EXPECT_EQ(metadata.corpus().display_name(), "legal.jsonl");
   EXPECT_EQ(metadata.format(), v1::CORPUS_FORMAT_UNSPECIFIED);
-  EXPECT_THAT(server_.secateur.chunks, ElementsAre("{\"text\": \"a\"}\n{\"text\": \"b\"}\n"));
+  EXPECT_THAT(server_.secateur.uploads().chunks,
+              ElementsAre("{\"text\": \"a\"}\n{\"text\": \"b\"}\n"));
   EXPECT_THAT(out_, AllOf(HasSubstr("corpora/c1  new  2 documents  28 B"),
                           HasSubstr("domain=legal language=ko"), HasSubstr(file)));
 }
@@ -30,19 +31,19 @@ TEST_F(CliTest, UploadsTheStandardInput) {
   EXPECT_EQ(Run({"corpus", "upload", "-", "--format", "text", "--display-name", "from a pipe"},
                 "some text\n"),
             kOk);
-  EXPECT_THAT(server_.secateur.chunks, ElementsAre("some text\n"));
-  EXPECT_EQ(server_.secateur.upload_metadata.format(), v1::TEXT);
-  EXPECT_EQ(server_.secateur.upload_metadata.corpus().display_name(), "from a pipe");
+  EXPECT_THAT(server_.secateur.uploads().chunks, ElementsAre("some text\n"));
+  EXPECT_EQ(server_.secateur.uploads().metadata.format(), v1::TEXT);
+  EXPECT_EQ(server_.secateur.uploads().metadata.corpus().display_name(), "from a pipe");
 }
 
 TEST_F(CliTest, UploadsSeveralFilesAsSeveralCorpora) {
   const std::string one = dir_.Write("one.txt", "1\n");
   const std::string two = dir_.Write("two.jsonl", "2\n");
   EXPECT_EQ(Run({"corpus", "upload", one, two, "--label", "task=qa"}), kOk);
-  EXPECT_THAT(server_.secateur.chunks, ElementsAre("1\n", "2\n"));
+  EXPECT_THAT(server_.secateur.uploads().chunks, ElementsAre("1\n", "2\n"));
   EXPECT_THAT(out_, AllOf(HasSubstr(one), HasSubstr(two)));
   EXPECT_EQ(Run({"corpus", "upload", one}), kOk);
-  EXPECT_EQ(server_.secateur.upload_metadata.format(), v1::TEXT);  // by its name
+  EXPECT_EQ(server_.secateur.uploads().metadata.format(), v1::TEXT);  // by its name
 }
 
 TEST_F(CliTest, PrintsAnUploadAsJson) {
@@ -58,9 +59,9 @@ TEST_F(CliTest, UploadsWhatAListNames) {
       {"file": "a.jsonl", "labels": {"language": "en"}, "purpose": "CALIBRATION", "documents": 1},
       {"file": "b.jsonl", "labels": {"language": "de"}, "purpose": "EVALUATION", "documents": 5}])");
   EXPECT_EQ(Run({"corpus", "upload", "--manifest", list}), kOk) << err_;
-  EXPECT_THAT(server_.secateur.chunks, ElementsAre("1\n", "2\n3\n"));
-  EXPECT_EQ(server_.secateur.upload_metadata.corpus().labels().at("language"), "de");
-  EXPECT_EQ(server_.secateur.upload_metadata.corpus().purpose(), v1::EVALUATION);
+  EXPECT_THAT(server_.secateur.uploads().chunks, ElementsAre("1\n", "2\n3\n"));
+  EXPECT_EQ(server_.secateur.uploads().metadata.corpus().labels().at("language"), "de");
+  EXPECT_EQ(server_.secateur.uploads().metadata.corpus().purpose(), v1::EVALUATION);
   EXPECT_THAT(err_, HasSubstr("b.jsonl holds 2 documents; the list says 5"));
 }
 

@@ -36,6 +36,11 @@ grpc::Status FakeSecateur::ListModels(grpc::ServerContext*, const v1::ListModels
   return AddPage(models, page, *request, *response->mutable_models(), *response);
 }
 
+FakeSecateur::Uploads FakeSecateur::uploads() const {
+  const std::lock_guard lock(mutex_);
+  return uploads_;
+}
+
 grpc::Status FakeSecateur::UploadCorpus(grpc::ServerContext*,
                                         grpc::ServerReader<v1::UploadCorpusRequest>* reader,
                                         v1::UploadCorpusResponse* response) {
@@ -43,24 +48,25 @@ grpc::Status FakeSecateur::UploadCorpus(grpc::ServerContext*,
   if (!reader->Read(&request) || !request.has_metadata()) {
     return {grpc::StatusCode::INVALID_ARGUMENT, "metadata must come first"};
   }
-  upload_metadata = request.metadata();
+  const std::lock_guard lock(mutex_);
+  uploads_.metadata = request.metadata();
   if (grpc::Status status = Refuse(); !status.ok()) return status;
-  *response->mutable_corpus() = upload_metadata.corpus();
+  *response->mutable_corpus() = uploads_.metadata.corpus();
   response->mutable_corpus()->set_name("corpora/c1");
   for (const v1::Corpus& known : corpora) {
-    if (known.digest().empty() || known.digest() != upload_metadata.corpus().digest()) continue;
+    if (known.digest().empty() || known.digest() != uploads_.metadata.corpus().digest()) continue;
     *response->mutable_corpus() = known;
     response->set_existed(true);
     return grpc::Status::OK;
   }
   int64_t bytes = 0, lines = 0;
   while (!request.finish() && reader->Read(&request)) {
-    if (!request.data().empty()) chunks.push_back(request.data());
+    if (!request.data().empty()) uploads_.chunks.push_back(request.data());
     bytes += static_cast<int64_t>(request.data().size());
     lines += std::count(request.data().begin(), request.data().end(), '\n');
   }
-  upload_finished = request.finish();
-  if (!upload_finished) return {grpc::StatusCode::INVALID_ARGUMENT, "no finish"};
+  uploads_.finished = request.finish();
+  if (!uploads_.finished) return {grpc::StatusCode::INVALID_ARGUMENT, "no finish"};
   response->mutable_corpus()->set_text_bytes(bytes);
   response->mutable_corpus()->set_document_count(lines);
   return grpc::Status::OK;

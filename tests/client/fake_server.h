@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,13 @@ class FakeOperations final : public google::longrunning::Operations::Service {
 
 class FakeSecateur final : public v1::Secateur::Service {
  public:
+  // What uploads sent: the last one's metadata, the chunks of all.
+  struct Uploads {
+    v1::UploadCorpusMetadata metadata;
+    std::vector<std::string> chunks;
+    bool finished = false;
+  };
+
   using WatchWriter = grpc::ServerWriter<v1::WatchOperationResponse>;
   using DownloadWriter = grpc::ServerWriter<v1::DownloadExpertFileResponse>;
 
@@ -69,9 +77,6 @@ class FakeSecateur final : public v1::Secateur::Service {
   int calls = 0;  // of GetModel
   int watches = 0;
   std::map<std::string, std::string> last_metadata;
-  v1::UploadCorpusMetadata upload_metadata;
-  std::vector<std::string> chunks;
-  bool upload_finished = false;
   v1::UpdateCorpusRequest update_request;
   v1::DeleteCorpusRequest delete_corpus_request;
   v1::CreateCorpusRequest create_corpus_request;
@@ -84,6 +89,7 @@ class FakeSecateur final : public v1::Secateur::Service {
   std::vector<v1::DownloadExpertFileRequest> downloads;
   std::string filter, parent, deleted;
   int list_calls = 0;
+  Uploads uploads() const;
 
   grpc::Status GetModel(grpc::ServerContext* context, const v1::GetModelRequest* request,
                         v1::Model* model) override;
@@ -135,6 +141,10 @@ class FakeSecateur final : public v1::Secateur::Service {
 
  private:
   grpc::Status Refuse();
+
+  // That gRPC hands over from its thread is not seen by the thread sanitizer.
+  mutable std::mutex mutex_;
+  Uploads uploads_;
 };
 
 class FakeServer {

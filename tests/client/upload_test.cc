@@ -50,12 +50,12 @@ TEST(Upload, SendsTheMetadataAndThenEveryByteInChunksOfAtMostOneMebibyte) {
     ASSERT_OK_AND_ASSIGN(const v1::UploadCorpusResponse response,
                          server.Client().UploadCorpus(Metadata(), Pieces(text, size + 1)));
     EXPECT_EQ(response.corpus().name(), "corpora/c1");
-    EXPECT_EQ(server.secateur.upload_metadata.corpus().labels().at("language"), "ko");
-    EXPECT_EQ(server.secateur.upload_metadata.corpus().purpose(), v1::EVALUATION);
-    EXPECT_EQ(server.secateur.upload_metadata.format(), v1::TEXT);
-    EXPECT_EQ(Joined(server.secateur.chunks), text);
-    EXPECT_THAT(server.secateur.chunks, Each(SizeIs(Le(size_t{1} << 20))));
-    EXPECT_EQ(server.secateur.chunks.size(), (size + (1 << 20) - 1) >> 20);
+    EXPECT_EQ(server.secateur.uploads().metadata.corpus().labels().at("language"), "ko");
+    EXPECT_EQ(server.secateur.uploads().metadata.corpus().purpose(), v1::EVALUATION);
+    EXPECT_EQ(server.secateur.uploads().metadata.format(), v1::TEXT);
+    EXPECT_EQ(Joined(server.secateur.uploads().chunks), text);
+    EXPECT_THAT(server.secateur.uploads().chunks, Each(SizeIs(Le(size_t{1} << 20))));
+    EXPECT_EQ(server.secateur.uploads().chunks.size(), (size + (1 << 20) - 1) >> 20);
   }
 }
 
@@ -63,7 +63,7 @@ TEST(Upload, TakesASourceThatGivesALittleAtATime) {
   FakeServer server;
   const std::string text = Text(10'000);
   ASSERT_OK(server.Client().UploadCorpus(Metadata(), Pieces(text, 3'333)));
-  EXPECT_EQ(Joined(server.secateur.chunks), text);
+  EXPECT_EQ(Joined(server.secateur.uploads().chunks), text);
 }
 
 TEST(Upload, EndsEarlyWhenTheServerKnowsTheDigest) {
@@ -109,7 +109,7 @@ TEST(Upload, IsCancelledWhenTheSourceFails) {
                                            }),
               StatusIs(absl::StatusCode::kNotFound, "the disk is gone"));
   server.Stop();  // waits for the handler
-  EXPECT_FALSE(server.secateur.upload_finished);
+  EXPECT_FALSE(server.secateur.uploads().finished);
 }
 
 }  // namespace
