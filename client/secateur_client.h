@@ -82,7 +82,8 @@ class SecateurClient {
   absl::Status DownloadExpert(const v1::Expert& expert, const std::string& folder,
                               const ExpertProgress& progress = {}) const;
 
-  // google.longrunning.Operations. WatchOperation is OperationHandle::Wait.
+  // google.longrunning.Operations. WatchOperation is OperationHandle::Wait. Newest first; the
+  // server takes no filter yet: any but "" is UNIMPLEMENTED.
   absl::StatusOr<std::vector<google::longrunning::Operation>> ListOperations(
       const std::string& filter = "") const;
   // Drops a finished operation from the server's list.

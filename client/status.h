@@ -31,7 +31,7 @@ struct StatusDetails {
     std::string description;  // what is wrong with it
   };
   // ErrorInfo.
-  std::string reason;  // UPPER_SNAKE, stable: "BUDGET_OUT_OF_REACH"
+  std::string reason;  // UPPER_SNAKE, stable: "BUDGET_NOT_REACHABLE"
   std::string domain;  // "secateur.dev"
   std::map<std::string, std::string> metadata;
   // BadRequest.

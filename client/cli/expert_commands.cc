@@ -201,7 +201,9 @@ void AddCreate(CLI::App& group, Context& context) {
       context, options, &ExpertCreate);
   AddSpecOptions(*command, options->spec);
   command->add_option("--output-uri", options->output_uri,
-                      "file: URI, on the server, of an empty or missing folder that gets a copy");
+                      "URI of an empty or missing folder that gets a copy: file: on the server, or "
+                      "s3:, gs:, abfs:; "
+                      "within its --allow-write");
   AddRepeated(
       *command, "--gate", options->gates,
       "Largest rise of bits per byte over the base's for the expert to be published: 20% on "

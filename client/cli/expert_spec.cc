@@ -228,7 +228,7 @@ void AddSpecOptions(CLI::App& command, SpecOptions& options) {
   command.add_option(
       "--rule", options.rule,
       "second-order (default; best quality, takes a forward pass), relative-mean (at "
-      "once, from profiles alone; default with --compensation none), paper-mean, log-mean, "
+      "once, from profiles alone; default with --compensation none or bias), paper-mean, log-mean, "
       "rank-mean (like it, by other scores) or cus-prun (as published)");
   command.add_option("--quantile", options.quantile,
                      "Cus-Prun alone: share of documents in which a neuron must be irrelevant "

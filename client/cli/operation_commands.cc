@@ -81,7 +81,9 @@ void AddNamed(CLI::App& group, Context& context, const std::string& name, const 
 }  // namespace
 
 void AddOperationCommands(CLI::App& program, Context& context) {
-  CLI::App* group = AddGroup(program, "operation", "Long work: profiles and experts being made");
+  CLI::App* group = AddGroup(
+      program, "operation",
+      "Long work: text being read, profiles and experts being made, experts being measured");
   AddCommand(*group, "list", "The operations the server knows", "  secateur operation list",
              context, std::make_shared<NoOptions>(), &OperationList);
   AddNamed(*group, context, "get", "An operation as it is now", &OperationGet);

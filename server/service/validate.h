@@ -16,7 +16,7 @@ namespace secateur {
 // client says is ignored.
 absl::Status CheckAllFieldsKnown(const google::protobuf::Message& message);
 
-// INVALID_ARGUMENT unless it is empty or at most 64 printable ASCII characters.
+// INVALID_ARGUMENT unless it is empty or at most 64 printable ASCII characters, no spaces.
 absl::Status CheckRequestId(std::string_view request_id);
 
 // INVALID_ARGUMENT unless `tokens` is 2 to the model's positions.

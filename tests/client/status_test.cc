@@ -17,7 +17,7 @@ google::rpc::Status RichStatus() {
   status.set_code(grpc::StatusCode::OUT_OF_RANGE);
   status.set_message("width 8 is below 32");
   google::rpc::ErrorInfo info;
-  info.set_reason("BUDGET_OUT_OF_REACH");
+  info.set_reason("BUDGET_NOT_REACHABLE");
   info.set_domain("secateur.dev");
   (*info.mutable_metadata())["smallest"] = "32";
   status.add_details()->PackFrom(info);
@@ -51,7 +51,7 @@ grpc::Status AsGrpc(const google::rpc::Status& status) {
 void ExpectRich(const absl::Status& status) {
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kOutOfRange, "width 8 is below 32"));
   const StatusDetails details = DetailsOfStatus(status);
-  EXPECT_EQ(details.reason, "BUDGET_OUT_OF_REACH");
+  EXPECT_EQ(details.reason, "BUDGET_NOT_REACHABLE");
   EXPECT_EQ(details.domain, "secateur.dev");
   EXPECT_THAT(details.metadata, ElementsAre(Pair("smallest", "32")));
   ASSERT_EQ(details.fields.size(), 1u);
