@@ -127,10 +127,11 @@ struct Server::Parts {
   LruCache<RelevanceView> views;
   LruCache<MeasuredText> measured;
   SingleFlight single_flight;
-  std::optional<CallRunner> calls;
   std::optional<JobQueue> jobs;
   std::optional<SecateurService> service;
   std::optional<OperationsService> operations_service;
+  // Ends before what calls use: one whose client has gone may still be at work when gRPC has ended.
+  std::optional<CallRunner> calls;
   std::unique_ptr<grpc::Server> grpc_server;
   std::unique_ptr<Exposer> exposer;
   int port = 0;
@@ -165,10 +166,12 @@ absl::Status Server::Parts::Build() {
 }
 
 absl::Status Server::Parts::OpenStores() {
-  auto opened = OpenStore(UriBelow(options.store, kTenantRoot), store_options);
+  StoreOptions ours = store_options;
+  ours.remove_leftovers = true;
+  auto opened = OpenStore(UriBelow(options.store, kTenantRoot), ours);
   if (!opened.ok()) return Annotate(opened.status(), "--store");
   blobs = std::make_unique<MeteredStore>(*std::move(opened), metrics);
-  auto own = OpenStore(options.store, store_options);
+  auto own = OpenStore(options.store, ours);
   if (!own.ok()) return Annotate(own.status(), "--store");
   own_blobs = *std::move(own);
   RETURN_IF_ERROR(Annotate(blobs->Check(), "--store"));

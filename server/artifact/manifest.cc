@@ -36,15 +36,19 @@ absl::StatusOr<v1::Manifest> ParseManifest(std::string_view text) {
   return manifest;
 }
 
-std::string ExpertIdOf(const v1::ResolvedRequest& resolved) {
+std::string CanonicalBytes(const google::protobuf::Message& message) {
   std::string bytes;
   {
     google::protobuf::io::StringOutputStream stream(&bytes);
     google::protobuf::io::CodedOutputStream coded(&stream);
     coded.SetSerializationDeterministic(true);
-    resolved.SerializeToCodedStream(&coded);
+    message.SerializeToCodedStream(&coded);
   }
-  return Sha256Of(bytes).Id('e');
+  return bytes;
+}
+
+std::string ExpertIdOf(const v1::ResolvedRequest& resolved) {
+  return Sha256Of(CanonicalBytes(resolved)).Id('e');
 }
 
 }  // namespace secateur

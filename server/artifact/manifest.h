@@ -7,6 +7,10 @@
 #include "absl/status/statusor.h"
 #include "server/artifact/manifest_files.h"
 
+namespace google::protobuf {
+class Message;
+}  // namespace google::protobuf
+
 namespace secateur {
 
 namespace v1 {
@@ -21,8 +25,11 @@ absl::StatusOr<std::string> ManifestText(const v1::Manifest& manifest);
 // format_version.
 absl::StatusOr<v1::Manifest> ParseManifest(std::string_view text);
 
+// Equal bytes for equal messages: maps are sorted, which those of SerializeAsString() are not.
+std::string CanonicalBytes(const google::protobuf::Message& message);
+
 // The name of the expert that a request makes: "e" + 40 hex digits of the SHA-256 of its
-// deterministic serialization.
+// canonical bytes.
 std::string ExpertIdOf(const v1::ResolvedRequest& resolved);
 
 }  // namespace secateur

@@ -70,6 +70,11 @@ absl::StatusOr<std::vector<std::string>> MetaKeys(BlobStore& blobs, const std::s
   return keys;
 }
 
+absl::Status ChangedElsewhere(const std::string& id) {
+  return absl::AbortedError(
+      StrCat("corpora/", id, " was changed by another server: get it and try again"));
+}
+
 bool Matches(const CorpusInfo& info, const CorpusFilter& filter) {
   if (filter.purpose.has_value() && info.purpose != *filter.purpose) return false;
   return std::all_of(filter.labels.begin(), filter.labels.end(), [&](const auto& wanted) {
@@ -211,10 +216,16 @@ absl::StatusOr<CorpusInfo> CorpusStore::UpdateLabels(const std::string& id, cons
   const auto receipt = blobs_.Put(MetaKey(id, corpus.info.generation), EncodeMeta(corpus));
   if (absl::IsAlreadyExists(receipt.status())) {
     RETURN_IF_ERROR(ReadNewestMeta(id).status());
-    return absl::AbortedError(
-        StrCat("corpora/", id, " was changed by another server: get it and try again"));
+    return ChangedElsewhere(id);
   }
   RETURN_IF_ERROR(receipt.status());
+  // The key is free again once others have gone two generations on from what we know.
+  ASSIGN_OR_RETURN(const std::vector<std::string> keys, MetaKeys(blobs_, id));
+  if (keys.empty() || keys.back() != MetaKey(id, corpus.info.generation)) {
+    RETURN_IF_ERROR(blobs_.Delete(MetaKey(id, corpus.info.generation)));
+    RETURN_IF_ERROR(ReadNewestMeta(id).status());
+    return ChangedElsewhere(id);
+  }
   Remember(corpus);
   // Best effort: the newer one counts also when the older one stays.
   blobs_.Delete(MetaKey(id, generation)).IgnoreError();

@@ -112,6 +112,11 @@ JobQueue::JobQueue(Options options, std::map<std::string, JobFactory> factories,
       poll_({.every = options_.poll_every,
              .keep_done = options_.keep_done,
              .max_operations = options_.max_operations,
+             .arriving =
+                 [this](const std::string& id) {
+                   MutexLock lock(mutex_);
+                   return arriving_.contains(id);
+                 },
              .store = store_,
              .registry = registry_,
              .journal = journal_,

@@ -140,9 +140,9 @@ int64_t OperationJournal::LastEpoch(const OperationEntry& entry) {
 }
 
 absl::Status OperationJournal::Delete(OperationEntry& entry) {
+  RETURN_IF_ERROR(store_.Delete(entry.id));
   entry.unwritten.clear();
   entry.behind = false;
-  RETURN_IF_ERROR(store_.Delete(entry.id));
   entry.gone = true;
   return absl::OkStatus();
 }

@@ -44,7 +44,8 @@ class OperationJournal {
   static int64_t LastEpoch(const OperationEntry& entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);
 
-  // All of it, what was not written yet included.
+  // All of it, what was not written yet included. After an error it is as before, but for objects
+  // that went.
   absl::Status Delete(OperationEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.transition);
 
  private:

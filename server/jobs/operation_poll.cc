@@ -177,8 +177,9 @@ absl::StatusOr<OperationEntryPtr> OperationPoll::Load(const std::string& id,
   RETURN_IF_ERROR(keys != nullptr ? parts_.journal.Read(*entry, *keys)
                                   : parts_.journal.Read(*entry));
   const Operation operation = parts_.registry.Get(*entry);
-  const bool arriving = operation.owner == parts_.leases.owner() && !IsDone(operation.state);
-  return arriving ? nullptr : entry;
+  // Else, if it is ours, its acceptance seemed to have failed: an orphan, to be adopted.
+  const bool ours = operation.owner == parts_.leases.owner() && !IsDone(operation.state);
+  return ours && parts_.arriving(id) ? nullptr : entry;
 }
 
 absl::StatusOr<OperationEntryPtr> OperationPoll::Find(const std::string& id) {
@@ -194,9 +195,9 @@ void OperationPoll::Forget() {
   const absl::Time before = parts_.clock.Now() - parts_.keep_done;
   for (const OperationEntryPtr& entry : parts_.registry.ToForget(before, parts_.max_operations)) {
     MutexLock lock(entry->transition);
-    // Where that fails it is found again, and forgotten again.
-    parts_.journal.Delete(*entry).IgnoreError();
-    parts_.registry.Remove(*entry);
+    // Where that fails it is found again, and forgotten again; once its end has been written.
+    const bool deleted = parts_.journal.Delete(*entry).ok();
+    if (deleted || !entry->behind) parts_.registry.Remove(*entry);
   }
 }
 

@@ -8,6 +8,7 @@
 // Thread-safe. Works with the store; nothing here is called on gRPC's threads.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -32,6 +33,7 @@ class OperationPoll {
     absl::Duration every;      // zero: only Poll() and Restore() do anything
     absl::Duration keep_done;  // then done operations are forgotten
     int64_t max_operations = 0;
+    std::function<bool(const std::string& id)> arriving;  // whether it is being accepted right now
     OperationStore& store;
     OperationRegistry& registry;
     OperationJournal& journal;

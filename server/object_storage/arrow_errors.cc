@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <span>
 #include <string>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_replace.h"
 #include "server/base/strings.h"
 
@@ -21,7 +21,7 @@ struct Sign {
 };
 
 // The first that is found in the text counts.
-constexpr Sign kSigns[] = {
+constexpr Sign kNoBucket[] = {
     {"no_such_bucket", absl::StatusCode::kFailedPrecondition,
      "make the bucket: the server makes none"},
     {"nosuchbucket", absl::StatusCode::kFailedPrecondition,
@@ -30,6 +30,10 @@ constexpr Sign kSigns[] = {
      "make the container: the server makes none"},
     {"bucket does not exist", absl::StatusCode::kFailedPrecondition,
      "make the bucket: the server makes none"},
+};
+
+// The text names the object, too, in which these may stand: what is known without them goes first.
+constexpr Sign kSigns[] = {
     {"request_time_too_skewed", absl::StatusCode::kFailedPrecondition, "set this machine's clock"},
     {"requesttimetooskewed", absl::StatusCode::kFailedPrecondition, "set this machine's clock"},
     {"expired", absl::StatusCode::kPermissionDenied, "renew the server's credentials"},
@@ -59,6 +63,17 @@ constexpr Sign kSigns[] = {
     {"quota", absl::StatusCode::kResourceExhausted, "make room in the store"},
 };
 
+const Sign* Find(std::span<const Sign> signs, std::string_view message) {
+  const auto found = std::find_if(signs.begin(), signs.end(), [&](const Sign& sign) {
+    return message.find(sign.text) != message.npos;
+  });
+  return found == signs.end() ? nullptr : &*found;
+}
+
+absl::Status StatusOf(const Sign& sign, const std::string& text) {
+  return absl::Status(sign.code, ToAbsl(StrCat(text, "; ", sign.advice)));
+}
+
 bool IsMissing(const arrow::Status& status) {
   return arrow::internal::ErrnoFromStatus(status) == ENOENT;
 }
@@ -85,12 +100,9 @@ absl::Status FromArrow(const arrow::Status& status, std::string_view what) {
   if (status.ok()) return absl::OkStatus();
   const std::string text = StrCat(what, ": ", Readable(status.message()));
   const std::string message = absl::AsciiStrToLower(status.message());
-  for (const Sign& sign : kSigns) {
-    if (absl::StrContains(message, sign.text)) {
-      return absl::Status(sign.code, ToAbsl(StrCat(text, "; ", sign.advice)));
-    }
-  }
+  if (const Sign* sign = Find(kNoBucket, message)) return StatusOf(*sign, text);
   if (IsMissing(status)) return absl::NotFoundError(text);
+  if (const Sign* sign = Find(kSigns, message)) return StatusOf(*sign, text);
   if (status.IsOutOfMemory()) return absl::ResourceExhaustedError(text);
   if (status.IsInvalid() || status.IsNotImplemented()) return absl::InternalError(text);
   return absl::UnavailableError(text);

@@ -45,7 +45,7 @@ absl::StatusOr<std::unique_ptr<ArrowStore>> ArrowStore::Open(const std::string& 
         StrCat("cannot open ", bucket->uri(), ": there is no bucket ",
                root.substr(0, root.find('/')), "; make it: the server makes none"));
   }
-  bucket->RemoveLeftovers(absl::Now() - kLeftoverAge);
+  if (options.remove_leftovers) bucket->RemoveLeftovers(absl::Now() - kLeftoverAge);
   return std::unique_ptr<ArrowStore>(new ArrowStore(bucket));
 }
 

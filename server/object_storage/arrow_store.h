@@ -41,6 +41,7 @@ class ArrowStore final : public BlobStore {
   struct Options {
     absl::Duration stall_limit = absl::Seconds(60);  // for each request and for each batch of parts
     std::function<void(int)> on_abandoned = [](int) {};  // see StallGuard::Options
+    bool remove_leftovers = true;  // what writers left here that died more than a day ago
   };
 
   // Of all stores of the process: requests may name buckets that hang, one after the other.

@@ -15,11 +15,12 @@ absl::StatusOr<std::unique_ptr<BlobStore>> OpenStore(const std::string& uri,
   const std::string scheme = UriScheme(uri);
   if (scheme == "file") {
     ASSIGN_OR_RETURN(const std::string path, FileUriToPath(uri));
-    return LocalStore::Open(path);
+    return LocalStore::Open(path, Clock::System(), options.remove_leftovers);
   }
   if (IsBucketScheme(scheme)) {
-    return ArrowStore::Open(
-        uri, {.stall_limit = options.stall_limit, .on_abandoned = options.on_abandoned});
+    return ArrowStore::Open(uri, {.stall_limit = options.stall_limit,
+                                  .on_abandoned = options.on_abandoned,
+                                  .remove_leftovers = options.remove_leftovers});
   }
   if (scheme == "memory" && uri.size() == scheme.size() + 1) return std::make_unique<MemoryStore>();
   if (scheme.empty() || scheme == "memory") {

@@ -16,6 +16,8 @@ namespace secateur {
 struct StoreOptions {
   absl::Duration stall_limit = absl::Seconds(60);      // of buckets; see ArrowStore
   std::function<void(int)> on_abandoned = [](int) {};  // of buckets; see StallGuard::Options
+  // What writers that died more than a day ago left: only where all that writes is ours.
+  bool remove_leftovers = false;
 };
 
 // Makes the folder if it is missing, but no bucket. INVALID_ARGUMENT for a malformed URI,

@@ -79,6 +79,11 @@ std::optional<Digest> ResidentModel::DigestIfKnown() const {
   return digest.ok() ? std::optional(*digest) : std::nullopt;
 }
 
+absl::Status ResidentModel::DigestError() const {
+  if (digest_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return {};
+  return digest_.get().status();
+}
+
 absl::StatusOr<Digest> ResidentModel::WaitForDigest() const { return digest_.get(); }
 
 ResidentModels::~ResidentModels() {

@@ -58,6 +58,8 @@ class ResidentModel {
 
   // Over every file that an expert is made from; found on a thread of its own after loading.
   std::optional<Digest> DigestIfKnown() const;
+  // Why there will be none; OK while it is being computed, and once it is known.
+  absl::Status DigestError() const;
   absl::StatusOr<Digest> WaitForDigest() const;
 
  private:

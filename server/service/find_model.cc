@@ -15,6 +15,7 @@ absl::StatusOr<std::shared_ptr<ResidentModel>> FindModel(const JobParts& parts,
 
 absl::Status CheckDigestKnown(const ResidentModel& model) {
   if (model.DigestIfKnown()) return absl::OkStatus();
+  RETURN_IF_ERROR(model.DigestError());
   return WithReason(
       WithRetryAfter(absl::UnavailableError(StrCat("the digest of models/", model.name(),
                                                    " is still being computed: try again")),

@@ -1,5 +1,6 @@
 #include "server/service/submit.h"
 
+#include "server/artifact/manifest.h"
 #include "server/base/status_macros.h"
 #include "server/service/convert.h"
 
@@ -15,7 +16,7 @@ OperationRequest MakeOperationRequest(const std::string& method, const std::stri
   return {.method = method,
           .target = target,
           .request_id = request_id,
-          .request = request.SerializeAsString()};
+          .request = CanonicalBytes(request)};
 }
 
 absl::StatusOr<google::longrunning::Operation> Submit(JobQueue& jobs, const std::string& method,

@@ -21,7 +21,7 @@ absl::Status CopyOut(BlobStore& store, const BlobInfo& object, const std::string
   std::ofstream file(path, std::ios::binary);
   for (int64_t at = 0; at < object.size; at += kChunk) {
     ASSIGN_OR_RETURN(const std::string chunk, store.Read(object.key, at, kChunk));
-    file << chunk;
+    if (!(file << chunk)) break;
   }
   file.close();
   return file ? absl::OkStatus() : absl::ErrnoToStatus(errno, StrCat("cannot write ", path));

@@ -90,7 +90,8 @@ class LocalStore::Writer final : public BlobWriter {
 };
 
 absl::StatusOr<std::unique_ptr<LocalStore>> LocalStore::Open(const std::string& folder,
-                                                             const Clock& clock) {
+                                                             const Clock& clock,
+                                                             bool remove_leftovers) {
   std::string path = folder;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (path.empty() || path[0] != '/') {
@@ -101,7 +102,7 @@ absl::StatusOr<std::unique_ptr<LocalStore>> LocalStore::Open(const std::string& 
   FileDescriptor root = OpenFolder(AT_FDCWD, path + "/.");
   if (!root.valid()) return ErrnoStatus(errno, StrCat("cannot open the store's folder ", path));
   auto store = std::unique_ptr<LocalStore>(new LocalStore(std::move(path), std::move(root)));
-  store->RemoveLeftovers(clock.Now() - kLeftoverAge);
+  if (remove_leftovers) store->RemoveLeftovers(clock.Now() - kLeftoverAge);
   return store;
 }
 

@@ -26,9 +26,10 @@ class LocalStore final : public BlobStore {
  public:
   // `folder` is absolute; it and what is missing above it are made. PERMISSION_DENIED,
   // FAILED_PRECONDITION (it is a file) and so on as the system says. `clock` tells how old
-  // leftovers are.
+  // leftovers are, of which those of more than a day go if `remove_leftovers`.
   static absl::StatusOr<std::unique_ptr<LocalStore>> Open(const std::string& folder,
-                                                          const Clock& clock = Clock::System());
+                                                          const Clock& clock = Clock::System(),
+                                                          bool remove_leftovers = true);
   ~LocalStore() override;
 
   const std::string& uri() const override { return uri_; }

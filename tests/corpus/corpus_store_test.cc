@@ -237,6 +237,18 @@ TEST_F(CorpusStoreTest, UpdatesLabelsAtTheExpectedGeneration) {
   EXPECT_THAT(Keys(blobs_, "corpora/"), ElementsAre(MetaKey(id, 3)));
 }
 
+TEST_F(CorpusStoreTest, RefusesAChangeOfAGenerationThatOthersAreTwoAheadOf) {
+  ASSERT_OK_AND_ASSIGN(const auto uploaded, Upload(store_, Labelled({}), kTwo));
+  const std::string id = uploaded.corpus.id();
+  const auto behind = Restarted();
+  ASSERT_OK(store_.UpdateLabels(id, {{"language", "ko"}}, {}));
+  ASSERT_OK(store_.UpdateLabels(id, {{"language", "en"}}, {}));
+  EXPECT_THAT(behind->UpdateLabels(id, {{"language", "de"}}, 1), StatusIs(StatusCode::kAborted));
+  EXPECT_EQ(behind->Get(id)->labels, (Labels{{"language", "en"}}));
+  EXPECT_THAT(Keys(blobs_, "corpora/"), ElementsAre(MetaKey(id, 3)));
+  EXPECT_OK(behind->UpdateLabels(id, {{"language", "de"}}, 3));
+}
+
 TEST_F(CorpusStoreTest, DeletesACorpusWithAllItsObjects) {
   ASSERT_OK_AND_ASSIGN(const auto uploaded, Upload(store_, Labelled({}), kTwo));
   const std::string id = uploaded.corpus.id();

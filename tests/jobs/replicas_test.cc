@@ -55,6 +55,23 @@ TEST_F(ReplicasTest, AStoreThatDoesNotAnswerIsNoProofThatThereIsNoSuchOperation)
   b.way().cut = false;
 }
 
+TEST_F(ReplicasTest, AnAcceptanceThatOnlySeemedToFailIsTakenUpByItsOwner) {
+  Process a(blobs_, clock_), b(blobs_, clock_);
+  // The event is written, and then the store is away.
+  a.way().before_create = [&a](const std::string&) { a.way().cut = true; };
+  EXPECT_THAT(a.queue().Submit(Request("Echo", "x", "mine")),
+              StatusIs(absl::StatusCode::kUnavailable));
+  a.way().before_create = nullptr;
+  a.way().cut = false;
+  const std::string id = b.Submit(Request("Echo", "x", "mine"));
+  EXPECT_EQ(b.Get(id).state, State::kQueued);
+  clock_.Advance(absl::Seconds(11));
+  a.Resume();
+  EXPECT_EQ(a.WaitFor(id).result.bytes, "x");
+  b.queue().Poll();
+  EXPECT_EQ(b.Get(id).state, State::kSucceeded);
+}
+
 TEST_F(ReplicasTest, AWatcherHearsOfEachChangeWithinAPoll) {
   Process a(blobs_, clock_), b(blobs_, clock_);
   const std::string first = a.Submit(Request("Block", "first"));

@@ -232,6 +232,19 @@ TEST_F(RestoreTest, ADeletedOperationLeavesNothingThatIsStillToBeWritten) {
   EXPECT_THAT(blobs_.List("", "", 10), IsOkAndHolds(IsEmpty()));
 }
 
+TEST_F(RestoreTest, ADeletionThatFailsLeavesTheEndToBeWritten) {
+  Process process(blobs_, clock_);
+  const std::string id = process.Submit(Request("Block", ""));
+  process.WaitUntilABlockRuns();
+  process.way().cut = true;
+  ASSERT_OK(process.queue().Cancel(id));
+  process.WaitFor(id);
+  EXPECT_THAT(process.queue().Delete(id), StatusIs(absl::StatusCode::kUnavailable));
+  process.way().cut = false;
+  process.queue().Poll();
+  EXPECT_EQ(Process(blobs_, clock_).queue().Get(id)->state, State::kCancelled);
+}
+
 TEST_F(RestoreTest, WhatHasBeenDoneForTooLongIsForgotten) {
   std::string old_id;
   {

@@ -1,6 +1,11 @@
 // Buckets of real servers and emulators against the suite of all stores, and one that is missing.
 #include "server/object_storage/arrow_store.h"
 
+#include <arrow/util/io_util.h>
+
+#include <cerrno>
+
+#include "server/object_storage/arrow_errors.h"
 #include "tests/conformance/blob_store_suite.h"
 #include "tests/object_storage/buckets.h"
 
@@ -32,6 +37,14 @@ TEST_P(MissingBucket, IsNamed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Stores, MissingBucket, testing::Values(AnyS3, AnyGcs, AnyAzure));
+
+TEST(ArrowErrors, OfAMissingObjectAreNotToldByItsName) {
+  for (const std::string path : {"team-quota/experts/e1", "bucket/expired/access_denied"}) {
+    const arrow::Status missing = arrow::internal::StatusFromErrno(
+        ENOENT, arrow::StatusCode::IOError, "Path does not exist '", path, "'");
+    EXPECT_THAT(FromArrow(missing, "read"), StatusIs(absl::StatusCode::kNotFound)) << path;
+  }
+}
 
 }  // namespace
 }  // namespace secateur

@@ -1,5 +1,6 @@
 #include "server/object_storage/open_store.h"
 
+#include <chrono>
 #include <filesystem>
 #include <string>
 
@@ -26,6 +27,17 @@ TEST(OpenStore, OpensAFolderAndMemory) {
   ASSERT_OK_AND_ASSIGN(const auto memory, OpenStore("memory:"));
   EXPECT_OK(memory->Put("a", "1"));
   EXPECT_EQ(memory->uri(), "memory:");
+}
+
+TEST(OpenStore, RemovesLeftoversOnlyWhereAllThatWritesIsOurs) {
+  const TempDir dir;
+  dir.Write(".tmp/old", "x");
+  const fs::path old = dir.Join(".tmp/old");
+  fs::last_write_time(old, fs::file_time_type::clock::now() - std::chrono::hours(25));
+  ASSERT_OK(OpenStore("file:" + dir.path()));
+  EXPECT_TRUE(fs::exists(old));
+  ASSERT_OK(OpenStore("file:" + dir.path(), {.remove_leftovers = true}));
+  EXPECT_FALSE(fs::exists(old));
 }
 
 TEST(OpenStore, NamesTheSchemesItServes) {
