@@ -84,12 +84,15 @@ CommandLine ParseCommandLine(int argc, char** argv) {
   app.add_option("--tls-client-ca", options.tls_client_ca,
                  "PEM file: clients must show a certificate that it signed")
       ->envname("SECATEUR_TLS_CLIENT_CA");
-  app.add_option("--allow-read", options.allow_read,
-                 "file:/folder, or s3://, gs:// or abfs:// BUCKET/FOLDER with the options that "
-                 "reach it, that "
-                 "CreateCorpus may read; may be repeated")
+  app.add_option(
+         "--allow-read", options.allow_read,
+         "file:/folder, or s3://, gs:// or abfs:// URI with the options that reach it, that "
+         "CreateCorpus may read; may be repeated")
       ->envname("SECATEUR_ALLOW_READ");
-  app.add_option("--allow-write", options.allow_write, "the same for what output_uri may name")
+  app.add_option(
+         "--allow-write", options.allow_write,
+         "file:/folder, or s3://, gs:// or abfs:// URI with the options that reach it, that "
+         "output_uri may name; may be repeated")
       ->envname("SECATEUR_ALLOW_WRITE");
   app.add_option("--device", options.device, "auto, cpu or cuda:N")
       ->capture_default_str()
@@ -120,8 +123,7 @@ CommandLine ParseCommandLine(int argc, char** argv) {
       ->envname("SECATEUR_MAX_OPERATIONS_PER_TENANT");
   app.add_option("--max-reserved-memory-bytes", options.max_reserved_memory_bytes,
                  "memory that accepted operations may take; 0: what models and view cache leave, "
-                 "at least half "
-                 "of all; on a GPU any")
+                 "at least half of all; on a GPU any")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->envname("SECATEUR_MAX_RESERVED_MEMORY_BYTES");

@@ -202,8 +202,7 @@ void AddCreate(CLI::App& group, Context& context) {
   AddSpecOptions(*command, options->spec);
   command->add_option("--output-uri", options->output_uri,
                       "URI of an empty or missing folder that gets a copy: file: on the server, or "
-                      "s3:, gs:, abfs:; "
-                      "within its --allow-write");
+                      "s3:, gs:, abfs:; within its --allow-write");
   AddRepeated(
       *command, "--gate", options->gates,
       "Largest rise of bits per byte over the base's for the expert to be published: 20% on "

@@ -222,7 +222,7 @@ absl::StatusOr<CorpusInfo> CorpusStore::UpdateLabels(const std::string& id, cons
   // The key is free again once others have gone two generations on from what we know.
   ASSIGN_OR_RETURN(const std::vector<std::string> keys, MetaKeys(blobs_, id));
   if (keys.empty() || keys.back() != MetaKey(id, corpus.info.generation)) {
-    RETURN_IF_ERROR(blobs_.Delete(MetaKey(id, corpus.info.generation)));
+    blobs_.Delete(MetaKey(id, corpus.info.generation)).IgnoreError();  // the newer one counts
     RETURN_IF_ERROR(ReadNewestMeta(id).status());
     return ChangedElsewhere(id);
   }
