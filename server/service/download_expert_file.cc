@@ -6,7 +6,6 @@
 
 #include "server/base/digest.h"
 #include "server/base/errors.h"
-#include "server/base/mutex.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/service/find_expert.h"
@@ -31,21 +30,20 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadExpert
   void OnDone() override { delete this; }
 
  private:
+  // `step` fills message_, or leaves it empty at the end.
   void Next(std::function<absl::Status()> step) {
     const bool posted = parts_.calls.Post([this, step = std::move(step)] {
-      const absl::StatusOr<bool> more = Fill(step);
-      if (!more.ok() || !*more) return End(more.status());
+      hand_over_.Receive();
+      message_.Clear();
+      const absl::Status status = step();
+      if (!status.ok() ||
+          message_.payload_case() == v1::DownloadExpertFileResponse::PAYLOAD_NOT_SET) {
+        return End(status);
+      }
+      hand_over_.Leave();
       StartWrite(&message_);
     });
     if (!posted) End(CallRunner::Overloaded());
-  }
-
-  // `step` fills message_, or leaves it empty at the end: then false.
-  absl::StatusOr<bool> Fill(const std::function<absl::Status()>& step) {
-    const MutexLock lock(mutex_);
-    message_.Clear();
-    RETURN_IF_ERROR(step());
-    return message_.payload_case() != v1::DownloadExpertFileResponse::PAYLOAD_NOT_SET;
   }
 
   absl::Status Open() {
@@ -105,10 +103,8 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadExpert
   const ServiceParts parts_;
   const v1::DownloadExpertFileRequest* const request_;
   const absl::Time start_;
+  HandOver hand_over_;
   v1::DownloadExpertFileResponse message_;
-  // Held during a step. Steps follow each other by gRPC's hand, which the thread sanitizer does not
-  // see: the lock tells it.
-  Mutex mutex_;
   std::optional<StoredExpert> expert_;
   v1::ExpertFile file_;
   int64_t at_ = 0;

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "server/base/errors.h"
-#include "server/base/mutex.h"
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"
 #include "server/service/convert.h"
@@ -21,8 +20,9 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadCorpusReque
   }
 
   void OnReadDone(bool ok) override {
-    if (!ok) return End(CutOff());
-    if (!parts_.calls.Post([this] { Step(); })) End(CallRunner::Overloaded());
+    if (!parts_.calls.Post([this, ok] { ok ? Step() : End(CutOff()); })) {
+      End(CallRunner::Overloaded());
+    }
   }
   void OnDone() override { delete this; }
 
@@ -33,28 +33,27 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadCorpusReque
   }
 
   void Step() {
-    const absl::StatusOr<bool> more = Take();
-    if (!more.ok() || !*more) return End(more.status());
+    hand_over_.Receive();
+    const absl::Status status = Take();
+    if (!status.ok() || message_.finish() || answered_) return End(status);
     message_.Clear();
+    hand_over_.Leave();
     StartRead(&message_);
   }
 
-  // Whether another message is to come.
-  absl::StatusOr<bool> Take() {
-    const MutexLock lock(mutex_);
+  absl::Status Take() {
     RETURN_IF_ERROR(CheckAllFieldsKnown(message_));
     if (message_.has_metadata()) RETURN_IF_ERROR(Begin(message_.metadata()));
-    if (answered_) return false;
+    if (answered_) return absl::OkStatus();
     if (upload_ == nullptr) {
       return absl::InvalidArgumentError("the first message must carry metadata");
     }
     if (message_.has_data()) RETURN_IF_ERROR(upload_->Append(message_.data()));
     if (message_.finish()) RETURN_IF_ERROR(Finish());
-    return !message_.finish();
+    return absl::OkStatus();
   }
 
-  absl::Status Begin(const v1::UploadCorpusMetadata& metadata)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  absl::Status Begin(const v1::UploadCorpusMetadata& metadata) {
     if (upload_ != nullptr) {
       return absl::InvalidArgumentError("metadata stands in the first message alone");
     }
@@ -77,7 +76,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadCorpusReque
     return absl::OkStatus();
   }
 
-  absl::Status AnswerIfKnown(const CorpusInfo& info) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  absl::Status AnswerIfKnown(const CorpusInfo& info) {
     const auto known = parts_.stores.corpora.Get(info.id());
     if (!known.ok() || known->labels != info.labels || known->purpose != info.purpose) {
       return absl::OkStatus();
@@ -88,18 +87,17 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadCorpusReque
     return absl::OkStatus();
   }
 
-  absl::Status Finish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  absl::Status Finish() {
     ASSIGN_OR_RETURN(const CorpusUpload::Result result, upload_->Finish());
     *response_->mutable_corpus() = ToProto(result.corpus);
     response_->set_existed(result.existed);
     return absl::OkStatus();
   }
 
+  // Removes what was written: on the pool, unless that is full.
   void End(const absl::Status& status) {
-    {
-      const MutexLock lock(mutex_);
-      upload_.reset();
-    }
+    hand_over_.Receive();
+    upload_.reset();
     parts_.calls.Count("UploadCorpus", status, start_);
     grpc::ServerReadReactor<v1::UploadCorpusRequest>::Finish(ToGrpcStatus(status));
   }
@@ -107,12 +105,10 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadCorpusReque
   const ServiceParts parts_;
   v1::UploadCorpusResponse* const response_;
   const absl::Time start_;
+  HandOver hand_over_;
   v1::UploadCorpusRequest message_;
-  // Steps follow each other by gRPC's hand, which the thread sanitizer does not see: the lock tells
-  // it.
-  Mutex mutex_;
-  std::unique_ptr<CorpusUpload> upload_ ABSL_GUARDED_BY(mutex_);
-  bool answered_ ABSL_GUARDED_BY(mutex_) = false;
+  std::unique_ptr<CorpusUpload> upload_;
+  bool answered_ = false;
 };
 
 }  // namespace
