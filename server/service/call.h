@@ -22,8 +22,8 @@
 namespace secateur {
 
 // What one step of a stream leaves to the next. gRPC orders them, which the thread sanitizer does
-// not see: Leave() before the StartRead or StartWrite that has the next one called, Take() first in
-// that.
+// not see: Leave() before the StartRead or StartWrite that has the next one called,
+// Receive() first in that.
 class HandOver {
  public:
   void Leave() { left_.store(true, std::memory_order_release); }
