@@ -46,13 +46,13 @@ int main(int argc, char** argv) {
   }
   // A model that cannot be loaded after all ends the process, as a signal does.
   bool failed = false;
-  std::thread([&server, &failed] {
+  std::thread loading([&server, &failed] {
     const absl::Status ready = (*server)->WaitUntilReady();
     if (ready.ok() || absl::IsCancelled(ready)) return;
     std::cerr << "secateurd: " << ready.message() << "\n";
     failed = true;
     kill(getpid(), SIGTERM);
-  }).detach();
+  });
 
   Wait();
   std::thread([] {  // a second signal does not wait for the drain
@@ -62,6 +62,7 @@ int main(int argc, char** argv) {
   })
       .detach();
   (*server)->DrainAndStop();
+  loading.join();
   server->reset();
   const bool finalized = secateur::FinalizeObjectStorage();
   secateur::FlushLog();

@@ -142,6 +142,7 @@ struct Server::Parts {
   bool draining ABSL_GUARDED_BY(mutex) = false;
   bool drained ABSL_GUARDED_BY(mutex) = false;
   bool stopping ABSL_GUARDED_BY(mutex) = false;
+  bool healthy ABSL_GUARDED_BY(mutex) = false;  // what gRPC's health says
   absl::Status store_status ABSL_GUARDED_BY(mutex);
   std::thread monitor;
   std::unique_ptr<Ticker> catch_up;
@@ -303,7 +304,11 @@ std::pair<bool, std::string> Server::Parts::Ready() {
 std::pair<bool, std::string> Server::Parts::Probe(std::string_view probe) {
   if (probe == "livez") return {true, "ok"};
   if (probe == "startupz") return {models.ready(), "models are being loaded"};
-  return Ready();
+  const std::pair<bool, std::string> ready = Ready();
+  MutexLock lock(mutex);
+  // Who reads both must not be told first here that it is ready.
+  if (ready.first && !healthy) return {false, "starting"};
+  return ready;
 }
 
 void Server::Parts::HurryAfterDrain() {
@@ -340,7 +345,7 @@ void Server::Parts::Monitor() {
       for (const char* name : kServices) {
         grpc_server->GetHealthCheckService()->SetServingStatus(name, ready);
       }
-      published = ready;
+      published = healthy = ready;
     }
     MutexLock lock(mutex);
     if (draining || stopping) return;
@@ -389,6 +394,7 @@ void Server::DrainAndStop() {
     parts_->grpc_server->GetHealthCheckService()->SetServingStatus(false);
   }
   parts_->changed.NotifyAll();
+  parts_->models.StopLoading();
   Log(LogLevel::kInfo, "draining", {{"seconds", absl::ToDoubleSeconds(parts_->options.drain)}});
   std::thread hurry([this] { parts_->HurryAfterDrain(); });
   parts_->jobs->Drain(parts_->options.drain);

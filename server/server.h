@@ -23,10 +23,11 @@ class Server {
   // Stops without draining.
   ~Server();
 
-  // OK when all models are ready; the reason when one cannot be loaded.
+  // OK when all models are ready, CANCELLED when a drain begins before that; the reason when one
+  // cannot be loaded.
   absl::Status WaitUntilReady();
-  // Health NOT_SERVING first, no new work, running work finishes within `--drain-seconds`, then
-  // everything stops. Call once.
+  // Health NOT_SERVING first, no new work nor models, running work finishes within
+  // `--drain-seconds`, then everything stops. Call once.
   void DrainAndStop();
 
   int port() const;  // of the service

@@ -142,7 +142,7 @@ std::string Summary(const ModelCard& card) {
       card.masked ? "What was removed is zeros: the tensors keep the base's shape. " : "",
       IsTrimmed(card) ? "Text of tokens that are gone is cut into smaller ones. " : "",
       "Nothing was trained.\n\n", "- Base model: ", Plain(card.base_model), ", SHA-256 `",
-      card.base_digest.Hex(), "`\n");
+      card.base_digest, "`\n");
 }
 
 std::string MadeFor(const ModelCard& card) {

@@ -43,9 +43,9 @@ struct ModelCard {
     int64_t expert_tokens = 0;
   };
 
-  std::string title;       // display name, may be empty: then "Expert of <base>"
-  std::string base_model;  // name on the server, or a hub id
-  Digest base_digest;      // of config and weights
+  std::string title;        // display name, may be empty: then "Expert of <base>"
+  std::string base_model;   // name on the server, or a hub id
+  std::string base_digest;  // of config and weights
   BaseLicense license;
   std::vector<Selection> selections;  // empty: general
   std::string rule;                   // "RELATIVE_MEAN"; empty: no neurons were removed

@@ -39,13 +39,12 @@ absl::StatusOr<std::unique_ptr<ScratchTensors>> ScratchTensors::Create() {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot make a temporary file in ",
                                                    folder.string(), " (TMPDIR moves it)"));
   }
-  return std::unique_ptr<ScratchTensors>(new ScratchTensors(std::move(path), file));
+  unlink(path.c_str());
+  return std::unique_ptr<ScratchTensors>(new ScratchTensors(file));
 }
 
 ScratchTensors::~ScratchTensors() {
-  if (file_ < 0) return;
-  close(file_);
-  unlink(path_.c_str());
+  if (file_ >= 0) close(file_);
 }
 
 absl::Status ScratchTensors::Add(const TensorSpec& spec, std::string_view bytes) {
@@ -68,7 +67,7 @@ absl::Status ScratchTensors::Add(const TensorSpec& spec, std::string_view bytes)
 
 absl::Status ScratchTensors::Seal() {
   if (file_ < 0) return absl::OkStatus();
-  ASSIGN_OR_RETURN(map_, MappedFile::Open(path_));
+  ASSIGN_OR_RETURN(map_, MappedFile::Open(absl::StrCat("/proc/self/fd/", file_)));
   for (const auto& [name, entry] : added_) {
     const auto& [spec, offset] = entry;
     tensors_[name] = {
@@ -77,7 +76,6 @@ absl::Status ScratchTensors::Seal() {
   }
   close(file_);
   file_ = -1;
-  unlink(path_.c_str());
   return absl::OkStatus();
 }
 

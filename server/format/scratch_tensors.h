@@ -2,9 +2,9 @@
 // the system drops from memory when it needs the room, and are read through a map.
 //
 // Legal order: Create(), Add() for each tensor, Seal(), then Find() as often as you like. One
-// thread at a time until Seal() has returned, thread-safe after that. The file is gone with the
-// object, also after a crash: it has no name once it is sealed, and lies in the system's folder for
-// temporary files ($TMPDIR) until then.
+// thread at a time until Seal() has returned, thread-safe after that. The file takes room in the
+// system's folder for temporary files ($TMPDIR); it has no name there, so that it is gone with the
+// object, also after a crash.
 #pragma once
 
 #include <map>
@@ -36,9 +36,8 @@ class ScratchTensors {
   const TensorView* Find(const std::string& name) const;
 
  private:
-  ScratchTensors(std::string path, int file) : path_(std::move(path)), file_(file) {}
+  explicit ScratchTensors(int file) : file_(file) {}
 
-  const std::string path_;
   int file_;  // -1 once sealed
   int64_t size_ = 0;
   std::map<std::string, std::pair<TensorSpec, int64_t>> added_;  // with the offset of the bytes

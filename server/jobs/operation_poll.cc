@@ -153,7 +153,9 @@ void OperationPoll::RemoveLeftover(const std::string& id, const OperationStore::
   const auto events = parts_.store.Read(id, objects.keys);
   // What is damaged stays: people may want to look at it.
   if (!events.ok() || events->size() < objects.keys.size()) return;
-  const absl::Status removed = parts_.store.Delete(id);
+  // No more than these: the same request may just have been accepted again.
+  absl::Status removed;
+  for (const EventKey& key : objects.keys) removed.Update(parts_.store.Remove(id, key));
   Log(removed.ok() ? LogLevel::kInfo : LogLevel::kError, "removed what was left of an operation",
       {{"operation", id}, {"status", removed.ToString()}});
 }

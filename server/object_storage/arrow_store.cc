@@ -67,6 +67,8 @@ absl::StatusOr<std::string> ArrowStore::Read(const std::string& key, int64_t off
   const arrow::Result<int64_t> size = (*file)->GetSize();  // known since it was opened
   if (!size.ok()) return FromArrow(size.status(), bucket_->What("read", key));
   ASSIGN_OR_RETURN(const int64_t count, BytesInRange(uri(), key, *size, offset, length));
+  // Read to its end, most likely; and another may be made under its name later.
+  if (offset + count == *size) bucket_->CloseFile(key);
   if (count == 0) return std::string();
   using Bytes = std::shared_ptr<arrow::Buffer>;
   const auto bytes = bucket_->Get<Bytes>(

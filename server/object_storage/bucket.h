@@ -136,7 +136,7 @@ class Bucket {
   StallGuard guard_;
   KeyLocks locks_;
   Mutex mutex_;
-  // Objects never change, so a file stays open for the next range: its size is known.
+  // A file stays open for the next range, until its end was read: its size is known.
   std::map<std::string, std::shared_ptr<arrow::io::RandomAccessFile>> files_
       ABSL_GUARDED_BY(mutex_);
 };

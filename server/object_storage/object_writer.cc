@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <random>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -130,10 +131,13 @@ class ObjectWriter final : public BlobWriter {
     return bucket_->CheckSize(key_, to, size_);
   }
 
-  // In the guard's thread: the last to let go of a stream waits for the store. A call that was
-  // given up still has it, and then it is the last.
+  // In another thread: the last to let go of a stream waits for the store. A call that was given up
+  // may still have it, and need not be the last.
   void Discard() {
-    if (stream_.use_count() > 1) return stream_.reset();
+    if (stream_.use_count() > 1) {
+      std::thread([stream = std::exchange(stream_, nullptr)] {}).detach();
+      return;
+    }
     bucket_->guard()
         .Run([stream = std::exchange(stream_, nullptr)] {
           stream->Discard();

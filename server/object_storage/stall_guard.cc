@@ -26,6 +26,9 @@ class StallGuard::Task {
 struct StallGuard::State {
   explicit State(Options o) : options(std::move(o)) {}
 
+  // Has a thread run the task; `state` is this.
+  void Take(const std::shared_ptr<Task>& task, const std::shared_ptr<State>& state)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   // Of a thread: one task after the other, until there is none or the guard is gone.
   static void Work(const std::shared_ptr<State>& state);
 
@@ -108,6 +111,17 @@ void StallGuard::State::Work(const std::shared_ptr<State>& state) {
   }
 }
 
+void StallGuard::State::Take(const std::shared_ptr<Task>& task,
+                             const std::shared_ptr<State>& state) {
+  waiting.push_back(task);
+  if (idle < std::ssize(waiting)) {
+    ++threads;
+    std::thread([state] { Work(state); }).detach();
+  } else {
+    changed.NotifyAll();
+  }
+}
+
 StallGuard::StallGuard(Options options) : state_(std::make_shared<State>(std::move(options))) {}
 
 StallGuard::~StallGuard() {
@@ -121,19 +135,21 @@ std::shared_ptr<StallGuard::Task> StallGuard::Start(Call call) {
   auto task = std::make_shared<Task>();
   task->call = std::move(call);
   task->begun = Now();
-  MutexLock lock(state_->mutex);
-  if (state_->abandoned >= state_->options.max_abandoned) {
+  {
+    MutexLock lock(state_->mutex);
+    if (state_->abandoned < state_->options.max_abandoned) {
+      state_->Take(task, state_);
+      return task;
+    }
     task->result = absl::UnavailableError(
         StrCat(state_->abandoned, " calls to the store have not come back; no more are made"));
-    return task;
   }
-  state_->waiting.push_back(task);
-  if (state_->idle < std::ssize(state_->waiting)) {
-    ++state_->threads;
-    std::thread([state = state_] { State::Work(state); }).detach();
-  } else {
-    state_->changed.NotifyAll();
-  }
+  // What it owned goes in a thread of its own: a stream's end calls the store, and may hang.
+  state_->options.on_abandoned(1);
+  std::thread([state = state_, refused = std::exchange(task->call, nullptr)]() mutable {
+    refused = nullptr;
+    state->options.on_abandoned(-1);
+  }).detach();
   return task;
 }
 

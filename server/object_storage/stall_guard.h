@@ -3,7 +3,8 @@
 // and abandons its thread. While `max_abandoned` threads hang, nothing new is started: the store
 // counts as down until one comes back.
 //
-// Threads: one for each call in flight, at most kIdleThreads more, and the abandoned ones.
+// Threads: one for each call in flight, at most kIdleThreads more, the abandoned ones, and one for
+// the end of what each call owned that was not started.
 // Thread-safe. The destructor waits for threads that are not abandoned; those that are own all they
 // touch and may outlive the guard.
 #pragma once
@@ -25,8 +26,9 @@ class StallGuard {
   struct Options {
     absl::Duration limit = absl::Seconds(60);  // for each call, the library's own retries included
     int max_abandoned = 4;
-    // Hears of one thread more (1) and of one that came back (-1); must be quick and thread-safe,
-    // and may be called after the guard is gone.
+    // Hears of one thread more that may hang (1) and of one that came back (-1): abandoned calls,
+    // and the ends of what calls owned that were not started. Must be quick and thread-safe, and
+    // may be called after the guard is gone.
     std::function<void(int change)> on_abandoned = [](int) {};
   };
   // What runs. It owns all it touches: shared pointers and values, no references.

@@ -154,7 +154,7 @@ class ExpertBuilder {
 
   // Reads the files back as any reader would and compares them with the reference.
   absl::Status Check(const std::string& prefix) {
-    ASSIGN_OR_RETURN(const LocalCopy local, LocalCopy::Of(stores_.blobs, prefix));
+    ASSIGN_OR_RETURN(const LocalCopy local, LocalCopy::Of(stores_.blobs, prefix, context_));
     ASSIGN_OR_RETURN(const auto expert, OpenedExpert::Open(model_, local.path()));
     RETURN_IF_ERROR(CheckTokenizer(*expert));
     ASSIGN_OR_RETURN(PackedBatch sample, Sample(*expert));
@@ -238,7 +238,7 @@ class ExpertBuilder {
     const Size base = BaseSize(model_);
     ModelCard card{.title = "",
                    .base_model = model_.name(),
-                   .base_digest = *model_.DigestIfKnown(),
+                   .base_digest = planned_.resolved.base_digest(),
                    .license = ReadBaseLicense(model_.folder().path()),
                    .selections = {},
                    .rule = request_.neurons ? v1::Rule_Name(planned_.resolved.spec().rule()) : "",
@@ -427,6 +427,7 @@ absl::StatusOr<StoredExpert> BuildExpert(ResidentModel& model, const ExpertReque
                                          const BuildOptions& options, const Stores& stores,
                                          RunContext& context) {
   RETURN_IF_ERROR(stores.experts.CheckAhead(options.lifetime));
+  RETURN_IF_ERROR(model.WaitForDigest(context));
   ASSIGN_OR_RETURN(ComposedRequest composed, ProfileAndCompose(model, request, stores, context));
   RETURN_IF_ERROR(AddVocabulary(model, request, stores, context, composed));
   ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));

@@ -71,7 +71,7 @@ absl::StatusOr<Profile> RunCorpus(ResidentModel& model, const CorpusInfo& corpus
 
 absl::StatusOr<ProfileKey> ProfileKeyFor(const ResidentModel& model, const CorpusInfo& corpus,
                                          const ProfileSettings& settings) {
-  ASSIGN_OR_RETURN(const Digest digest, model.WaitForDigest());
+  ASSIGN_OR_RETURN(const Digest digest, model.digest());
   return ProfileKey{.model = model.name(),
                     .model_digest = digest,
                     .tokenizer_digest = model.tokenizer_digest(),
@@ -96,6 +96,7 @@ absl::StatusOr<BuiltProfiles> BuildProfiles(ResidentModel& model,
                                             const std::vector<CorpusInfo>& corpora,
                                             const ProfileSettings& settings, const Stores& stores,
                                             RunContext& context) {
+  RETURN_IF_ERROR(model.WaitForDigest(context));
   int64_t total_bytes = 0;
   for (const CorpusInfo& corpus : corpora) {
     ASSIGN_OR_RETURN(const ProfileKey key, ProfileKeyFor(model, corpus, settings));

@@ -18,7 +18,8 @@ struct ProfileSettings {
   bool attention = false;  // statistics of attention as well
 };
 
-// What names the profile of `corpus` on `model`. Waits for the model's digest.
+// What names the profile of `corpus` on `model`. UNAVAILABLE while the model's digest is
+// being computed.
 absl::StatusOr<ProfileKey> ProfileKeyFor(const ResidentModel& model, const CorpusInfo& corpus,
                                          const ProfileSettings& settings);
 

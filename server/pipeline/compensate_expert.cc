@@ -18,7 +18,7 @@ namespace {
 absl::StatusOr<std::string> KeyOf(const ResidentModel& model, const ExpertRequest& request,
                                   const ComposedRequest& composed, bool attention) {
   const ResolvedSources& sources = composed.sources;
-  ASSIGN_OR_RETURN(const Digest base, model.WaitForDigest());
+  ASSIGN_OR_RETURN(const Digest base, model.digest());
   Sha256 hash;
   hash.UpdateField(StrCat(kCompensationVersion, "/", request.second_order, "/", attention, "/",
                           request.max_document_tokens, "/", sources.general));

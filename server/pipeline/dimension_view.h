@@ -14,8 +14,8 @@
 namespace secateur {
 
 // The profile of each corpus (FindProfile), in their order. FAILED_PRECONDITION, with reason
-// PROFILE_MISSING and `field`, naming corpora that have none yet (at most five). Waits for the
-// model's digest.
+// PROFILE_MISSING and `field`, naming corpora that have none yet (at most five). UNAVAILABLE
+// while the model's digest is being computed.
 absl::StatusOr<std::vector<ProfileInfo>> FindProfiles(const ResidentModel& model,
                                                       const std::vector<CorpusInfo>& corpora,
                                                       const ProfileSettings& settings,

@@ -124,7 +124,7 @@ absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateOpened(ResidentModel& 
 
 absl::Status CheckIsBaseOf(const ResidentModel& base, const StoredExpert& expert) {
   ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert.manifest_json));
-  ASSIGN_OR_RETURN(const Digest digest, base.WaitForDigest());
+  ASSIGN_OR_RETURN(const Digest digest, base.digest());
   const std::string& wanted = manifest.request().base_digest();
   if (digest.Hex() == wanted) return absl::OkStatus();
   return WithField(absl::FailedPreconditionError(
@@ -139,10 +139,11 @@ absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateExpert(ResidentModel& 
                                                                  EvaluationRequest request,
                                                                  const Stores& stores,
                                                                  RunContext& context) {
+  RETURN_IF_ERROR(base.WaitForDigest(context));
   RETURN_IF_ERROR(CheckIsBaseOf(base, expert));
   ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert.manifest_json));
   RETURN_IF_ERROR(AddCalibration(manifest, request));
-  ASSIGN_OR_RETURN(const LocalCopy local, LocalCopy::Of(stores.blobs, expert.prefix));
+  ASSIGN_OR_RETURN(const LocalCopy local, LocalCopy::Of(stores.blobs, expert.prefix, context));
   RETURN_IF_ERROR(CheckFiles(expert, local.path(), context));
   ASSIGN_OR_RETURN(const auto opened, OpenedExpert::Open(base, local.path()));
   return EvaluateOpened(base, *opened, request, stores, context);

@@ -32,7 +32,8 @@ absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateOpened(ResidentModel& 
                                                                  const Stores& stores,
                                                                  RunContext& context);
 
-// FAILED_PRECONDITION unless `base` is the model that the expert was made of. Waits for its digest.
+// FAILED_PRECONDITION unless `base` is the model that the expert was made of. UNAVAILABLE while
+// its digest is being computed.
 absl::Status CheckIsBaseOf(const ResidentModel& base, const StoredExpert& expert);
 
 // The same for a published expert, whose manifest says what it was made from. Every file is checked

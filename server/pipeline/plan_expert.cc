@@ -283,7 +283,7 @@ absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertR
   if (planned.kept) {
     planned.mask.vocabulary.assign(planned.kept->ids.begin(), planned.kept->ids.begin() + rows);
   }
-  ASSIGN_OR_RETURN(const Digest base, model.WaitForDigest());
+  ASSIGN_OR_RETURN(const Digest base, model.digest());
   planned.resolved = ResolveRequest(
       request, composed.sources,
       strict_sets ? ResolvedBudget(*sigma) : ResolvedBudget(Width{planned.size.width}),

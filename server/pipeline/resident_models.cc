@@ -1,5 +1,6 @@
 #include "server/pipeline/resident_models.h"
 
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_join.h"
@@ -12,6 +13,8 @@
 
 namespace secateur {
 namespace {
+
+constexpr std::chrono::milliseconds kLookEvery(20);
 
 absl::StatusOr<std::shared_ptr<const MappedFile>> OpenTokenizerFile(const ModelFolder& folder) {
   return MappedFile::Open(folder.path() + "/tokenizer.json");
@@ -73,18 +76,21 @@ std::string ResidentModel::device_kind() const {
   return device.substr(0, device.find(':'));
 }
 
-std::optional<Digest> ResidentModel::DigestIfKnown() const {
-  if (digest_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return std::nullopt;
-  const absl::StatusOr<Digest>& digest = digest_.get();
-  return digest.ok() ? std::optional(*digest) : std::nullopt;
+absl::StatusOr<Digest> ResidentModel::digest() const {
+  if (digest_.wait_for(std::chrono::seconds(0)) == std::future_status::ready) return digest_.get();
+  return WithReason(
+      WithRetryAfter(absl::UnavailableError(StrCat("the digest of models/", name_,
+                                                   " is still being computed: try again")),
+                     absl::Seconds(1)),
+      "STARTING");
 }
 
-absl::Status ResidentModel::DigestError() const {
-  if (digest_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return {};
-  return digest_.get().status();
+absl::Status ResidentModel::WaitForDigest(const RunContext& context) const {
+  while (digest_.wait_for(kLookEvery) != std::future_status::ready) {
+    RETURN_IF_ERROR(context.CheckCancelled());
+  }
+  return absl::OkStatus();
 }
-
-absl::StatusOr<Digest> ResidentModel::WaitForDigest() const { return digest_.get(); }
 
 ResidentModels::~ResidentModels() {
   load_context_.Cancel();
@@ -156,14 +162,14 @@ absl::StatusOr<std::shared_ptr<ResidentModel>> ResidentModels::Get(const std::st
             StrCat("models/", name, " is not served here; there is: ", absl::StrJoin(names, ", "))),
         "secateur.dev/Model", StrCat("models/", name));
   }
-  if (!failure_.ok()) return failure_;
-  if (found->second.model == nullptr) {
-    return WithReason(WithRetryAfter(absl::UnavailableError(StrCat(
-                                         "models/", name, " is still being loaded: try again")),
-                                     absl::Seconds(1)),
-                      "STARTING");
-  }
-  return found->second.model;
+  if (found->second.model != nullptr) return found->second.model;
+  // Of a server that stops while it loads, nobody needs to know more than that.
+  if (!failure_.ok() && !absl::IsCancelled(failure_)) return failure_;
+  return WithReason(
+      WithRetryAfter(
+          absl::UnavailableError(StrCat("models/", name, " is still being loaded: try again")),
+          absl::Seconds(1)),
+      "STARTING");
 }
 
 std::vector<ResidentModels::State> ResidentModels::List() const {

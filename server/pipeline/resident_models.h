@@ -7,7 +7,6 @@
 #include <future>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -57,10 +56,10 @@ class ResidentModel {
   std::string device_kind() const;                   // "cpu", "cuda"
 
   // Over every file that an expert is made from; found on a thread of its own after loading.
-  std::optional<Digest> DigestIfKnown() const;
-  // Why there will be none; OK while it is being computed, and once it is known.
-  absl::Status DigestError() const;
-  absl::StatusOr<Digest> WaitForDigest() const;
+  // UNAVAILABLE while it is being computed; the reason when it cannot be.
+  absl::StatusOr<Digest> digest() const;
+  // Until digest() will not say that it is being computed. CANCELLED after a cancel.
+  absl::Status WaitForDigest(const RunContext& context) const;
 
  private:
   ResidentModel(std::string name, std::unique_ptr<Transformer> transformer,
@@ -91,8 +90,10 @@ class ResidentModels {
   // background. `digests` remembers the models' digests and outlives every ResidentModel.
   absl::Status Start(const std::vector<ModelSource>& sources, const Device& device,
                      BlobStore& digests);
-  // Waits for the loading to end; OK when all are ready.
+  // Waits for the loading to end; OK when all are ready, CANCELLED after StopLoading().
   absl::Status WaitUntilReady();
+  // Models that are not ready yet will not be.
+  void StopLoading() { load_context_.Cancel(); }
   bool ready() const;
 
   // NOT_FOUND naming the models there are; UNAVAILABLE while loading; the reason if loading failed.

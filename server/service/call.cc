@@ -19,7 +19,7 @@ class UnaryReactor final : public grpc::ServerUnaryReactor {
 
 }  // namespace
 
-grpc::ServerUnaryReactor* CallRunner::Unary(grpc::CallbackServerContext*, std::string_view method,
+grpc::ServerUnaryReactor* CallRunner::RunOn(Pool& pool, std::string_view method,
                                             const google::protobuf::Message& request,
                                             std::function<absl::Status(RunContext& run)> work) {
   const absl::Time start = absl::Now();
@@ -31,21 +31,27 @@ grpc::ServerUnaryReactor* CallRunner::Unary(grpc::CallbackServerContext*, std::s
     Count(method, status, start);
     reactor->Finish(ToGrpcStatus(status));
   };
-  if (!Post(run)) {
+  if (!pool.Post(run)) {
     Count(method, Overloaded(), start);
     reactor->Finish(ToGrpcStatus(Overloaded()));
   }
   return reactor;
 }
 
-grpc::ServerUnaryReactor* CallRunner::Unary(grpc::CallbackServerContext* context,
-                                            std::string_view method,
+grpc::ServerUnaryReactor* CallRunner::Unary(grpc::CallbackServerContext*, std::string_view method,
                                             const google::protobuf::Message& request,
                                             std::function<absl::Status()> work) {
-  return Unary(context, method, request, [work = std::move(work)](RunContext&) { return work(); });
+  return RunOn(pool_, method, request, [work = std::move(work)](RunContext&) { return work(); });
 }
 
-bool CallRunner::Post(std::function<void()> step) {
+grpc::ServerUnaryReactor* CallRunner::LongUnary(grpc::CallbackServerContext*,
+                                                std::string_view method,
+                                                const google::protobuf::Message& request,
+                                                std::function<absl::Status(RunContext& run)> work) {
+  return RunOn(long_pool_, method, request, std::move(work));
+}
+
+bool CallRunner::Pool::Post(std::function<void()> step) {
   if (pending_.fetch_add(1) >= max_pending_) {
     pending_.fetch_sub(1);
     return false;

@@ -36,24 +36,25 @@ class HandOver {
 // Thread-safe. Outlives every call.
 class CallRunner {
  public:
-  // At most `max_pending` calls wait for or are on the pool's `threads`; more are shed with
-  // RESOURCE_EXHAUSTED.
+  // Two pools of `threads` each: of calls, and of calls that may take long. At most `max_pending`
+  // wait for or are on a pool; more are shed with RESOURCE_EXHAUSTED.
   CallRunner(int threads, int max_pending, Metrics& metrics)
-      : max_pending_(max_pending), metrics_(metrics), pool_(threads) {}
+      : metrics_(metrics), pool_(threads, max_pending), long_pool_(threads, max_pending) {}
 
   // Runs `work` on the pool, then finishes the call with its status. Request and response live
-  // until then. The run is cancelled when the client goes away or its deadline passes; a call that
-  // still waits for the pool then does no work.
-  grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, std::string_view method,
-                                  const google::protobuf::Message& request,
-                                  std::function<absl::Status(RunContext& run)> work);
-  // Of work that is not to be stopped.
+  // until then. A call whose client goes away or whose deadline passes while it waits for the pool
+  // does no work.
   grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, std::string_view method,
                                   const google::protobuf::Message& request,
                                   std::function<absl::Status()> work);
+  // Of work that computes, waits for the device or asks many buckets: it holds up its like, no
+  // other calls, and its run is cancelled when the client goes away or the deadline passes.
+  grpc::ServerUnaryReactor* LongUnary(grpc::CallbackServerContext* context, std::string_view method,
+                                      const google::protobuf::Message& request,
+                                      std::function<absl::Status(RunContext& run)> work);
 
   // Runs one step of a stream on the pool. False when too many wait: nothing will run.
-  bool Post(std::function<void()> step);
+  bool Post(std::function<void()> step) { return pool_.Post(std::move(step)); }
 
   // Counts and logs a call that has ended.
   void Count(std::string_view method, const absl::Status& status, absl::Time start);
@@ -61,10 +62,23 @@ class CallRunner {
   static absl::Status Overloaded();
 
  private:
-  const int max_pending_;
+  class Pool {
+   public:
+    Pool(int threads, int max_pending) : max_pending_(max_pending), pool_(threads) {}
+    bool Post(std::function<void()> step);
+
+   private:
+    const int max_pending_;
+    std::atomic<int> pending_{0};
+    ThreadPool pool_;  // last: joins before the rest goes
+  };
+
+  grpc::ServerUnaryReactor* RunOn(Pool& pool, std::string_view method,
+                                  const google::protobuf::Message& request,
+                                  std::function<absl::Status(RunContext& run)> work);
+
   Metrics& metrics_;
-  std::atomic<int> pending_{0};
-  ThreadPool pool_;  // last: joins before the rest goes
+  Pool pool_, long_pool_;
 };
 
 }  // namespace secateur

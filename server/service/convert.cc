@@ -84,7 +84,7 @@ v1::Model ToProto(const ResidentModels::State& state) {
   out.set_attention_head_count(config.num_heads);
   out.set_kv_head_count(config.num_kv_heads);
   if (state.model) {
-    if (const auto digest = state.model->DigestIfKnown()) out.set_digest(digest->Hex());
+    if (const auto digest = state.model->digest(); digest.ok()) out.set_digest(digest->Hex());
     out.set_device(state.model->transformer().device().name);
     out.set_compute_type(state.model->compute_type());
     out.set_resident_bytes(state.model->transformer().resident_bytes());

@@ -46,18 +46,26 @@ absl::StatusOr<std::vector<std::string>> AllowedUris(const JobParts& parts,
   return uris;
 }
 
+// Bytes of all of them. Each is opened alone: a file takes a descriptor, a bucket a client.
+absl::StatusOr<int64_t> TotalSize(const JobParts& parts, const std::vector<std::string>& uris,
+                                  const RunContext& run) {
+  int64_t total = 0;
+  for (const std::string& uri : uris) {
+    RETURN_IF_ERROR(run.CheckCancelled());
+    ASSIGN_OR_RETURN(const CorpusInput input, CorpusInput::Open(uri, parts.stores.requested));
+    total += input.size();
+  }
+  return total;
+}
+
 absl::StatusOr<TypedBytes> ReadCorpus(const JobParts& parts, const CorpusInfo& info,
                                       CorpusFormat format, const std::vector<std::string>& uris,
                                       RunContext& run) {
   ASSIGN_OR_RETURN(auto upload, parts.stores.corpora.StartUpload(info, format));
-  int64_t total = 0, done = 0;
-  std::vector<CorpusInput> inputs;
+  ASSIGN_OR_RETURN(const int64_t total, TotalSize(parts, uris, run));
+  int64_t done = 0;
   for (const std::string& uri : uris) {
     ASSIGN_OR_RETURN(CorpusInput input, CorpusInput::Open(uri, parts.stores.requested));
-    total += input.size();
-    inputs.push_back(std::move(input));
-  }
-  for (CorpusInput& input : inputs) {
     for (int64_t at = 0; at < input.size();) {
       RETURN_IF_ERROR(run.CheckCancelled());
       ASSIGN_OR_RETURN(const std::string chunk, input.Read(at, kChunk));
@@ -119,14 +127,13 @@ absl::StatusOr<Job> MakeCorpusJob(const JobParts& parts, const OperationRequest&
 SecateurService::Reactor* SecateurService::CreateCorpus(Context* context,
                                                         const v1::CreateCorpusRequest* request,
                                                         google::longrunning::Operation* response) {
-  return parts_.calls.Unary(
-      context, "CreateCorpus", *request, [this, request, response]() -> absl::Status {
+  return parts_.calls.LongUnary(
+      context, "CreateCorpus", *request,
+      [this, request, response](RunContext& run) -> absl::Status {
         RETURN_IF_ERROR(CheckRequestId(request->request_id()));
         RETURN_IF_ERROR(CorpusFromProto(request->corpus()).status());
         ASSIGN_OR_RETURN(const std::vector<std::string> uris, AllowedUris(parts_, *request));
-        for (const std::string& uri : uris) {
-          RETURN_IF_ERROR(CorpusInput::Open(uri, parts_.stores.requested).status());
-        }
+        RETURN_IF_ERROR(TotalSize(parts_, uris, run).status());  // they are there
         ASSIGN_OR_RETURN(*response, Submit(parts_.jobs, "CreateCorpus", "corpora",
                                            request->request_id(), *request));
         return absl::OkStatus();

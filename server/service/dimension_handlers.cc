@@ -56,7 +56,7 @@ absl::Status Compare(const ServiceParts& parts, const v1::CompareDimensionsReque
                      v1::CompareDimensionsResponse& response) {
   ASSIGN_OR_RETURN(const auto model, FindModel(parts, request.parent()));
   ASSIGN_OR_RETURN(const DimensionRequest checked, Checked(request, model->config().max_positions));
-  RETURN_IF_ERROR(CheckDigestKnown(*model));
+  RETURN_IF_ERROR(model->digest().status());
   ASSIGN_OR_RETURN(const ComparedDimensions compared,
                    CompareDimensions(*model, checked, parts.stores));
   response.mutable_comparisons()->Add(compared.pairs.begin(), compared.pairs.end());
@@ -70,9 +70,9 @@ absl::Status Compare(const ServiceParts& parts, const v1::CompareDimensionsReque
 SecateurService::Reactor* SecateurService::CompareDimensions(
     Context* context, const v1::CompareDimensionsRequest* request,
     v1::CompareDimensionsResponse* response) {
-  return parts_.calls.Unary(context, "CompareDimensions", *request, [this, request, response] {
-    return Compare(parts_, *request, *response);
-  });
+  return parts_.calls.LongUnary(
+      context, "CompareDimensions", *request,
+      [this, request, response](RunContext&) { return Compare(parts_, *request, *response); });
 }
 
 }  // namespace secateur

@@ -43,7 +43,7 @@ absl::StatusOr<CheckedEvaluation> Checked(const JobParts& parts,
     evaluation.max_document_tokens = request.max_document_tokens();
   }
   // A digest that is still being computed is waited for by the job alone.
-  if (base->DigestIfKnown()) RETURN_IF_ERROR(CheckIsBaseOf(*base, expert.stored));
+  if (base->digest().ok()) RETURN_IF_ERROR(CheckIsBaseOf(*base, expert.stored));
   return CheckedEvaluation{std::move(expert), std::move(base), std::move(evaluation)};
 }
 

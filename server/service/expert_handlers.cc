@@ -120,7 +120,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
     budgets.emplace_back(request.budgets(i), budget);
   }
   if (budgets.empty()) budgets.emplace_back(request.spec().budget(), expert.budget);
-  RETURN_IF_ERROR(CheckDigestKnown(*model));
+  RETURN_IF_ERROR(model->digest().status());
   ASSIGN_OR_RETURN(ComposedRequest composed, Composed(parts, *model, expert));
   RETURN_IF_ERROR(AddVocabulary(*model, expert, parts.stores, run, composed));
   PlanConvergence convergence(composed);
@@ -148,7 +148,7 @@ absl::Status Plan(const ServiceParts& parts, const v1::PlanExpertRequest& reques
 
 absl::StatusOr<v1::Expert> Validate(const ServiceParts& parts, const ResidentModel& model,
                                     const ExpertRequest& request, RunContext& run) {
-  RETURN_IF_ERROR(CheckDigestKnown(model));
+  RETURN_IF_ERROR(model.digest().status());
   ASSIGN_OR_RETURN(ComposedRequest composed, Composed(parts, model, request));
   RETURN_IF_ERROR(AddVocabulary(model, request, parts.stores, run, composed));
   ASSIGN_OR_RETURN(const PlannedExpert planned, PlanSize(model, request, composed, request.budget));
@@ -166,8 +166,8 @@ absl::StatusOr<std::optional<v1::Expert>> Cached(const ServiceParts& parts,
                                                  const v1::CreateExpertRequest& request) {
   if (request.cache_policy() == v1::REFRESH) return std::nullopt;
   const bool only_if_cached = request.cache_policy() == v1::ONLY_IF_CACHED;
-  if (only_if_cached) RETURN_IF_ERROR(CheckDigestKnown(model));
-  if (!model.DigestIfKnown()) return std::nullopt;
+  if (only_if_cached) RETURN_IF_ERROR(model.digest().status());
+  if (!model.digest().ok()) return std::nullopt;
   ASSIGN_OR_RETURN(const auto found, FindExpert(model, expert, parts.stores));
   if (!found && only_if_cached) return NotMadeYet();
   if (!found || !request.output_uri().empty()) return std::nullopt;
@@ -249,19 +249,19 @@ absl::StatusOr<Job> MakeExpertJob(const JobParts& parts, const OperationRequest&
 SecateurService::Reactor* SecateurService::PlanExpert(Context* context,
                                                       const v1::PlanExpertRequest* request,
                                                       v1::PlanExpertResponse* response) {
-  return parts_.calls.Unary(context, "PlanExpert", *request,
-                            [this, request, response](RunContext& run) {
-                              return Plan(parts_, *request, run, *response);
-                            });
+  return parts_.calls.LongUnary(context, "PlanExpert", *request,
+                                [this, request, response](RunContext& run) {
+                                  return Plan(parts_, *request, run, *response);
+                                });
 }
 
 SecateurService::Reactor* SecateurService::CreateExpert(Context* context,
                                                         const v1::CreateExpertRequest* request,
                                                         google::longrunning::Operation* response) {
-  return parts_.calls.Unary(context, "CreateExpert", *request,
-                            [this, request, response](RunContext& run) {
-                              return Create(parts_, *request, run, *response);
-                            });
+  return parts_.calls.LongUnary(context, "CreateExpert", *request,
+                                [this, request, response](RunContext& run) {
+                                  return Create(parts_, *request, run, *response);
+                                });
 }
 
 SecateurService::Reactor* SecateurService::GetExpert(Context* context,

@@ -14,8 +14,4 @@ namespace secateur {
 absl::StatusOr<std::shared_ptr<ResidentModel>> FindModel(const JobParts& parts,
                                                          const std::string& parent);
 
-// UNAVAILABLE while the digest of a model that has only just been loaded is being computed:
-// handlers do not wait for it.
-absl::Status CheckDigestKnown(const ResidentModel& model);
-
 }  // namespace secateur

@@ -51,7 +51,7 @@ JobNeeds ProfileNeeds(const ModelConfig& config, bool attention) {
 // found, for which nobody waits here.
 int64_t NewProfiles(const JobParts& parts, const ResidentModel& model,
                     const std::vector<CorpusInfo>& corpora, const ProfileSettings& settings) {
-  if (!model.DigestIfKnown()) return std::ssize(corpora);
+  if (!model.digest().ok()) return std::ssize(corpora);
   return std::count_if(corpora.begin(), corpora.end(), [&](const CorpusInfo& corpus) {
     const absl::StatusOr<ProfileKey> key = ProfileKeyFor(model, corpus, settings);
     return !key.ok() || !FindProfile(parts.stores.profiles, *key);

@@ -19,7 +19,7 @@ ModelCard SomeCard() {
   ModelCard card;
   card.title = "Korean legal summaries";
   card.base_model = "smollm2";
-  card.base_digest = Sha256Of("base");
+  card.base_digest = Sha256Of("base").Hex();
   card.license = {"apache-2.0", "", ""};
   card.selections = {{"language", {"ko", "ja"}}, {"domain", {"legal"}}};
   card.rule = "CUS_PRUN";
@@ -51,7 +51,7 @@ TEST(ModelCard, SaysWhatWasMadeFromWhatAndHow) {
         "AutoModelForCausalLM.from_pretrained"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
-  EXPECT_THAT(text, HasSubstr(SomeCard().base_digest.Hex()));
+  EXPECT_THAT(text, HasSubstr(SomeCard().base_digest));
   EXPECT_THAT(text, Not(HasSubstr("| ko-legal | 0 |")));  // it has no questions
   EXPECT_EQ(text, ModelCardText(SomeCard()));
 }

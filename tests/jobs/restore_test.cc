@@ -2,12 +2,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "server/base/errors.h"
 #include "server/base/strings.h"
 #include "tests/jobs/process.h"
+#include "tests/support/other_store.h"
 
 namespace secateur {
 namespace {
@@ -305,6 +308,39 @@ TEST_F(RestoreTest, WhatADeleteLeftThatWasCutShortIsRemovedInTheEnd) {
   clock_.Advance(absl::Hours(25));
   EXPECT_THAT(Process(blobs_, clock_).queue().List(), IsEmpty());
   EXPECT_THAT(*blobs_.List("operations/", "", 10), IsEmpty());
+}
+
+// Does something before it first reads of an operation.
+class BeforeReadStore final : public OtherStore {
+ public:
+  BeforeReadStore(BlobStore& store, std::function<void()> what)
+      : OtherStore(store), what_(std::move(what)) {}
+  absl::StatusOr<std::string> Read(const std::string& key, int64_t offset,
+                                   int64_t length) override {
+    if (what_ && key.starts_with("operations/")) std::exchange(what_, nullptr)();
+    return OtherStore::Read(key, offset, length);
+  }
+
+ private:
+  std::function<void()> what_;
+};
+
+TEST_F(RestoreTest, ARequestThatIsAcceptedAgainIsNotRemovedWithItsLeftovers) {
+  std::string id;
+  {
+    Process process(blobs_, clock_);
+    id = process.Submit(Request("Echo", "a", "mine"));
+    process.WaitFor(id);
+  }
+  ASSERT_OK(blobs_.Delete(blobs_.List("operations/", "", 1)->at(0).key));
+  Process accepts(blobs_, clock_);  // long ago: it has seen them when they were new
+  clock_.Advance(absl::Hours(25));
+  BeforeReadStore store(blobs_, [&] {
+    EXPECT_EQ(accepts.Submit(Request("Echo", "b", "mine")), id);
+    accepts.WaitFor(id);
+  });
+  Process looks(store, clock_);
+  EXPECT_EQ(Process(blobs_, clock_).Get(id).result.bytes, "b");
 }
 
 }  // namespace

@@ -25,9 +25,9 @@ INSTANTIATE_TEST_SUITE_P(Buckets, BlobStoreSuite,
                                          Bucket<AnyAzure>("Azure")),
                          [](const auto& test) { return test.param.name; });
 
-class MissingBucket : public testing::TestWithParam<ObjectServer& (*)()> {};
+class AnyBucket : public testing::TestWithParam<ObjectServer& (*)()> {};
 
-TEST_P(MissingBucket, IsNamed) {
+TEST_P(AnyBucket, ThatIsMissingIsNamed) {
   std::string uri = GetParam()().Uri(NewFolder());
   uri.replace(uri.find("bucket/"), 7, "no-such-bucket/");
   EXPECT_THAT(ArrowStore::Open(uri, {}),
@@ -36,7 +36,17 @@ TEST_P(MissingBucket, IsNamed) {
                                       testing::HasSubstr("make it"))));
 }
 
-INSTANTIATE_TEST_SUITE_P(Stores, MissingBucket, testing::Values(AnyS3, AnyGcs, AnyAzure));
+// What a store remembers of an object that it has read is not of the one that takes its place.
+TEST_P(AnyBucket, ReadsWhatAnotherServerMadeAgain) {
+  const std::string uri = GetParam()().Uri(NewFolder());
+  ASSERT_OK_AND_ASSIGN(const auto ours, ArrowStore::Open(uri, {}));
+  ASSERT_OK_AND_ASSIGN(const auto others, ArrowStore::Open(uri, {}));
+  ASSERT_OK(ours->Put("key", "short"));
+  EXPECT_THAT(ours->ReadAll("key", 100), IsOkAndHolds("short"));
+  ASSERT_OK(others->Delete("key"));
+  ASSERT_OK(others->Put("key", "longer than that"));
+  EXPECT_THAT(ours->ReadAll("key", 100), IsOkAndHolds("longer than that"));
+}
 
 TEST(ArrowErrors, OfAMissingObjectAreNotToldByItsName) {
   for (const std::string path : {"team-quota/experts/e1", "bucket/expired/access_denied"}) {
@@ -45,6 +55,8 @@ TEST(ArrowErrors, OfAMissingObjectAreNotToldByItsName) {
     EXPECT_THAT(FromArrow(missing, "read"), StatusIs(absl::StatusCode::kNotFound)) << path;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Stores, AnyBucket, testing::Values(AnyS3, AnyGcs, AnyAzure));
 
 }  // namespace
 }  // namespace secateur

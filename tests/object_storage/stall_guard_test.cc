@@ -2,7 +2,9 @@
 
 #include <atomic>
 #include <future>
+#include <memory>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "tests/support/eventually.h"
@@ -67,6 +69,28 @@ TEST(StallGuard, StartsNothingWhileTooManyCallsHang) {
   hanging.Release();
   EXPECT_TRUE(Eventually([&] { return guard.abandoned() == 0; }));
   EXPECT_TRUE(Eventually([&] { return guard.Run(call).ok(); }));
+}
+
+// As that of a stream, which calls the store in its destructor.
+TEST(StallGuard, DoesNotWaitForTheEndOfWhatACallOwnsThatIsNotStarted) {
+  std::atomic<int> counted{0};
+  StallGuard guard({.limit = absl::Milliseconds(5),
+                    .max_abandoned = 1,
+                    .on_abandoned = [&](int change) { counted += change; }});
+  Hanging hanging;
+  EXPECT_FALSE(guard.Run(hanging.Call()).ok());
+  std::atomic<bool> ended{false};
+  std::shared_ptr<int> stream(new int, [&ended, call = hanging.Call()](const int* of) {
+    (void)call();
+    delete of;
+    ended = true;
+  });
+  EXPECT_THAT(guard.Run([stream = std::move(stream)] { return absl::OkStatus(); }),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("1 calls")));
+  EXPECT_FALSE(ended);
+  EXPECT_EQ(counted, 2);
+  hanging.Release();
+  EXPECT_TRUE(Eventually([&] { return ended && guard.abandoned() == 0 && counted == 0; }));
 }
 
 TEST(StallGuard, RunsManyCallsSideBySide) {

@@ -30,6 +30,7 @@ class BuildExpertTest : public testing::Test {
     auto model = ResidentModel::Load("tiny", *folder, Device{}, context);
     EXPECT_OK(model);
     model_ = *std::move(model);
+    EXPECT_OK(model_->WaitForDigest(context));
     request_.evaluation_corpora = {AddCorpora(stores_)};
   }
 

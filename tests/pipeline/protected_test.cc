@@ -48,6 +48,7 @@ class ProtectedTest : public testing::Test {
     auto model = ResidentModel::Load("tiny", *folder, Device{}, context);
     EXPECT_OK(model);
     model_ = *std::move(model);
+    EXPECT_OK(model_->WaitForDigest(context));
   }
 
   Profile MakeProfile() {

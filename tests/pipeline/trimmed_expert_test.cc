@@ -102,7 +102,8 @@ TEST_P(TrimmedExpert, HasFilesThatAgreeOnTheNewNumbers) {
   for (const ArtifactFile& file : expert.files) names.push_back(file.name);
   EXPECT_THAT(names, Not(Contains("merges.txt")));
 
-  ASSERT_OK_AND_ASSIGN(const LocalCopy local, LocalCopy::Of(stores_.blobs, expert.prefix));
+  const RunContext context;
+  ASSERT_OK_AND_ASSIGN(const LocalCopy local, LocalCopy::Of(stores_.blobs, expert.prefix, context));
   ASSERT_OK_AND_ASSIGN(const auto folder, ModelFolder::Open(local.path()));
   EXPECT_EQ(folder->config().first_token_id, vocabulary["<|bos|>"].get<int64_t>());
   EXPECT_EQ(folder->table()[0].shape[0], rows);

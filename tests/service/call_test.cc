@@ -17,7 +17,7 @@
 namespace secateur {
 namespace {
 
-// A server whose GetModel works until its run is cancelled, and nothing else.
+// A server whose PlanExpert, a long call, works until its run is cancelled; GetModel does nothing.
 class EndlessService final : public v1::Secateur::CallbackService {
  public:
   EndlessService() : calls_(/*threads=*/1, /*max_pending=*/8, metrics_) {
@@ -28,13 +28,18 @@ class EndlessService final : public v1::Secateur::CallbackService {
   }
   ~EndlessService() override { server_->Shutdown(); }
 
-  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
-                                     const v1::GetModelRequest* request, v1::Model*) override {
-    return calls_.Unary(context, "GetModel", *request, [this](RunContext& run) {
+  grpc::ServerUnaryReactor* PlanExpert(grpc::CallbackServerContext* context,
+                                       const v1::PlanExpertRequest* request,
+                                       v1::PlanExpertResponse*) override {
+    return calls_.LongUnary(context, "PlanExpert", *request, [this](RunContext& run) {
       ++started_;
       while (!run.cancelled()) std::this_thread::yield();
       return run.CheckCancelled();
     });
+  }
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
+                                     const v1::GetModelRequest* request, v1::Model*) override {
+    return calls_.Unary(context, "GetModel", *request, [] { return absl::OkStatus(); });
   }
 
   std::unique_ptr<v1::Secateur::Stub> Stub() const {
@@ -52,8 +57,8 @@ class EndlessService final : public v1::Secateur::CallbackService {
 };
 
 grpc::Status Call(v1::Secateur::Stub& stub, grpc::ClientContext& context) {
-  v1::Model model;
-  return stub.GetModel(&context, {}, &model);
+  v1::PlanExpertResponse response;
+  return stub.PlanExpert(&context, {}, &response);
 }
 
 // With one thread the second call works only when the first has stopped.
@@ -80,6 +85,20 @@ TEST(CallRunner, StopsTheWorkOfACallWhoseDeadlinePasses) {
   auto call = std::async(std::launch::async, [&] { return Call(*stub, second); });
   while (service.started() == before) std::this_thread::yield();
   second.TryCancel();
+  EXPECT_EQ(call.get().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST(CallRunner, LongCallsHoldUpNoOthers) {
+  EndlessService service;
+  const auto stub = service.Stub();
+  grpc::ClientContext context;
+  auto call = std::async(std::launch::async, [&] { return Call(*stub, context); });
+  while (service.started() < 1) std::this_thread::yield();
+  grpc::ClientContext other;
+  other.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(1));
+  v1::Model model;
+  EXPECT_TRUE(stub->GetModel(&other, {}, &model).ok());
+  context.TryCancel();
   EXPECT_EQ(call.get().error_code(), grpc::StatusCode::CANCELLED);
 }
 

@@ -2,6 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <string>
+#include <vector>
+
 #include "server/service/submit.h"
 #include "tests/pipeline/fixture.h"
 #include "tests/support/temp_dir.h"
@@ -10,26 +14,39 @@ namespace secateur {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 constexpr int64_t kPart = 1 << 20;
 
-TEST(CorpusJob, ReadsNoFurtherPartAfterACancelAndLeavesNothing) {
-  const TempDir dir;
-  std::string lines;
-  while (std::ssize(lines) < 5 * kPart)
-    lines += R"({"text":"much text of one kind"})"
-             "\n";
-  dir.Write("text.jsonl", lines);
-  TestStores stores;
-  ResidentModels models(stores.metrics);
-  ASSERT_OK_AND_ASSIGN(const UriAllowList readable, UriAllowList::Create({"file:" + dir.path()}));
-  ASSERT_OK_AND_ASSIGN(const UriAllowList writable, UriAllowList::Create({}));
-  v1::CreateCorpusRequest request;
-  request.add_uris("file:" + dir.Join("text.jsonl"));
-  ASSERT_OK_AND_ASSIGN(Job job,
-                       MakeCorpusJob(JobParts{models, stores.all(), readable, writable},
-                                     MakeOperationRequest("CreateCorpus", "corpora", "", request)));
+// Of a file of five parts and a bit.
+class CorpusJob : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string lines;
+    while (std::ssize(lines) < 5 * kPart)
+      lines += R"({"text":"much text of one kind"})"
+               "\n";
+    path_ = dir_.Write("texts/text.jsonl", lines);
+    folder_ = dir_.Join("texts");
+    ASSERT_OK_AND_ASSIGN(readable_, UriAllowList::Create({"file:" + dir_.path()}));
+    ASSERT_OK_AND_ASSIGN(writable_, UriAllowList::Create({}));
+    v1::CreateCorpusRequest request;
+    request.add_uris("file:" + path_);
+    ASSERT_OK_AND_ASSIGN(
+        job_, MakeCorpusJob(JobParts{models_, stores_.all(), readable_, writable_},
+                            MakeOperationRequest("CreateCorpus", "corpora", "", request)));
+  }
+
+  const TempDir dir_;
+  std::string folder_, path_;
+  TestStores stores_;
+  ResidentModels models_{stores_.metrics};
+  UriAllowList readable_, writable_;
+  Job job_;
+};
+
+TEST_F(CorpusJob, ReadsNoFurtherPartAfterACancelAndLeavesNothing) {
   std::vector<int64_t> read;
   RunContext* running = nullptr;
   RunContext context([&](const Progress& progress) {
@@ -37,9 +54,35 @@ TEST(CorpusJob, ReadsNoFurtherPartAfterACancelAndLeavesNothing) {
     if (read.size() == 2) running->Cancel();
   });
   running = &context;
-  EXPECT_THAT(job(context), StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(job_(context), StatusIs(absl::StatusCode::kCancelled));
   EXPECT_THAT(read, ElementsAre(kPart, 2 * kPart));
-  EXPECT_THAT(stores.Keys(""), IsEmpty());
+  EXPECT_THAT(stores_.Keys(""), IsEmpty());
+}
+
+TEST_F(CorpusJob, IsNoCorpusOfAFileThatIsCutShortMeanwhile) {
+  RunContext context([this](const Progress& progress) {
+    if (progress.done == kPart) std::filesystem::resize_file(path_, kPart + 10);
+  });
+  EXPECT_THAT(job_(context), StatusIs(absl::StatusCode::kDataLoss, HasSubstr(path_)));
+  EXPECT_THAT(stores_.Keys(""), IsEmpty());
+}
+
+TEST_F(CorpusJob, DoesNotFollowALinkThatTakesTheFilesPlace) {
+  const TempDir elsewhere;
+  std::filesystem::rename(path_, elsewhere.Join("secret"));
+  std::filesystem::create_symlink(elsewhere.Join("secret"), path_);
+  RunContext context;
+  EXPECT_THAT(job_(context), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cannot open " + path_)));
+  EXPECT_THAT(stores_.Keys(""), IsEmpty());
+}
+
+TEST_F(CorpusJob, DoesNotFollowALinkThatTakesAFoldersPlace) {
+  const TempDir elsewhere;
+  std::filesystem::rename(folder_, elsewhere.Join("secrets"));
+  std::filesystem::create_symlink(elsewhere.Join("secrets"), folder_);
+  RunContext context;
+  EXPECT_THAT(job_(context), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(path_)));
+  EXPECT_THAT(stores_.Keys(""), IsEmpty());
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ class NeedsTest : public testing::Test {
     EXPECT_OK(WriteTinyModel(FindTinyModel("llama_gqa"), folder_.path()));
     EXPECT_OK(models_.Start({{"tiny", folder_.path()}}, Device{}, stores_.blobs));
     EXPECT_OK(models_.WaitUntilReady());
-    EXPECT_OK(Model().WaitForDigest());
+    EXPECT_OK(Model().WaitForDigest(RunContext()));
     corpora_ = {stores_.Add({{"language", "en"}}, 3, "english"),
                 stores_.Add({{"language", "de"}}, 3, "german")};
   }
