@@ -165,11 +165,10 @@ absl::StatusOr<std::shared_ptr<ResidentModel>> ResidentModels::Get(const std::st
   if (found->second.model != nullptr) return found->second.model;
   // Of a server that stops while it loads, nobody needs to know more than that.
   if (!failure_.ok() && !absl::IsCancelled(failure_)) return failure_;
-  return WithReason(
-      WithRetryAfter(
-          absl::UnavailableError(StrCat("models/", name, " is still being loaded: try again")),
-          absl::Seconds(1)),
-      "STARTING");
+  return WithReason(WithRetryAfter(absl::UnavailableError(StrCat(
+                                       "models/", name, " is still being loaded: try again")),
+                                   absl::Seconds(1)),
+                    "STARTING");
 }
 
 std::vector<ResidentModels::State> ResidentModels::List() const {

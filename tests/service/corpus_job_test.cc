@@ -72,7 +72,8 @@ TEST_F(CorpusJob, DoesNotFollowALinkThatTakesTheFilesPlace) {
   std::filesystem::rename(path_, elsewhere.Join("secret"));
   std::filesystem::create_symlink(elsewhere.Join("secret"), path_);
   RunContext context;
-  EXPECT_THAT(job_(context), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cannot open " + path_)));
+  EXPECT_THAT(job_(context),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cannot open " + path_)));
   EXPECT_THAT(stores_.Keys(""), IsEmpty());
 }
 
