@@ -304,7 +304,7 @@ std::pair<bool, std::string> Server::Parts::Ready() {
 std::pair<bool, std::string> Server::Parts::Probe(std::string_view probe) {
   if (probe == "livez") return {true, "ok"};
   if (probe == "startupz") return {models.ready(), "models are being loaded"};
-  const std::pair<bool, std::string> ready = Ready();
+  std::pair<bool, std::string> ready = Ready();
   MutexLock lock(mutex);
   // Who reads both must not be told first here that it is ready.
   if (ready.first && !healthy) return {false, "starting"};

@@ -62,7 +62,7 @@ class ExpertBuilder {
     RETURN_IF_ERROR(CheckGate(options_.gate, manifest_.evaluations()));
     RETURN_IF_ERROR(Add(PutFile("README.md", ModelCardText(Card()), stores_.blobs, prefix)));
     RETURN_IF_ERROR(FillManifest());
-    ASSIGN_OR_RETURN(const std::string text, ManifestText(manifest_));
+    ASSIGN_OR_RETURN(std::string text, ManifestText(manifest_));
     RETURN_IF_ERROR(context_.CheckCancelled());
     return text;
   }

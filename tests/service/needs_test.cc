@@ -27,7 +27,8 @@ class NeedsTest : public testing::Test {
 
   ResidentModel& Model() { return **models_.Get("tiny"); }
 
-  JobNeeds Of(const std::string& method, const google::protobuf::Message& request, Stores stores) {
+  JobNeeds Of(const std::string& method, const google::protobuf::Message& request,
+              const Stores& stores) {
     return NeedsOf(JobParts{models_, stores, uris_, uris_},
                    MakeOperationRequest(method, "models/tiny", "", request));
   }
