@@ -109,6 +109,7 @@ struct Server::Parts {
   // Until then work has the drain time, and a store that hangs its own; after it neither.
   void HurryAfterDrain();
   std::pair<bool, std::string> Ready();
+  bool Healthy();  // what gRPC's health says
   std::pair<bool, std::string> Probe(std::string_view probe);
 
   const ServerOptions options;
@@ -142,7 +143,7 @@ struct Server::Parts {
   bool draining ABSL_GUARDED_BY(mutex) = false;
   bool drained ABSL_GUARDED_BY(mutex) = false;
   bool stopping ABSL_GUARDED_BY(mutex) = false;
-  bool healthy ABSL_GUARDED_BY(mutex) = false;  // what gRPC's health says
+  bool healthy ABSL_GUARDED_BY(mutex) = false;
   absl::Status store_status ABSL_GUARDED_BY(mutex);
   std::thread monitor;
   std::unique_ptr<Ticker> catch_up;
@@ -301,13 +302,17 @@ std::pair<bool, std::string> Server::Parts::Ready() {
   return {true, "ok"};
 }
 
+bool Server::Parts::Healthy() {
+  MutexLock lock(mutex);
+  return healthy;
+}
+
 std::pair<bool, std::string> Server::Parts::Probe(std::string_view probe) {
   if (probe == "livez") return {true, "ok"};
   if (probe == "startupz") return {models.ready(), "models are being loaded"};
   std::pair<bool, std::string> ready = Ready();
-  MutexLock lock(mutex);
   // Who reads both must not be told first here that it is ready.
-  if (ready.first && !healthy) return {false, "starting"};
+  if (ready.first && !Healthy()) return {false, "starting"};
   return ready;
 }
 
@@ -325,7 +330,6 @@ void Server::Parts::HurryAfterDrain() {
 
 // Keeps gRPC's health in step with what is true.
 void Server::Parts::Monitor() {
-  bool published = false;
   bool resumed = false;
   while (true) {
     const absl::Status store = blobs->Check();
@@ -336,16 +340,16 @@ void Server::Parts::Monitor() {
     }
     // What an earlier process left needs its models.
     if (models.ready() && !std::exchange(resumed, true)) jobs->Resume();
-    const bool ready = Ready().first;
-    if (ready != published) {
+    const auto [ready, reason] = Ready();
+    if (ready != Healthy()) {
       Log(LogLevel::kInfo, ready ? "serving" : "not serving",
-          {{"port", port}, {"metrics_port", exposer->port()}, {"reason", Ready().second}});
+          {{"port", port}, {"metrics_port", exposer->port()}, {"reason", reason}});
       MutexLock lock(mutex);
       if (draining) return;  // and said that nothing is served
       for (const char* name : kServices) {
         grpc_server->GetHealthCheckService()->SetServingStatus(name, ready);
       }
-      published = healthy = ready;
+      healthy = ready;
     }
     MutexLock lock(mutex);
     if (draining || stopping) return;

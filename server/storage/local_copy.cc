@@ -9,7 +9,9 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "server/base/status_macros.h"
 #include "server/base/strings.h"

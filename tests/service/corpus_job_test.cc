@@ -38,6 +38,17 @@ class CorpusJob : public testing::Test {
                             MakeOperationRequest("CreateCorpus", "corpora", "", request)));
   }
 
+  // What stood at `path` is elsewhere, and a link leads there.
+  void ExpectRefusedWithALinkInPlaceOf(const std::string& path) {
+    const TempDir elsewhere;
+    std::filesystem::rename(path, elsewhere.Join("secret"));
+    std::filesystem::create_symlink(elsewhere.Join("secret"), path);
+    RunContext context;
+    EXPECT_THAT(job_(context),
+                StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cannot open " + path_)));
+    EXPECT_THAT(stores_.Keys(""), IsEmpty());
+  }
+
   const TempDir dir_;
   std::string folder_, path_;
   TestStores stores_;
@@ -68,22 +79,11 @@ TEST_F(CorpusJob, IsNoCorpusOfAFileThatIsCutShortMeanwhile) {
 }
 
 TEST_F(CorpusJob, DoesNotFollowALinkThatTakesTheFilesPlace) {
-  const TempDir elsewhere;
-  std::filesystem::rename(path_, elsewhere.Join("secret"));
-  std::filesystem::create_symlink(elsewhere.Join("secret"), path_);
-  RunContext context;
-  EXPECT_THAT(job_(context),
-              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cannot open " + path_)));
-  EXPECT_THAT(stores_.Keys(""), IsEmpty());
+  ExpectRefusedWithALinkInPlaceOf(path_);
 }
 
 TEST_F(CorpusJob, DoesNotFollowALinkThatTakesAFoldersPlace) {
-  const TempDir elsewhere;
-  std::filesystem::rename(folder_, elsewhere.Join("secrets"));
-  std::filesystem::create_symlink(elsewhere.Join("secrets"), folder_);
-  RunContext context;
-  EXPECT_THAT(job_(context), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(path_)));
-  EXPECT_THAT(stores_.Keys(""), IsEmpty());
+  ExpectRefusedWithALinkInPlaceOf(folder_);
 }
 
 }  // namespace
