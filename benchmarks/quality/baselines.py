@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evaluate import data_folder, first_token, load_docs
 
-METHODS = "random magnitude wanda-sp flap shortgpt obs".split()
+METHODS = "random magnitude wanda-sp flap shortgpt obs".split()  # flap-global's widths differ, which no config can say
 WITHOUT_TEXT = ("random", "magnitude")
 
 
@@ -144,6 +144,23 @@ def prune_neurons(model, method, keep, stats, seed):
 
 
 @torch.inference_mode()
+def prune_globally(model, keep, stats):
+    """FLAP with widths by layer: its scores, standardised in each layer, compete over all layers for the neurons of `keep`
+    a layer, as the paper has it (its attention left alone). The bias as in prune_neurons()."""
+    layers = model.model.layers
+    bias = getattr(model.config, "mlp_bias", None) is not None
+    scores = torch.stack([flap(layer.mlp.down_proj.weight, s, None) for layer, s in zip(layers, stats)])
+    scores = (scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True)
+    stays = torch.zeros(scores.numel(), dtype=torch.bool)
+    stays[scores.flatten().topk(keep * len(layers)).indices] = True
+    for layer, s, stay in zip(layers, stats, stays.view_as(scores)):
+        w = layer.mlp.down_proj.weight
+        replace_ffn(layer.mlp, stay, w[:, stay], bias)
+        if bias:
+            layer.mlp.down_proj.bias.copy_(w[:, ~stay] @ (s["a"] / s["n"]).float()[~stay])
+
+
+@torch.inference_mode()
 def prune(model, method, keep, stats=None, seed=0):
     """Prunes the model in place to `keep` FFN neurons a layer, or to as many parameters by whole layers.
 
@@ -160,6 +177,8 @@ def code_of(method):
     collected = [] if method in WITHOUT_TEXT else [calibration, first_token, collect]
     if method == "shortgpt":
         return collected + [prune, prune_layers]
+    if method == "flap-global":
+        return collected + [prune_globally, replace_ffn, flap]
     return collected + [prune, prune_neurons, replace_ffn, obs if method == "obs" else SCORES[method]]
 
 

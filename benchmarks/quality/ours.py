@@ -13,7 +13,7 @@ from google.protobuf import json_format
 
 from cache import digest, file_digest
 from evaluate import Scorer
-from protocol import DRAW_DOCS, DRAW_TOKENS
+from protocol import DRAW_DOCS, DRAW_TOKENS, EXAMS_ELSEWHERE
 from server import Server, load_protos
 
 EVERY_TEXT = {"collection": "benchmark"}  # a label of all uploads, to select general text by
@@ -49,7 +49,7 @@ class Ours:
     def __init__(self, base, corpora, recipes, program):
         self.base, self.corpora, self.recipes, self.program = base, corpora, recipes, program
         self._stack = contextlib.ExitStack()
-        self._server, self._store, self._uploaded = None, None, set()
+        self._server, self._store, self._uploaded, self._profiled = None, None, set(), set()
 
     # What decides an expert
 
@@ -59,11 +59,17 @@ class Ours:
 
     def _cells(self, job):
         recipe = self.recipes[job.method]
-        cells = [job.cell] if recipe.corpora == "cell" else self.corpora.cells()
+        cells = [job.cell] if recipe.corpora == "cell" else self._every_cell(recipe)
         if recipe.corpora == "language":
             language = self.corpora.labels(job.cell)["language"]
             cells = [c for c in cells if self.corpora.labels(c)["language"] == language]
         return [c for c in cells if not (recipe.without_own_file and c == job.cell)]
+
+    def _every_cell(self, recipe):
+        """The cells of the store that the recipe is made from."""
+        left_out = () if recipe.corpora == "language" else EXAMS_ELSEWHERE
+        return [c for c in self.corpora.cells() if c not in left_out and (
+            recipe.corpora == "any" or self.base.data.reads(self.corpora.labels(c)["language"]))]
 
     def _documents(self, job, cell):
         drawn = self.recipes[job.method].text == "draw"
@@ -80,6 +86,8 @@ class Ours:
     def made_digest(self, job):
         """Of everything that decides the expert but the server's program, which the row names."""
         texts = [[c, [d["text"] for d in self._documents(job, c)]] for c in self._cells(job)]
+        if self.recipes[job.method].corpora == "any":  # composed by their labels
+            texts = [[*text, self.corpora.labels(text[0])] for text in texts]
         return digest(dict(fields=self._fields(job), select=self._select(job), ratio=self._neuron_ratio(job),
                            texts=texts, base=self.base.digest))
 
@@ -111,20 +119,28 @@ class Ours:
 
     def close(self):
         self._stack.close()
-        self._server, self._store, self._uploaded = None, None, set()
+        self._server, self._store, self._uploaded, self._profiled = None, None, set(), set()
 
     def _serving(self, job):
         """The server on the job's store, with the text the job needs. Refused before any text is run."""
         recipe, key = self.recipes[job.method], self.base.data.key
         if recipe.text == "draw":
-            self._start(f"{key}-{job.cell}-draw{job.draw}", job)
+            self._start(f"{key}-{job.cell}-draw{job.draw}-{self._texts_digest(job, [job.cell])}", job)
             self._upload(job, [job.cell])
         elif recipe.without_own_file:
             self._start_without_own_file(job)
         else:
-            self._start(key, job)
+            self._start(self._whole_store(job), job)
             self._upload(job, self._cells(job))
         return self._server
+
+    # A store's name says what text is for it: all of it is general text, and may be selected.
+
+    def _whole_store(self, job):
+        return f"{self.base.data.key}-{self._texts_digest(job, self._every_cell(self.recipes[job.method]))}"
+
+    def _texts_digest(self, job, cells):
+        return digest([[d["text"] for d in self._documents(job, c)] for c in cells])[:8]
 
     def _start(self, store, job):
         if self._store != store:
@@ -141,22 +157,23 @@ class Ours:
             if cell not in self._uploaded:
                 labels = dict(self.corpora.labels(cell), **EVERY_TEXT)
                 self._server.upload(json_lines(self._documents(job, cell)), labels)
-        if self.recipes[job.method].corpora == "all" and not self._uploaded.issuperset(cells):
-            self._server.profile_all()
         self._uploaded.update(cells)
+        if self.recipes[job.method].corpora in ("all", "any") and not self._profiled.issuperset(cells):
+            self._server.profile_all()
+            self._profiled.update(self._uploaded)
 
     def _start_without_own_file(self, job):
         """On a copy of the store of all texts, the cell's own file and profile deleted from it. The copy shares files
         by hard links: the store writes a file once and never changes it."""
-        texts = digest([[d["text"] for d in self.corpora.profile_docs(c)] for c in self.corpora.cells()])
-        store = f"{self.base.data.key}-without-{job.cell}-{texts[:8]}"
+        whole = self._whole_store(job)
+        store = f"{whole}-without-{job.cell}"
         if not (self.program.stores / store).exists():
-            self._start(self.base.data.key, job)
-            self._upload(job, self.corpora.cells())
+            self._start(whole, job)
+            self._upload(job, self._every_cell(self.recipes[job.method]))
             self.close()
             partial = self.program.stores / f"{store}.partial"
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(self.program.stores / self.base.data.key, partial, copy_function=os.link)
+            shutil.copytree(self.program.stores / whole, partial, copy_function=os.link)
             self._start(partial.name, job)
             self._server.delete_corpora_with(self.corpora.labels(job.cell))
             self.close()

@@ -20,7 +20,10 @@ def round_to_stored(model, dtype):
 def prune_copy(model, peer, keep, stats, seed):
     """A pruned copy of the model, its parameters rounded as a bfloat16 folder would hold them."""
     pruned = copy.deepcopy(model)
-    baselines.prune(pruned, peer.method, keep, stats, seed)
+    if peer.method == "flap-global":
+        baselines.prune_globally(pruned, keep, stats)
+    else:
+        baselines.prune(pruned, peer.method, keep, stats, seed)
     round_to_stored(pruned, torch.bfloat16)
     return pruned
 
@@ -64,7 +67,7 @@ class Peers:
         model = prune_copy(self.base.model, peer, self.base.keep(job.ratio), stats, self._seed(job))
         parameters = baselines.parameters(model)
         return model, dict(
-            width=model.config.intermediate_size, layers=model.config.num_hidden_layers, parameters=parameters,
+            width=None if peer.method == "flap-global" else model.config.intermediate_size, layers=model.config.num_hidden_layers, parameters=parameters,
             removed=round(1 - parameters / self.base.parameters, 5),
             calibration=dict(documents=len(self._documents(job)), tokens=stats[0]["n"]) if stats else None,
             seconds_made=round(time.monotonic() - started, 1))
