@@ -32,12 +32,15 @@ def ratio_with_interval(ours, theirs, dense):
     return value, _interval(samples)
 
 
-def geometric_mean(triples):
-    """Of the ratios of several cells, given (ours, theirs, dense) of each; documents are resampled cell by cell.
+def geometric_mean(triples, seeds=None):
+    """Of the ratios of several cells, given (ours, theirs, dense) of each; documents are resampled cell by cell, those of
+    cells with one seed alike.
 
     Returns the mean and its interval; nan when a ratio is not above 0.
     """
-    pairs = [loss_ratio(*triple, seed=i) for i, triple in enumerate(triples)]
+    triples = list(triples)
+    seeds = range(len(triples)) if seeds is None else seeds
+    pairs = [loss_ratio(*triple, seed=seed) for seed, triple in zip(seeds, triples)]
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(np.exp(np.mean([np.log(v) for v, _ in pairs])))
         samples = np.exp(np.mean([np.log(s) for _, s in pairs], axis=0))

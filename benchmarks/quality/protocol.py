@@ -99,6 +99,7 @@ def read_recipes(path):
 
 
 VOCABULARY = "vocabulary"  # the recipe that the table of vocabularies is about
+VOCABULARY_REMOVED, VOCABULARY_GROWTH = 0.4, 0.005  # aims: of all parameters at least, of the cell's bits per byte at most
 TRADE_OFF = ("per-layer", "general-0.03", "per-layer-general", "general-0.3", "general-1")  # by growing general weight
 
 

@@ -3,7 +3,8 @@ import numpy as np
 
 import intervals
 from evaluate import bits_per_byte
-from protocol import ALL_PEERS, BASES, MAIN_RATIO, OTHER_RATIOS, SIZE_SLACK, TARGETS, TRADE_OFF, VOCABULARY, Job
+from protocol import (ALL_PEERS, BASES, MAIN_RATIO, OTHER_RATIOS, PEERS, SIZED_PEERS, SIZE_SLACK, TARGETS, TRADE_OFF,
+                      VOCABULARY, VOCABULARY_GROWTH, VOCABULARY_REMOVED, Job)
 
 NONE = "–"
 
@@ -44,7 +45,7 @@ class Results:
         losses = {m: self.loss(place, m, ratio, text) for m in methods}
         return None if not losses or None in losses.values() else min(losses, key=losses.get)
 
-    def triple(self, place, ours, theirs, ratio, text):
+    def triple(self, place, ours, theirs, ratio=MAIN_RATIO, text="target"):
         """Nats of ours, theirs and dense; None if a row is missing."""
         triple = [self.nats(place, ours, ratio, text), self.nats(place, theirs, ratio, text),
                   self.nats(place, "dense", 0.0, text)]
@@ -65,37 +66,59 @@ def _percent(ratio):
 
 
 def _claims():
-    """(number, target, size, aim) of every claim at every size it is made for."""
+    """(number, target, size, aim) of every claim at every size it is made for; aim: None for what is only reported."""
     for number, target in enumerate(TARGETS, 1):
         for ratio in (MAIN_RATIO, *(OTHER_RATIOS if target.all_sizes else ())):
-            yield number, target, ratio, target.aim + (0 if ratio == MAIN_RATIO else SIZE_SLACK)
+            slack = 0 if ratio == MAIN_RATIO else SIZE_SLACK
+            yield number, target, ratio, None if target.aim is None else target.aim + slack
+
+
+def _against(target, ratio):
+    """The peers of a claim that are run at that size, ours among them."""
+    return [m for m in target.against if ratio == MAIN_RATIO or m not in ALL_PEERS or m in SIZED_PEERS]
 
 
 def _claim_ratios(results, target, ratio):
     """place -> (nats of ours, theirs, dense), and which method theirs is, where all rows are there."""
     out = {}
     for place in results.places():
-        # All peers of a claim are run at the main size; elsewhere the best of those that are.
-        against = [m for m in target.against if ratio == MAIN_RATIO or any(
-            results.row(p, m, ratio) for p in results.places())]
-        best = results.best(place, against, ratio, target.text)
+        best = results.best(place, _against(target, ratio), ratio, target.text)
         triple = best and results.triple(place, target.ours, best, ratio, target.text)
         if triple:
             out[place] = triple, best
     return out
 
 
+def _seeds(places, text):
+    """Cells of a base have general text in common, so it is resampled alike; target text is their own."""
+    return [list(BASES).index(base) for base, _ in places] if text == "general" else range(len(places))
+
+
+def _verdict(value, aim, cells):
+    if cells < sum(len(b.cells) for b in BASES.values()):
+        return "not all cells run" if cells else "not run"
+    return NONE if aim is None else "yes" if value <= aim else "no"
+
+
+def _mean(found, target, base=None):
+    """Geometric mean of _claim_ratios() and its interval; of one base's cells, or all."""
+    places = {place: triple for place, (triple, _) in found.items() if base in (None, place[0])}
+    return intervals.geometric_mean(places.values(), _seeds(places, target.text)) if places else (float("nan"), None)
+
+
 def targets(results):
-    places, head, rows = results.places(), ["", "claim", "size", "aim", "geometric mean (95 %)", "cells", "met"], []
+    """A line for each claim and size."""
+    head = ["", "claim", "size", "aim", "geometric mean (95 %)", *(f"{key} alone" for key in BASES), "cells", "met"]
+    rows = []
     for number, target, ratio, aim in _claims():
         found = _claim_ratios(results, target, ratio)
-        if not found:
-            rows.append([number, target.about, _percent(ratio), f"{aim:.2f}", NONE, f"0 of {len(places)}", "not run"])
-            continue
-        value, interval = intervals.geometric_mean([t for t, _ in found.values()])
-        met = "not all cells run" if len(found) < sum(len(b.cells) for b in BASES.values()) else "yes" if value <= aim else "no"
-        rows.append([number, target.about, _percent(ratio), f"{aim:.2f}", _with_interval(value, interval),
-                     f"{len(found)} of {len(places)}", met])
+        value, interval = _mean(found, target)
+        about = target.about
+        if len(_against(target, ratio)) < len(target.against):
+            about = f"the same against {' and '.join(_against(target, ratio))} alone"
+        alone = [_with_interval(*_mean(found, target, base)) for base in BASES]
+        rows.append([number, about, _percent(ratio), NONE if aim is None else f"{aim:.2f}", _with_interval(value, interval), *alone,
+                     f"{len(found)} of {sum(len(b.cells) for b in BASES.values())}", _verdict(value, aim, len(found))])
     return table(head, rows)
 
 
@@ -124,10 +147,11 @@ def vocabulary(results):
         row, dense = results.row(place, VOCABULARY, 0.0), results.row(place, "dense")
         if row:
             growth = row["bpb_target"] / dense["bpb_target"] - 1
+            met = row["removed"] >= VOCABULARY_REMOVED and growth <= VOCABULARY_GROWTH
             rows.append(["/".join(place), row["size"]["vocabulary_size"], f"{100 * row['removed']:.1f} %",
                          f"{dense['bpb_target']:.4f}", f"{row['bpb_target']:.4f}", f"{100 * growth:+.2f} %",
-                         f"{dense['bpb_general']:.3f}", f"{row['bpb_general']:.3f}"])
-    return rows and table(["cell", "rows", "removed", "target dense", "target", "growth", "general dense", "general"], rows)
+                         f"{dense['bpb_general']:.3f}", f"{row['bpb_general']:.3f}", "yes" if met else "no"])
+    return rows and table(["cell", "rows", "removed", "target dense", "target", "growth", "general dense", "general", "met"], rows)
 
 
 def trade_off(results):
@@ -149,10 +173,11 @@ def over_obs(results):
     for method in results.methods():
         if method in ("dense", "obs"):
             continue
-        triples = {text: [t for p in results.places() if (t := results.triple(p, method, "obs", MAIN_RATIO, text))]
-                   for text in ("target", "general")}
-        if triples["target"]:
-            rows.append([method, *(_with_interval(*intervals.geometric_mean(t)) for t in triples.values()), len(triples["target"])])
+        places = [p for p in results.places() if results.triple(p, method, "obs")]
+        if places:
+            means = [intervals.geometric_mean([results.triple(p, method, "obs", text=text) for p in places], _seeds(places, text))
+                     for text in ("target", "general")]
+            rows.append([method, *(_with_interval(*m) for m in means), len(places)])
     return table(["method", "target text", "general text", "cells"], rows)
 
 
@@ -166,41 +191,60 @@ def _figure(results, place, method, ratio, text, draw=None):
     return loss if draw else f"{bpb:.3f} {loss}"
 
 
+def _calibration_tokens(row):
+    tokens = row["calibration"]["tokens"] if row.get("calibration") else row.get("calibration_tokens")
+    return f"{tokens:,}" if tokens else NONE
+
+
 def cell(results, place):
     dense = results.row(place, "dense")
-    rows = [["dense", dense["width"], "0.0 %", f"{dense['bpb_target']:.3f}", f"{dense['bpb_general']:.3f}", *[NONE] * 5]]
+    rows = [["dense", dense["width"], NONE, "0.0 %", f"{dense['bpb_target']:.3f}", f"{dense['bpb_general']:.3f}", *[NONE] * 5]]
     for method in results.methods():
         main = results.row(place, method)
         if method == "dense" or not main:
             continue
         width = main["width"] or "by layer"
+        if main.get("spec", {}).get("shape") == "MASKED":
+            width = "by layer, zeros"
         if main["layers"] != dense["layers"]:
             width = f"{main['layers']} layers"
-        rows.append([method, width, f"{100 * main['removed']:.1f} %", _figure(results, place, method, MAIN_RATIO, "target"),
+        rows.append([method, width, _calibration_tokens(main), f"{100 * main['removed']:.1f} %", _figure(results, place, method, MAIN_RATIO, "target"),
                      _figure(results, place, method, MAIN_RATIO, "general"), _figure(results, place, method, MAIN_RATIO, "target", 2),
                      *[_figure(results, place, method, ratio, text, 1) for ratio in OTHER_RATIOS for text in ("target", "general")]])
-    head = ["method", "width", "removed", "target", "general", "second draw"]
+    head = ["method", "width", "tokens", "removed", "target", "general", "second draw"]
     return table(head + [f"{_percent(r)} {t}" for r in OTHER_RATIOS for t in ("target", "general")], rows)
 
 
-def choices(results, kept, measured):
-    """Accuracy pooled over the cells of `kept`; `measured` are all (place, dense accuracy, interval, chance)."""
-    out = [table(["cell", "items", "chance", "dense", "kept"],
+def dense_choices(kept, measured):
+    """The dense bases on every cell with choices; `measured`: (place, items, accuracy, interval, chance) of each."""
+    return table(["cell", "items", "chance", "dense", "kept"],
                  [["/".join(place), items, f"{chance:.2f}", _with_interval(value, interval), "yes" if place in kept else "no"]
-                  for place, items, value, interval, chance in measured])]
-    right = {}
-    for method in results.methods("choices"):
-        rows = [results.row(place, method, kind="choices") for place in kept]
-        if all(rows) and rows:
-            right[method] = [r for row in rows for r in row["right"]]
-    peers = {m: np.mean(r) for m, r in right.items() if m in ALL_PEERS}
-    best = max(peers, key=peers.get) if peers else None
+                  for place, items, value, interval, chance in measured])
+
+
+def _right(results, method, places):
+    """Answers of all the places, item by item, 1 where right; None where a row is missing."""
+    rows = [results.row(place, method, kind="choices") for place in places]
+    return [r for row in rows for r in row["right"]] if rows and all(rows) else None
+
+
+def choices(results, kept):
+    """Accuracy pooled over the cells of `kept`, and whether ours are clearly below the best of all peers; "" for none."""
+    right = {m: answers for m in results.methods("choices") if (answers := _right(results, m, kept))}
+    peers = {m: np.mean(right[m]) for m in PEERS if m in right}
+    best = max(peers, key=peers.get) if len(peers) == len(PEERS) else None
     lines = []
     for method, answers in right.items():
-        difference = "" if best in (None, method) else _with_interval(*intervals.accuracy_difference(answers, right[best]), 3)
-        lines.append([method, len(answers), _with_interval(*intervals.accuracy(answers), 3), difference])
-    out.append(table(["method", "items", "accuracy (95 %)", f"above {best} (95 %)"], lines))
-    return "\n".join(out)
+        line = [method, len(answers), _with_interval(*intervals.accuracy(answers), 3), NONE, NONE, NONE]
+        if "dense" in right:
+            line[3] = _percent(np.mean(answers) / np.mean(right["dense"]))
+        if best and method not in ("dense", best):
+            value, interval = intervals.accuracy_difference(answers, right[best])
+            line[4] = _with_interval(value, interval, 3)
+            line[5] = NONE if method in ALL_PEERS else "no" if interval[1] < 0 else "yes"
+        lines.append(line)
+    above = f"above {best}, the best peer (95 %)" if best else "above the best peer: not all are run"
+    return lines and table(["method", "items", "accuracy (95 %)", "of dense", above, "not clearly below"], lines)
 
 
 def _builds(results):
@@ -209,7 +253,8 @@ def _builds(results):
     return f", whose rows of ours are of {len(builds)} builds of the server" if len(builds) > 1 else ""
 
 
-def document(results, notes, command, skipped, versions, choice_tables):
+def document(results, notes, command, unmade, versions, kept, measured):
+    """`unmade`: (recipe, why) of what has no row; `kept`, `measured`: as dense_choices()."""
     parts = [f"""# Quality: results
 
 Written by `{command}` ({versions}).
@@ -227,8 +272,9 @@ Geometric means over cells at 35 %.
 """, over_obs(results), """
 ## By cell
 
-Bits per byte and loss at 35 %: `removed` is the share of all parameters, "second draw" the target loss of the second
-calibration draw, the last four columns are losses at other sizes.
+Bits per byte and loss at 35 %: "tokens" are those of the calibration text, as far as they are known, `removed` is the share
+of all parameters, "second draw" the target loss of the second calibration draw, the last four columns are losses at other
+sizes. Files with a width by layer have zeros in place of neurons: what is removed in them makes them no smaller.
 """]
     for place in results.places():
         parts += [f"\n### {place[0]}/{place[1]} ({BASES[place[0]].name})\n", cell(results, place)]
@@ -245,15 +291,16 @@ What an expert gives up of its target for general text: bits per byte and loss a
 ## Vocabulary
 
 Trimmed for the cell's language by every profile text of it, nothing else removed: aim 40 % of the parameters at +0.5 % bits per
-byte of that language. General text is of other languages: what no row was kept for is spelt in bytes.
+byte of the cell. General text is of other languages: what no row was kept for is spelt in bytes.
 """, trimmed]
-    if choice_tables:
+    if measured:
         parts += ["""
 ## Choices
 
 Share of right answers by log-likelihood per byte of the answer, every held-out document with choices; cells are kept
-where dense is clearly better than guessing and than always giving the commonest answer (`chance`). Differences are paired.
-""", choice_tables]
-    if skipped:
-        parts += ["\n## Not served\n", table(["recipe", "why"], skipped)]
+where dense is clearly better than guessing and than always giving the commonest answer (`chance`). Pooled over those,
+differences are paired; the aim is to be not clearly below the best peer.
+""", dense_choices(kept, measured), choices(results, kept) or "No method has rows of all the cells that are kept yet.\n"]
+    if unmade:
+        parts += ["\n## Without rows\n", table(["method", "why"], unmade)]
     return "\n".join(parts)
