@@ -107,10 +107,11 @@ class Ours:
 
     def _facts(self, expert):
         as_json = json_format.MessageToDict(expert, preserving_proto_field_name=True)
+        chosen = as_json.get("compensation", {}).get("chosen")
         files = {f.name: f.sha256 for f in expert.files if f.name.endswith(".safetensors") or f.name in JUDGED_FILES}
         return dict(width=expert.size.width, layers=self.base.layers, parameters=expert.size.parameter_count,
                     removed=round(expert.size.parameter_reduction, 5),
-                    calibration_tokens=expert.compensation.calibration_token_count or None, expert=expert.name, spec=as_json["spec"],
+                    calibration_tokens=expert.compensation.calibration_token_count or None, chosen=chosen, expert=expert.name, spec=as_json["spec"],
                     size=as_json["size"], source=as_json.get("source"), files=files, build=self.program.build)
 
     def _spec(self, job):
