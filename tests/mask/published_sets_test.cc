@@ -13,6 +13,7 @@
 
 #include "server/mask/attention_mask.h"
 #include "server/profile/collector.h"
+#include "tests/mask/pair_rows.h"
 #include "tests/profile/slow_ffn.h"
 #include "tests/profile/tiny_documents.h"
 
@@ -57,20 +58,6 @@ Set Gone(const std::vector<int32_t>& kept, int64_t rows) {
   for (int64_t row = 0; row < rows; ++row) gone.insert(row);
   for (const int32_t row : kept) gone.erase(row);
   return gone;
-}
-
-// Rows p and p + e/2 of each of the heads that have to do with a KV head's pair.
-Set RowsOf(const Set& pairs, int64_t heads, const ModelConfig& config) {
-  const int64_t half = config.head_dim / 2;
-  const int64_t group = heads / config.num_kv_heads;
-  Set rows;
-  for (const int64_t pair : pairs) {
-    for (int64_t head = pair / half * group; head < (pair / half + 1) * group; ++head) {
-      rows.insert(head * config.head_dim + pair % half);
-      rows.insert(head * config.head_dim + pair % half + half);
-    }
-  }
-  return rows;
 }
 
 // Of one layer, by kind of unit: [document][unit].
@@ -135,7 +122,7 @@ class PublishedSets : public testing::TestWithParam<std::string> {
     ExpectSet("value", kept.value, kv, strict(&LayerScores::value));
     const std::optional<Set> pairs = strict(&LayerScores::pairs);
     const auto rows = [&](int64_t heads) {
-      return pairs ? std::optional(RowsOf(*pairs, heads, config_)) : std::nullopt;
+      return pairs ? std::optional(RowsOfPairs(*pairs, heads, config_)) : std::nullopt;
     };
     ExpectSet("query", kept.query, query, rows(config_.num_heads));
     ExpectSet("key", kept.key, kv, rows(config_.num_kv_heads));
