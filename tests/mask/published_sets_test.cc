@@ -78,12 +78,11 @@ Dimension Measured(const Transformer& model, const PackedBatch& block) {
   Dimension dimension{.view = ViewOf(collector->profile()), .layers = {}};
   const std::vector<AttentionActivation> shown = Record(model, block);
   for (int64_t layer = 0; layer < model.config().num_layers; ++layer) {
-    dimension.layers.push_back(
-        {.neurons = SlowNeuronScores(model, block, layer),
-         .output = SlowOutputScores(model, block, layer),
-         .value = SlowValueScores(model, block, layer),
-         .pairs = SlowPairScores(shown[static_cast<size_t>(layer)], model.config(),
-                                 block.offsets)});
+    dimension.layers.push_back({.neurons = SlowNeuronScores(model, block, layer),
+                                .output = SlowOutputScores(model, block, layer),
+                                .value = SlowValueScores(model, block, layer),
+                                .pairs = SlowPairScores(shown[static_cast<size_t>(layer)],
+                                                        model.config(), block.offsets)});
   }
   return dimension;
 }

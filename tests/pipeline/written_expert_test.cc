@@ -263,9 +263,9 @@ TEST_P(WrittenExpert, AsPublishedIsItsBaseWithZerosInTheStrictSetsAlone) {
     }
     EXPECT_TRUE(at::equal(Values(*expert_, info.name), wanted)) << info.name;
   }
-  for (const TensorRole role : {TensorRole::kGate, TensorRole::kUp, TensorRole::kDown,
-                                TensorRole::kQuery, TensorRole::kKey, TensorRole::kValue,
-                                TensorRole::kOutput}) {
+  for (const TensorRole role :
+       {TensorRole::kGate, TensorRole::kUp, TensorRole::kDown, TensorRole::kQuery, TensorRole::kKey,
+        TensorRole::kValue, TensorRole::kOutput}) {
     EXPECT_GT(zeros[role], 0U);
   }
 }
