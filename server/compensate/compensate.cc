@@ -148,6 +148,7 @@ class Compensator {
         tuned.error = choice.error;
         return absl::OkStatus();
       }));
+      context_.Report({"tune", layer + 1, config_.num_layers, "layers"});
     }
     if (!attention_->any()) return absl::OkStatus();
     RETURN_IF_ERROR(attention_->Tune(context_));
@@ -344,6 +345,7 @@ class Compensator {
   absl::Status SolveOnBase() {
     for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
       RETURN_IF_ERROR(context_.CheckCancelled());
+      context_.Report({"solve", layer + 1, config_.num_layers, "layers"});
       if (!layers_[static_cast<size_t>(layer)].ridge) continue;
       RETURN_IF_ERROR(GuardTorch([&] {
         Gram gram = measured_.Calibration(layer);

@@ -19,8 +19,6 @@ namespace {
 
 // Relative to the mean diagonal of the moments without first tokens.
 constexpr double kSelectionRidge = 0.1;
-// Orders go this far, so that one serves every size that a budget can ask for.
-constexpr double kMostRemoved = 0.9;
 constexpr double kLeastResidual = 1e-30;  // of a model that computes nothing
 
 int64_t CountTokens(const std::vector<WeightedBatch>& batches) {
@@ -158,8 +156,8 @@ class MeasuredText::Measurer {
   }
 
   absl::Status Order(int64_t layer, const Gram& gram) {
-    const auto most =
-        static_cast<int64_t>(kMostRemoved * static_cast<double>(base_.config().intermediate_size));
+    // All but one neuron, so that one order serves every size that a budget can ask for.
+    const int64_t most = base_.config().intermediate_size - 1;
     ASSIGN_OR_RETURN(const at::Tensor down, GuardTorch([&] { return GainedDown(base_, layer); }));
     ASSIGN_OR_RETURN(
         RemovalCurve curve,

@@ -234,6 +234,13 @@ class ExpertBuilder {
     return compensated_ ? compensated_->cut.chosen.compensation : Compensation::kNone;
   }
 
+  // Where plain pruning does better than what second order and least squares make, relevance alone
+  // chose what stays.
+  v1::Rule RuleThatChose() const {
+    const v1::Rule asked = planned_.resolved.spec().rule();
+    return asked == v1::SECOND_ORDER && Chosen() == Compensation::kNone ? v1::RELATIVE_MEAN : asked;
+  }
+
   ModelCard Card() const {
     const Size base = BaseSize(model_);
     ModelCard card{.title = "",
@@ -241,7 +248,7 @@ class ExpertBuilder {
                    .base_digest = planned_.resolved.base_digest(),
                    .license = ReadBaseLicense(model_.folder().path()),
                    .selections = {},
-                   .rule = request_.neurons ? v1::Rule_Name(planned_.resolved.spec().rule()) : "",
+                   .rule = request_.neurons ? v1::Rule_Name(RuleThatChose()) : "",
                    .compensated = Chosen() == Compensation::kLeastSquares ||
                                   Chosen() == Compensation::kSequential,
                    .biased = Chosen() == Compensation::kBias,

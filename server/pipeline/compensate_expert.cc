@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "server/base/log.h"
@@ -24,7 +25,8 @@ absl::StatusOr<std::string> KeyOf(const ResidentModel& model, const ExpertReques
                           request.max_document_tokens, "/", sources.general));
   hash.UpdateField(base.Hex());
   for (const ResolvedView& view : sources.views) {
-    hash.UpdateField(StrCat(view.weight, "/", view.corpora.size()));
+    // Every digit: the weights of tokens follow each.
+    hash.UpdateField(absl::StrFormat("%.17g/%d", view.weight, view.corpora.size()));
     for (const CorpusInfo& corpus : view.corpora) hash.UpdateField(corpus.digest.Hex());
   }
   for (const std::vector<uint16_t>& channels : composed.order.protected_channels) {

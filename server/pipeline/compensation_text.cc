@@ -57,7 +57,9 @@ std::vector<Part> PartsOf(const ResolvedSources& sources, int64_t max_document_t
   return list;
 }
 
-// Every n-th document, by digest: which ones a sample holds does not depend on their order.
+// Every n-th document in the order in which the corpus holds them, then sorted by digest: the
+// corpus's own digest stands for that order, so the same corpus gives the same sample. Equal
+// documents count once.
 absl::StatusOr<std::vector<Document>> ReadSample(const Part& part, int64_t max_document_tokens,
                                                  const Stores& stores, const RunContext& context) {
   const int64_t tokens = EstimatedTokens(part.corpus, max_document_tokens);

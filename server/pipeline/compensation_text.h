@@ -3,9 +3,10 @@
 //
 // A view counts by its weight, its corpora by min(documents, 64) as in a merge of profiles, their
 // documents by their tokens. The first tokens of documents are all one position, the attention
-// sink, and count together like one token in 200 (ALGORITHM 0.1). Every fifth document, by digest,
-// is held out. Bounded: of a large corpus every n-th document is taken, so that the selection comes
-// to about kSelectionTokens and general text to about kGeneralTokens, whatever there is.
+// sink, and count together like one token in 200 (ALGORITHM 0.1). Every fifth document is held out,
+// counted over all corpora in the order of their digests, in each by the documents' digests.
+// Bounded: of a large corpus every n-th document, as it lies there, is taken, so that the selection
+// comes to about kSelectionTokens and general text to about kGeneralTokens, whatever there is.
 #pragma once
 
 #include <cstdint>

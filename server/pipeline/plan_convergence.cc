@@ -18,9 +18,9 @@ int64_t Rounded(double documents) {
 std::string Advice(const std::optional<Convergence>& convergence, int64_t documents) {
   if (!convergence) {
     return absl::StrFormat(
-        "%d documents are too few to tell how stable the choice of neurons is: "
+        "%d %s too few to tell how stable the choice of neurons is: "
         "upload more of each selected label",
-        documents);
+        documents, documents == 1 ? "document is" : "documents are");
   }
   if (convergence->agreement >= kEnoughAgreement) return "";
   if (convergence->growth >= kMostGrowth) {
@@ -29,9 +29,9 @@ std::string Advice(const std::optional<Convergence>& convergence, int64_t docume
         "documents there are",
         documents);
   }
-  const double more = static_cast<double>(documents) * (convergence->growth - 1);
-  return absl::StrFormat("about %d more documents of this kind would bring the agreement to %.2f",
-                         Rounded(more), kEnoughAgreement);
+  const int64_t more = Rounded(static_cast<double>(documents) * (convergence->growth - 1));
+  return absl::StrFormat("about %d more %s of this kind would bring the agreement to %.2f", more,
+                         more == 1 ? "document" : "documents", kEnoughAgreement);
 }
 
 }  // namespace

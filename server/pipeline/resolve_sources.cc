@@ -100,6 +100,14 @@ absl::Status NoCell() {
                     "NO_CORPUS_FOR_CELL");
 }
 
+// On which side of the threshold the documents of the cell are.
+std::string CountInWords(int64_t documents) {
+  if (documents == 0) return "no document carries all selected labels";
+  return absl::StrFormat("%d %s all selected labels, which is %s %d", documents,
+                         documents == 1 ? "document carries" : "documents carry",
+                         documents >= kCellDocuments ? "at least" : "fewer than", kCellDocuments);
+}
+
 // AUTO where that was asked for comes to one of the others; `reason` says why.
 absl::StatusOr<RelevanceSource> ChooseSource(const ExpertRequest& request,
                                              const std::vector<CorpusInfo>& cell,
@@ -110,13 +118,12 @@ absl::StatusOr<RelevanceSource> ChooseSource(const ExpertRequest& request,
     return request.source;
   }
   const int64_t documents = CountDocuments(cell);
-  const bool enough = documents >= kCellDocuments;
-  reason = absl::StrFormat("%d documents carry all selected labels, which is %s %d", documents,
-                           enough ? "at least" : "fewer than", kCellDocuments);
-  if (enough) return RelevanceSource::kCell;
-  // The published rule has no weights to blend by.
-  return documents > 0 && request.rule != Rule::kCusPrun ? RelevanceSource::kBlend
-                                                         : RelevanceSource::kCompose;
+  reason = CountInWords(documents);
+  if (documents >= kCellDocuments) return RelevanceSource::kCell;
+  if (documents == 0) return RelevanceSource::kCompose;
+  if (request.rule != Rule::kCusPrun) return RelevanceSource::kBlend;
+  reason += ", and CUS_PRUN has no weights to blend by";
+  return RelevanceSource::kCompose;
 }
 
 std::vector<ResolvedView> Blended(std::vector<CorpusInfo> cell,

@@ -23,21 +23,29 @@ class Collector(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def check(ids, folder, output):
+def load(folder):
+    """Model and tokenizer as any user gets them, and not a word of complaint."""
     collector = Collector()
     logging.getLogger("transformers").addHandler(collector)
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-        AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
         with torch.inference_mode():
-            logits = model.eval()(torch.tensor([ids])).logits[0]
+            model.eval()(torch.tensor([[0]]))
     messages = collector.messages + [f"{w.category.__name__}: {w.message}" for w in raised]
     if messages:
         sys.exit(f"{folder}: Transformers warned: " + " | ".join(messages))
     wrong = {key: value for key, value in info.items() if value}
     if wrong:
         sys.exit(f"{folder}: Transformers' loading report is not empty: {wrong}")
+    return model, tokenizer
+
+
+def check(ids, folder, output):
+    model, _ = load(folder)
+    with torch.inference_mode():
+        logits = model(torch.tensor([ids])).logits[0]
     pathlib.Path(output).write_bytes(logits.float().contiguous().numpy().tobytes())
     print(sum(p.numel() for p in model.parameters()))
 

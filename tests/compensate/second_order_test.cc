@@ -58,6 +58,24 @@ TEST(SecondOrder, EveryErrorOfTheCurveIsThatOfItsCut) {
   }
 }
 
+// A vanishing ridge leaves what the cut costs with the best kept columns there are.
+TEST(SecondOrder, EveryErrorOfTheCurveIsThatOfItsCutWithoutARidge) {
+  for (const int64_t seed : {7, 12, 13}) {
+    const RandomLayer layer(seed);
+    const double lambda = 1e-9 * layer.moments.diagonal().mean().item<double>();
+    for (const int64_t step : {1, 5}) {
+      const RemovalCurve curve = Order(layer, lambda, 20, step);
+      ASSERT_EQ(curve.error.size(), static_cast<size_t>(20 / step + 1));
+      for (size_t i = 1; i < curve.error.size(); ++i) {
+        const size_t removed = i * static_cast<size_t>(step);
+        const double direct =
+            CutError(layer, Index(KeptBut(curve.order, removed, layer.down.size(1))), 0, false);
+        EXPECT_NEAR(curve.error[i], direct, 1e-9 * direct) << "step " << step << ", point " << i;
+      }
+    }
+  }
+}
+
 TEST(SecondOrder, TakesEachNeuronOnce) {
   const RandomLayer layer(8);
   const RemovalCurve curve = Order(layer, 0.1, 24, 5);

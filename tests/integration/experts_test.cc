@@ -65,6 +65,59 @@ TEST(PlanExpert, AnswersForSeveralSizesAndStoresNothing) {
   EXPECT_EQ(live.Stored(), before);
 }
 
+TEST(PlanExpert, SaysWhichSourceItTookAndWhy) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  live.ProfileAll();
+  const auto plan = [&](v1::Rule rule) {
+    v1::PlanExpertRequest request;
+    request.set_parent("models/tiny");
+    *request.mutable_spec() = LawRequest().spec();
+    request.mutable_spec()->set_rule(rule);
+    v1::PlanExpertResponse response;
+    EXPECT_RPC_OK(live.Call(&Stub::PlanExpert, request, &response));
+    return response.plans_size() == 1 ? response.plans(0) : v1::Plan();
+  };
+  const v1::Plan blended = plan(v1::RELATIVE_MEAN), published = plan(v1::CUS_PRUN);
+  EXPECT_EQ(blended.source(), v1::BLEND);
+  EXPECT_THAT(blended.source_reason(), HasSubstr("6 documents carry all selected labels"));
+  EXPECT_EQ(published.source(), v1::COMPOSE);
+  EXPECT_THAT(published.source_reason(), HasSubstr("CUS_PRUN has no weights"));
+  live.Upload({{"language", "en"}, {"domain", "law"}, {"task", "qa"}},
+              JsonLines(32, "more english law"));
+  live.ProfileAll();
+  for (const v1::Rule rule : {v1::RELATIVE_MEAN, v1::CUS_PRUN}) {
+    const v1::Plan cell = plan(rule);
+    EXPECT_EQ(cell.source(), v1::CELL);
+    EXPECT_THAT(cell.source_reason(), HasSubstr("38 documents carry all selected labels"));
+  }
+}
+
+TEST(PlanExpert, TellsWhatCompensationTakesWhereItIsAskedFor) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  live.ProfileAll();
+  for (const v1::Compensation compensation :
+       {v1::NONE, v1::BIAS, v1::LEAST_SQUARES, v1::SEQUENTIAL}) {
+    v1::PlanExpertRequest request;
+    request.set_parent("models/tiny");
+    *request.mutable_spec() = LawRequest().spec();
+    request.mutable_spec()->set_compensation(compensation);
+    request.mutable_spec()->clear_budget();
+    for (const int64_t width : {64, 96}) request.add_budgets()->set_width(width);
+    v1::PlanExpertResponse response;
+    ASSERT_RPC_OK(live.Call(&Stub::PlanExpert, request, &response));
+    ASSERT_THAT(response.plans(), SizeIs(2));
+    for (const v1::Plan& plan : response.plans()) {
+      EXPECT_EQ(plan.has_compensation_cost(), compensation != v1::NONE);
+      if (compensation == v1::NONE) continue;
+      EXPECT_GT(plan.compensation_cost().token_count(), 0);
+      EXPECT_GT(plan.compensation_cost().memory_bytes(), 0);
+      EXPECT_GT(plan.compensation_cost().disk_bytes(), 0);
+    }
+  }
+}
+
 TEST(PlanExpert, NamesTheFieldThatCannotBe) {
   LiveServer live;
   UploadLawCorpora(live);

@@ -72,6 +72,29 @@ TEST(AttentionMask, TakesBothRowsOfAPairFromAllHeadsThatShareIt) {
   EXPECT_THAT(kept[0].query, ElementsAre(1, 4, 7, 10, 12, 14, 15, 17, 18, 20, 21, 23));
 }
 
+// More is irrelevant at a larger sigma, and what was stays so, in each matrix.
+TEST(AttentionMask, IsNestedInSigma) {
+  const RelevanceView a = OneDocument(4), b = OneDocument(5);
+  ASSERT_OK_AND_ASSIGN(const AttentionOrder order, ComposeAttention({{&a, 1}, {&b, 1}}));
+  for (const auto rows : {&KeptAttention::query, &KeptAttention::key, &KeptAttention::value,
+                          &KeptAttention::output}) {
+    ASSERT_OK_AND_ASSIGN(std::vector<KeptAttention> wider, SelectAttention(order, 0));
+    const std::vector<KeptAttention> whole = wider;
+    for (const double sigma : {0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8}) {
+      ASSERT_OK_AND_ASSIGN(std::vector<KeptAttention> kept, SelectAttention(order, sigma));
+      for (size_t layer = 0; layer < kLayers; ++layer) {
+        const std::vector<int32_t>& outer = wider[layer].*rows;
+        const std::vector<int32_t>& inner = kept[layer].*rows;
+        EXPECT_TRUE(std::includes(outer.begin(), outer.end(), inner.begin(), inner.end())) << sigma;
+      }
+      wider = std::move(kept);
+    }
+    for (size_t layer = 0; layer < kLayers; ++layer) {
+      EXPECT_LT((wider[layer].*rows).size(), (whole[layer].*rows).size());
+    }
+  }
+}
+
 TEST(AttentionMask, LeavesAUnitOfEachSetOrRefuses) {
   const RelevanceView view = OneDocument(3);
   ASSERT_OK_AND_ASSIGN(const AttentionOrder order, ComposeAttention({{&view, 1}}));

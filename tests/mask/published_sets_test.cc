@@ -6,13 +6,15 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <set>
 
 #include "server/mask/attention_mask.h"
 #include "server/profile/collector.h"
-#include "tests/profile/slow_attention.h"
+#include "tests/mask/pair_rows.h"
+#include "tests/profile/slow_ffn.h"
 #include "tests/profile/tiny_documents.h"
 
 namespace secateur {
@@ -58,83 +60,121 @@ Set Gone(const std::vector<int32_t>& kept, int64_t rows) {
   return gone;
 }
 
-// Rows p and p + e/2 of each of the heads that have to do with a KV head's pair.
-Set RowsOf(const Set& pairs, int64_t heads, const ModelConfig& config) {
-  const int64_t half = config.head_dim / 2;
-  const int64_t group = heads / config.num_kv_heads;
-  Set rows;
-  for (const int64_t pair : pairs) {
-    for (int64_t head = pair / half * group; head < (pair / half + 1) * group; ++head) {
-      rows.insert(head * config.head_dim + pair % half);
-      rows.insert(head * config.head_dim + pair % half + half);
-    }
-  }
-  return rows;
-}
+// Of one layer, by kind of unit: [document][unit].
+struct LayerScores {
+  Scores neurons, output, value, pairs;
+};
 
-RelevanceView Profiled(const Transformer& model, const PackedBatch& block) {
+// A dimension: what is computed fast of its text, and the same slowly.
+struct Dimension {
+  RelevanceView view;
+  std::vector<LayerScores> layers;
+};
+
+Dimension Measured(const Transformer& model, const PackedBatch& block) {
   const auto collector = ProfileCollector::Create(model, {.attention = true}).value();
   RunContext context;
   EXPECT_OK(collector->Add(block, context));
-  return ViewOf(collector->profile());
+  Dimension dimension{.view = ViewOf(collector->profile()), .layers = {}};
+  const std::vector<AttentionActivation> shown = Record(model, block);
+  for (int64_t layer = 0; layer < model.config().num_layers; ++layer) {
+    dimension.layers.push_back({.neurons = SlowNeuronScores(model, block, layer),
+                                .output = SlowOutputScores(model, block, layer),
+                                .value = SlowValueScores(model, block, layer),
+                                .pairs = SlowPairScores(shown[static_cast<size_t>(layer)],
+                                                        model.config(), block.offsets)});
+  }
+  return dimension;
 }
 
+// How much was compared of one kind of unit.
+struct Share {
+  int asked = 0, compared = 0, removed = 0;
+};
+
+// The parameter is a tiny model.
 class PublishedSets : public testing::TestWithParam<std::string> {
  protected:
-  // Scores of all documents of both dimensions.
-  template <class Slow>
-  Scores OfBoth(const Slow& slow) const {
-    Scores all = slow(first_);
-    for (std::vector<double>& scores : slow(second_)) all.push_back(std::move(scores));
+  static constexpr int64_t kDimensions = 3;
+
+  // Scores of one kind in all documents of the first `dimensions`.
+  Scores Documents(int64_t dimensions, int64_t layer, Scores LayerScores::* kind) const {
+    Scores all;
+    for (int64_t i = 0; i < dimensions; ++i) {
+      const LayerScores& scores =
+          dimensions_[static_cast<size_t>(i)].layers[static_cast<size_t>(layer)];
+      all.insert(all.end(), (scores.*kind).begin(), (scores.*kind).end());
+    }
     return all;
   }
-  Scores Pairs(const PackedBatch& block, int64_t layer) const {
-    const auto shown = Record(*model_, block);
-    return SlowPairScores(shown[static_cast<size_t>(layer)], config_, block.offsets);
+
+  // The neurons' layer of `kept` and its attention against the slow sets.
+  void ExpectLayer(int64_t dimensions, int64_t layer, double sigma,
+                   const std::vector<int32_t>& neurons, const KeptAttention& kept) {
+    const auto strict = [&](Scores LayerScores::* kind) {
+      return StrictSet(Documents(dimensions, layer, kind), sigma);
+    };
+    const int64_t query = config_.num_heads * config_.head_dim;
+    const int64_t kv = config_.num_kv_heads * config_.head_dim;
+    ExpectSet("neurons", neurons, config_.intermediate_size, strict(&LayerScores::neurons));
+    ExpectSet("output", kept.output, query, strict(&LayerScores::output));
+    ExpectSet("value", kept.value, kv, strict(&LayerScores::value));
+    const std::optional<Set> pairs = strict(&LayerScores::pairs);
+    const auto rows = [&](int64_t heads) {
+      return pairs ? std::optional(RowsOfPairs(*pairs, heads, config_)) : std::nullopt;
+    };
+    ExpectSet("query", kept.query, query, rows(config_.num_heads));
+    ExpectSet("key", kept.key, kv, rows(config_.num_kv_heads));
+  }
+
+  void ExpectSet(const std::string& kind, const std::vector<int32_t>& kept, int64_t rows,
+                 const std::optional<Set>& expected) {
+    Share& share = shares_[kind];
+    ++share.asked;
+    if (!expected) return;
+    EXPECT_EQ(Gone(kept, rows), *expected) << kind;
+    ++share.compared;
+    share.removed += static_cast<int>(expected->size());
   }
 
   const std::unique_ptr<Transformer> model_ = LoadTiny(GetParam());
   const ModelConfig& config_ = model_->config();
-  const PackedBatch first_ = Pack(RandomDocuments({40, 17}, 5));
-  const PackedBatch second_ = Pack(RandomDocuments({23}, 6));
+  std::vector<Dimension> dimensions_;
+  std::map<std::string, Share> shares_;
 };
 
 TEST_P(PublishedSets, AreThoseOfTheDefinition) {
   const c10::InferenceMode inference;
-  const RelevanceView a = Profiled(*model_, first_), b = Profiled(*model_, second_);
-  ASSERT_OK_AND_ASSIGN(const AttentionOrder order, ComposeAttention({{&a, 1}, {&b, 3}}));
-  const int64_t query = config_.num_heads * config_.head_dim;
-  const int64_t kv = config_.num_kv_heads * config_.head_dim;
-  int compared = 0, removed = 0;
-  const auto expect_set = [&](const char* what, const std::vector<int32_t>& kept, int64_t rows,
-                              const std::optional<Set>& expected) {
-    if (!expected) return;
-    EXPECT_EQ(Gone(kept, rows), *expected) << what;
-    ++compared;
-    removed += static_cast<int>(expected->size());
-  };
-  constexpr double kSigmas[] = {0.0, 0.2, 0.4, 0.5, 0.6, 0.75, 0.85};
-  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    const Scores output =
-        OfBoth([&](const PackedBatch& block) { return SlowOutputScores(*model_, block, layer); });
-    const Scores value =
-        OfBoth([&](const PackedBatch& block) { return SlowValueScores(*model_, block, layer); });
-    const Scores pairs = OfBoth([&](const PackedBatch& block) { return Pairs(block, layer); });
-    for (const double sigma : kSigmas) {
-      SCOPED_TRACE(testing::Message() << "layer " << layer << " sigma " << sigma);
-      ASSERT_OK_AND_ASSIGN(const std::vector<KeptAttention> all, SelectAttention(order, sigma));
-      const KeptAttention& kept = all[static_cast<size_t>(layer)];
-      expect_set("output", kept.output, query, StrictSet(output, sigma));
-      expect_set("value", kept.value, kv, StrictSet(value, sigma));
-      const std::optional<Set> gone = StrictSet(pairs, sigma);
-      if (!gone) continue;
-      expect_set("query", kept.query, query, RowsOf(*gone, config_.num_heads, config_));
-      expect_set("key", kept.key, kv, RowsOf(*gone, config_.num_kv_heads, config_));
+  for (const auto& lengths : {std::vector<int64_t>{40, 17}, {23}, {31, 12}}) {
+    const auto seed = static_cast<uint64_t>(5 + std::ssize(dimensions_));
+    dimensions_.push_back(Measured(*model_, Pack(RandomDocuments(lengths, seed))));
+  }
+  std::vector<WeightedView> views;
+  for (const Dimension& dimension : dimensions_) {
+    // Weights make no difference: the second view's is three times the first's, and so on.
+    views.push_back({&dimension.view, static_cast<double>(1 + 2 * views.size())});
+    shares_.clear();
+    const int64_t count = std::ssize(views);
+    ASSERT_OK_AND_ASSIGN(const RemovalOrder neurons, Compose(Rule::kCusPrun, views));
+    ASSERT_OK_AND_ASSIGN(const AttentionOrder order, ComposeAttention(views));
+    for (const double sigma : {0.2, 0.4, 0.5, 0.6, 0.75, 0.85}) {
+      const Mask mask = SelectRelevant(neurons, sigma);
+      ASSERT_OK_AND_ASSIGN(const std::vector<KeptAttention> attention,
+                           SelectAttention(order, sigma));
+      for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+        SCOPED_TRACE(testing::Message()
+                     << count << " views, layer " << layer << ", sigma " << sigma);
+        const auto at = static_cast<size_t>(layer);
+        ExpectLayer(count, layer, sigma, mask.kept[at], attention[at]);
+      }
+    }
+    EXPECT_EQ(shares_.size(), 5U);
+    for (const auto& [kind, share] : shares_) {
+      // Most are decided by more than rounding.
+      EXPECT_GT(share.compared, share.asked / 2) << kind << " of " << count << " views";
+      EXPECT_GT(share.removed, 0) << kind << " of " << count << " views";
     }
   }
-  const auto asked = static_cast<int>(config_.num_layers * std::ssize(kSigmas) * 4);
-  EXPECT_GT(compared, asked / 2);  // most are decided by more than rounding
-  EXPECT_GT(removed, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(EachModel, PublishedSets, testing::ValuesIn(TinyModelNames()),

@@ -2,9 +2,11 @@
 
 #include <filesystem>
 #include <map>
+#include <random>
 #include <set>
 #include <thread>
 
+#include "server/artifact/manifest.h"
 #include "server/base/errors.h"
 #include "server/model/compute_threads.h"
 #include "server/pipeline/build_profile.h"
@@ -100,7 +102,7 @@ TEST_F(BuildExpertTest, LooksAtNoFurtherLayerOfCompensationAfterACancel) {
   request_.compensation = Compensation::kSequential;
   stores_.Add({{"language", "en"}}, 20, "more");
   std::map<std::string, int> layers;  // reported by each phase
-  for (const char* const phase : {"measure", "compensate", "sequential"}) {
+  for (const char* const phase : {"measure", "tune", "compensate", "sequential"}) {
     int after = 0;
     RunContext* running = nullptr;
     RunContext context([&](const Progress& progress) {
@@ -117,6 +119,63 @@ TEST_F(BuildExpertTest, LooksAtNoFurtherLayerOfCompensationAfterACancel) {
     EXPECT_EQ(after, 0) << phase;
     EXPECT_THAT(stores_.Keys("experts/"), IsEmpty()) << phase;
   }
+}
+
+// What was measured of a selection serves every size of it, until text is added.
+TEST_F(BuildExpertTest, MeasuresASelectionOnceForAllSizes) {
+  request_ = RequestFor({{"language", {"en"}, 1}});
+  request_.second_order = true;
+  request_.compensation = Compensation::kLeastSquares;
+  stores_.Add({{"language", "en"}}, 20, "more");
+  const auto measures = [&](double ratio) {
+    request_.budget = Budget(NeuronRatio{ratio});
+    bool measured = false;
+    RunContext context([&](const Progress& progress) { measured |= progress.phase == "measure"; });
+    EXPECT_OK(BuildExpert(*model_, request_, {}, stores_.all(), context)) << ratio;
+    return measured;
+  };
+  EXPECT_TRUE(measures(0.25));
+  EXPECT_FALSE(measures(0.5));
+  EXPECT_FALSE(measures(0.75));
+  stores_.Add({{"language", "en"}}, 5, "yet more");
+  EXPECT_TRUE(measures(0.25));
+}
+
+// Of random letters, from which nothing is learnt about the next document.
+std::string RandomDocuments(int documents, std::mt19937& random) {
+  std::string text;
+  for (int i = 0; i < documents; ++i) {
+    std::string letters(60, ' ');
+    for (char& letter : letters) letter = static_cast<char>('a' + random() % 26);
+    text += StrCat(R"({"text":")", letters, R"("})", "\n");
+  }
+  return text;
+}
+
+// Where plain pruning does better, the neurons are those of relevance, and the card says so.
+TEST_F(BuildExpertTest, NamesTheRuleThatChoseTheNeurons) {
+  std::mt19937 random(1);
+  std::map<v1::Compensation, std::set<std::string>> rules;  // on the card, by what was chosen
+  for (int selection = 0; selection < 12; ++selection) {
+    const std::string topic = StrCat("topic-", selection);
+    stores_.AddJsonLines({{"topic", topic}}, RandomDocuments(5, random));
+    request_ = RequestFor({{"topic", {topic}, 1}});
+    request_.second_order = true;
+    request_.compensation = Compensation::kLeastSquares;
+    RunContext context;
+    ASSERT_OK_AND_ASSIGN(const StoredExpert expert,
+                         BuildExpert(*model_, request_, {}, stores_.all(), context));
+    ASSERT_OK_AND_ASSIGN(const std::string card,
+                         stores_.experts.ReadFile(expert, "README.md", 0, 1 << 20));
+    const std::string line = "Rule that chose the neurons: ";
+    const size_t begin = card.find(line) + line.size();
+    ASSERT_OK_AND_ASSIGN(const v1::Manifest manifest, ParseManifest(expert.manifest_json));
+    rules[manifest.compensation().chosen().compensation()].insert(
+        card.substr(begin, card.find('\n', begin) - begin));
+  }
+  using Rules = std::set<std::string>;
+  EXPECT_EQ(rules, (std::map<v1::Compensation, Rules>{{v1::NONE, {"RELATIVE\\_MEAN"}},
+                                                      {v1::LEAST_SQUARES, {"SECOND\\_ORDER"}}}));
 }
 
 TEST_F(BuildExpertTest, MakesOneExpertOfIdenticalRequestsAtOnce) {

@@ -34,16 +34,21 @@ struct TestStores {
   // A corpus of `documents` short texts about `theme`.
   CorpusInfo Add(const Labels& labels, int documents, const std::string& theme,
                  CorpusPurpose purpose = CorpusPurpose::kCalibration) {
-    CorpusInfo info;
-    info.labels = labels;
-    info.purpose = purpose;
-    auto upload = corpora.StartUpload(info, CorpusFormat::kJsonLines);
-    EXPECT_OK(upload);
     std::string text;
     for (int i = 0; i < documents; ++i) {
       text += StrCat(R"({"text":")", theme, " is what the text number ", i,
                      " is on; there are other texts on ", theme, R"(."})", "\n");
     }
+    return AddJsonLines(labels, text, purpose);
+  }
+
+  CorpusInfo AddJsonLines(const Labels& labels, const std::string& text,
+                          CorpusPurpose purpose = CorpusPurpose::kCalibration) {
+    CorpusInfo info;
+    info.labels = labels;
+    info.purpose = purpose;
+    auto upload = corpora.StartUpload(info, CorpusFormat::kJsonLines);
+    EXPECT_OK(upload);
     EXPECT_OK((*upload)->Append(text));
     const auto result = (*upload)->Finish();
     EXPECT_OK(result);

@@ -95,6 +95,37 @@ TEST_F(ResolveSourcesTest, NeverBlendsForThePublishedRule) {
   ExpertRequest request = RequestFor(select_);
   request.rule = Rule::kCusPrun;
   EXPECT_EQ(Resolve(request)->source, RelevanceSource::kCompose);
+  stores_.Add({{"language", "en"}, {"domain", "law"}}, 12, "f");
+  EXPECT_EQ(Resolve(request)->source, RelevanceSource::kCell);
+}
+
+TEST_F(ResolveSourcesTest, SaysWhichSourceAutoTookAndWhy) {
+  const auto reason = [&](std::vector<Selection> select, Rule rule = Rule::kMean) {
+    ExpertRequest request = RequestFor(std::move(select));
+    request.rule = rule;
+    const auto resolved = Resolve(request);
+    EXPECT_OK(resolved);
+    return resolved->reason;
+  };
+  const std::string few = "20 documents carry all selected labels, which is fewer than 32";
+  EXPECT_EQ(reason(select_), few);
+  EXPECT_EQ(reason(select_, Rule::kCusPrun), few + ", and CUS_PRUN has no weights to blend by");
+  stores_.Add({{"language", "en"}, {"domain", "law"}}, 12, "f");
+  for (const Rule rule : {Rule::kMean, Rule::kCusPrun}) {
+    EXPECT_EQ(reason(select_, rule),
+              "32 documents carry all selected labels, which is at least 32");
+  }
+  stores_.Add({{"domain", "art"}}, 50, "g");
+  const std::vector<Selection> art = {{"domain", {"art"}, 1}, {"language", {"de"}, 1}};
+  for (const Rule rule : {Rule::kMean, Rule::kCusPrun}) {
+    EXPECT_EQ(reason(art, rule), "no document carries all selected labels");
+  }
+  stores_.Add({{"domain", "art"}, {"language", "de"}}, 1, "h");
+  EXPECT_EQ(reason(art), "1 document carries all selected labels, which is fewer than 32");
+  for (const RelevanceSource source :
+       {RelevanceSource::kCell, RelevanceSource::kCompose, RelevanceSource::kBlend}) {
+    EXPECT_EQ(Resolve(RequestFor(select_, source))->reason, "asked for");
+  }
 }
 
 TEST_F(ResolveSourcesTest, BlendsTheCellByHowManyDocumentsItHas) {

@@ -54,8 +54,11 @@ class OneLayer {
 
   AttentionActivation Run(const LayerWeights& weights) const {
     AttentionTap tap;
-    EXPECT_OK(runner_->Forward(layer_, weights, hidden_, &tap).status());
+    Run(weights, tap);
     return tap.layers.at(0);
+  }
+  void Run(const LayerWeights& weights, ActivationTap& tap) const {
+    EXPECT_OK(runner_->Forward(layer_, weights, hidden_, &tap).status());
   }
   const LayerWeights& weights() const { return model_.layer(layer_); }
 
