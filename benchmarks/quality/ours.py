@@ -111,8 +111,9 @@ class Ours:
         files = {f.name: f.sha256 for f in expert.files if f.name.endswith(".safetensors") or f.name in JUDGED_FILES}
         return dict(width=expert.size.width, layers=self.base.layers, parameters=expert.size.parameter_count,
                     removed=round(expert.size.parameter_reduction, 5),
-                    calibration_tokens=expert.compensation.calibration_token_count or None, chosen=chosen, expert=expert.name, spec=as_json["spec"],
-                    size=as_json["size"], source=as_json.get("source"), files=files, build=self.program.build)
+                    calibration_tokens=expert.compensation.calibration_token_count or None, chosen=chosen,
+                    expert=expert.name, spec=as_json["spec"], size=as_json["size"], source=as_json.get("source"),
+                    files=files, build=self.program.build)
 
     def _spec(self, job):
         return self._server.spec(self._fields(job), self._select(job), self._neuron_ratio(job))

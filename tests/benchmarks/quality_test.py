@@ -5,6 +5,7 @@ Run by pytest in the tests' environment; models are random and small.
 import copy
 import importlib.util
 import json
+import os
 import pathlib
 import sys
 import types
@@ -24,6 +25,7 @@ import report  # noqa: E402
 import rows  # noqa: E402
 from corpora import Corpora  # noqa: E402
 from evaluate import Scorer  # noqa: E402
+from ours import Ours  # noqa: E402
 
 SIZES = dict(hidden_size=32, intermediate_size=128, num_attention_heads=4, head_dim=8, vocab_size=200)
 CONFIGS = {
@@ -111,9 +113,35 @@ def test_every_claim_compares_methods_that_are_run():
         assert known.issuperset({target.ours, *target.against})
 
 
-def test_no_row_is_asked_for_twice():
+def all_jobs():
     recipes = protocol.read_recipes(pathlib.Path(protocol.__file__).parent / "recipes.json")
-    jobs = [job for phase in protocol.text_phases(recipes, lambda cell: 85) for job in phase]
+    return [job for phase in protocol.text_phases(recipes, lambda cell: 85) for job in phase]
+
+
+def test_the_rows_of_every_claim_are_asked_for_at_each_of_its_sizes_in_every_cell():
+    jobs = set(all_jobs())
+    for _, target, ratio, _ in report._claims():
+        for method in (target.ours, *report._against(target, ratio)):
+            for base in protocol.BASES.values():
+                for cell in base.cells:
+                    assert protocol.Job(base.key, cell, method, ratio) in jobs, (target.about, method, ratio)
+
+
+@pytest.mark.skipif("SECATEUR_TEST_DATA" not in os.environ, reason="SECATEUR_TEST_DATA is not set")
+def test_every_label_of_an_unseen_combination_is_on_other_text():
+    texts = Corpora(os.environ["SECATEUR_TEST_DATA"])
+    recipes = protocol.read_recipes(pathlib.Path(protocol.__file__).parent / "recipes.json")
+    for base in protocol.BASES.values():
+        maker = Ours(types.SimpleNamespace(data=base), texts, recipes, None)
+        for cell in base.cells:
+            others = [texts.labels(c) for c in maker._cells(protocol.Job(base.key, cell, "unseen", protocol.MAIN_RATIO))]
+            assert texts.labels(cell) not in others
+            for key, value in texts.labels(cell).items():
+                assert any(labels[key] == value for labels in others), (cell, key)
+
+
+def test_no_row_is_asked_for_twice():
+    jobs = all_jobs()
     assert len(jobs) == len(set(jobs))
 
 
@@ -178,6 +206,49 @@ def test_the_mean_over_cells_is_geometric():
     dense, loss = losses(2)
     triples = [(dense + factor * loss, dense + loss, dense) for factor in (0.25, 1.0)]
     assert intervals.geometric_mean(triples)[0] == pytest.approx(0.5)
+
+
+def test_text_that_cells_have_in_common_makes_no_interval_narrower():
+    random = np.random.default_rng(3)
+    dense = random.uniform(100, 200, 24)
+    triple = dense + random.uniform(5, 60, 24), dense + random.uniform(20, 80, 24), dense
+    alone = intervals.ratio_with_interval(*triple)[1]
+    width = lambda interval: interval[1] - interval[0]
+    assert intervals.geometric_mean([triple] * 4, [0] * 4)[1] == pytest.approx(alone)
+    assert width(intervals.geometric_mean([triple] * 4)[1]) < 0.7 * width(alone)
+
+
+def test_a_claim_is_met_or_not_only_where_all_its_cells_are_run():
+    def row(loss):
+        return dict(target=dict(nats=[100 + loss] * 3, bytes=[90] * 3), general=dict(nats=[100 + loss] * 3, bytes=[90] * 3))
+    rows, verdicts = {}, []
+    for base in protocol.BASES.values():
+        for cell in base.cells:
+            rows[protocol.Job(base.key, cell, "dense")] = row(0)
+            rows[protocol.Job(base.key, cell, "obs", protocol.MAIN_RATIO)] = row(10)
+            rows[protocol.Job(base.key, cell, "uniform", protocol.MAIN_RATIO)] = row(8)
+            line = report.targets(report.Results(rows)).splitlines()[5]  # claim 2 at 35 %
+            verdicts.append(line.split("|")[-2].strip())
+            assert "| 0.80 (0.80 to 0.80) |" in line
+    assert verdicts == ["not all cells run"] * 7 + ["yes"]
+
+
+def choice_rows(place, right):
+    return {protocol.Job(*place, method, 0.0 if method == "dense" else protocol.MAIN_RATIO, kind="choices"): dict(right=answers)
+            for method, answers in right.items()}
+
+
+def test_choices_name_the_best_peer_only_where_all_are_run():
+    place, some, most = ("G", "th-general-multiple_choice"), [1, 0] * 50, [1] * 90 + [0] * 10
+    right = {"dense": most, "per-layer": some} | {peer: [0] * 100 for peer in protocol.PEERS} | {"flap": most}
+    lines = report.choices(report.Results(choice_rows(place, right)), [place]).splitlines()
+    assert "above flap" in lines[0]
+    ours = next(line for line in lines if line.startswith("| per-layer |"))
+    assert ours.split("|")[4].strip() == "56 %" and ours.split("|")[-2].strip() == "no"
+    del right["shortgpt"]
+    lines = report.choices(report.Results(choice_rows(place, right)), [place]).splitlines()
+    assert "not all are run" in lines[0] and all("yes" not in line and "| no |" not in line for line in lines)
+    assert not report.choices(report.Results({}), [place])
 
 
 def test_there_is_no_ratio_to_a_peer_that_loses_nothing():
