@@ -1,10 +1,12 @@
 """Tables of a run as Markdown: what RESULTS.md holds."""
+import itertools
+
 import numpy as np
 
 import intervals
 from evaluate import bits_per_byte
 from protocol import (ALL_PEERS, BASES, MAIN_RATIO, OTHER_RATIOS, PEERS, SIZED_PEERS, SIZE_SLACK, TARGETS, TRADE_OFF,
-                      VOCABULARY, VOCABULARY_GROWTH, VOCABULARY_REMOVED, Job)
+                      VOCABULARIES, VOCABULARY_GROWTH, VOCABULARY_REMOVED, Job)
 
 NONE = "–"
 
@@ -143,8 +145,8 @@ def ratios_by_cell(results):
 def vocabulary(results):
     """Experts whose vocabulary alone was trimmed; "" for none."""
     rows = []
-    for place in results.places():
-        row, dense = results.row(place, VOCABULARY, 0.0), results.row(place, "dense")
+    for place, method in itertools.product(results.places(), VOCABULARIES):
+        row, dense = results.row(place, method, 0.0), results.row(place, "dense")
         if row:
             growth = row["bpb_target"] / dense["bpb_target"] - 1
             met = row["removed"] >= VOCABULARY_REMOVED and growth <= VOCABULARY_GROWTH
