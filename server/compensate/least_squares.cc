@@ -21,14 +21,25 @@ RidgeFactor FactorWithRidge(const at::Tensor& moments, double lambda) {
   return {at::linalg_cholesky(system), lambda};
 }
 
-at::Tensor SolveLeastSquares(const at::Tensor& down, const at::Tensor& moments,
-                             const at::Tensor& kept, double lambda) {
+LeastSquares::LeastSquares(const at::Tensor& down, const at::Tensor& moments,
+                           const at::Tensor& kept) {
   const at::Tensor wide = down.to(at::kDouble);
   const at::Tensor columns = moments.index_select(1, kept).to(at::kDouble);  // [neurons, kept]
-  const RidgeFactor ridge = FactorWithRidge(columns.index_select(0, kept), lambda);
+  kept_down_ = wide.index_select(1, kept);
+  kept_moments_ = columns.index_select(0, kept);
+  product_ = wide.matmul(columns);
+}
+
+at::Tensor LeastSquares::Solve(double lambda) const {
+  const RidgeFactor ridge = FactorWithRidge(kept_moments_, lambda);
   // (W G_P + lambda W_P) (G_PP + lambda I)^-1 = W_P + D.
-  const at::Tensor right = wide.matmul(columns) + ridge.lambda * wide.index_select(1, kept);
+  const at::Tensor right = product_ + ridge.lambda * kept_down_;
   return at::cholesky_solve(right.t(), ridge.factor).t();
+}
+
+at::Tensor SolveLeastSquares(const at::Tensor& down, const at::Tensor& moments,
+                             const at::Tensor& kept, double lambda) {
+  return LeastSquares(down, moments, kept).Solve(lambda);
 }
 
 double LayerError(const at::Tensor& down, const at::Tensor& kept_down, const at::Tensor& kept,

@@ -25,8 +25,22 @@ struct RidgeFactor {
 // what libtorch throws where a million times lambda is not enough.
 RidgeFactor FactorWithRidge(const at::Tensor& moments, double lambda);
 
-// down: [hidden size, neurons]; moments: [neurons, neurons]; kept: [kept], int64, ascending.
-// [hidden size, kept], float64. `lambda` as in FactorWithRidge.
+// One cut, to be solved with several ridges: what they have in common is computed once.
+// Memory: two matrices of kept^2 and two of hidden size x kept, float64.
+class LeastSquares {
+ public:
+  // down: [hidden size, neurons]; moments: [neurons, neurons]; kept: [kept], int64, ascending.
+  LeastSquares(const at::Tensor& down, const at::Tensor& moments, const at::Tensor& kept);
+  // [hidden size, kept], float64. `lambda` as in FactorWithRidge.
+  at::Tensor Solve(double lambda) const;
+
+ private:
+  at::Tensor kept_down_;     // W_P
+  at::Tensor kept_moments_;  // G_PP
+  at::Tensor product_;       // W G_P
+};
+
+// With one ridge.
 at::Tensor SolveLeastSquares(const at::Tensor& down, const at::Tensor& moments,
                              const at::Tensor& kept, double lambda);
 

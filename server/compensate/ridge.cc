@@ -16,10 +16,10 @@ absl::StatusOr<RidgeChoice> ChooseRidge(const at::Tensor& projection, const Gram
   RidgeChoice choice;
   choice.plain_error = error_of(projection.index_select(1, plain), plain);
   choice.error = error_of(projection.index_select(1, kept), kept);
+  const LeastSquares squares(projection, learn.moments, kept);
   for (const double ridge : kRidges) {
     RETURN_IF_ERROR(context.CheckCancelled());
-    const double error = error_of(
-        SolveLeastSquares(projection, learn.moments, kept, ridge * learn.ordinary_diagonal), kept);
+    const double error = error_of(squares.Solve(ridge * learn.ordinary_diagonal), kept);
     if (!(error < choice.error)) continue;
     choice.error = error;
     choice.ridge = ridge;
