@@ -345,14 +345,15 @@ class Compensator {
   absl::Status SolveOnBase() {
     for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
       RETURN_IF_ERROR(context_.CheckCancelled());
+      if (layers_[static_cast<size_t>(layer)].ridge) {
+        RETURN_IF_ERROR(GuardTorch([&] {
+          Gram gram = measured_.Calibration(layer);
+          if (judged()) gram = Mixed(gram, measured_.HeldOut(layer), 1.0);
+          const at::Tensor kept = IndexOf(result_.mask.kept[static_cast<size_t>(layer)], device());
+          return ReplaceDown(layer, Columns(layer, kept, gram));
+        }));
+      }
       context_.Report({"solve", layer + 1, config_.num_layers, "layers"});
-      if (!layers_[static_cast<size_t>(layer)].ridge) continue;
-      RETURN_IF_ERROR(GuardTorch([&] {
-        Gram gram = measured_.Calibration(layer);
-        if (judged()) gram = Mixed(gram, measured_.HeldOut(layer), 1.0);
-        const at::Tensor kept = IndexOf(result_.mask.kept[static_cast<size_t>(layer)], device());
-        return ReplaceDown(layer, Columns(layer, kept, gram));
-      }));
     }
     return absl::OkStatus();
   }
