@@ -8,11 +8,9 @@
 
 #include "server/artifact/manifest.h"
 #include "server/base/errors.h"
-#include "server/model/compute_threads.h"
 #include "server/pipeline/build_profile.h"
 #include "tests/pipeline/fixture.h"
-#include "tests/support/temp_dir.h"
-#include "tests/support/tiny_model.h"
+#include "tests/pipeline/tiny_resident.h"
 
 namespace secateur {
 namespace {
@@ -23,18 +21,7 @@ using testing::SizeIs;
 
 class BuildExpertTest : public testing::Test {
  protected:
-  BuildExpertTest() {
-    SetComputeThreads(1);  // tests share the machine
-    EXPECT_OK(WriteTinyModel(FindTinyModel("llama_gqa"), folder_.path()));
-    const auto folder = ModelFolder::Open(folder_.path());
-    EXPECT_OK(folder);
-    RunContext context;
-    auto model = ResidentModel::Load("tiny", *folder, Device{}, context);
-    EXPECT_OK(model);
-    model_ = *std::move(model);
-    EXPECT_OK(model_->WaitForDigest(context));
-    request_.evaluation_corpora = {AddCorpora(stores_)};
-  }
+  BuildExpertTest() { request_.evaluation_corpora = {AddCorpora(stores_)}; }
 
   // The two labels of request_; returns the id of a held-out corpus.
   static std::string AddCorpora(TestStores& stores) {
@@ -43,8 +30,8 @@ class BuildExpertTest : public testing::Test {
     return stores.Add({{"language", "en"}}, 2, "held out", CorpusPurpose::kEvaluation).id();
   }
 
-  TempDir folder_;
-  std::shared_ptr<ResidentModel> model_;
+  const TinyResident tiny_;
+  const std::shared_ptr<ResidentModel> model_ = tiny_.model;
   TestStores stores_;
   ExpertRequest request_ = RequestFor({{"domain", {"law"}, 1}, {"language", {"en"}, 1}});
 };

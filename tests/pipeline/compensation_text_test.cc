@@ -6,23 +6,14 @@
 #include <set>
 
 #include "tests/pipeline/fixture.h"
-#include "tests/support/temp_dir.h"
-#include "tests/support/tiny_model.h"
+#include "tests/pipeline/tiny_resident.h"
 
 namespace secateur {
 namespace {
 
 class CompensationTextTest : public testing::Test {
  protected:
-  CompensationTextTest() {
-    EXPECT_OK(WriteTinyModel(FindTinyModel("llama_gqa"), folder_.path()));
-    const auto folder = ModelFolder::Open(folder_.path());
-    EXPECT_OK(folder);
-    RunContext context;
-    auto model = ResidentModel::Load("tiny", *folder, Device{}, context);
-    EXPECT_OK(model);
-    model_ = *std::move(model);
-  }
+  CompensationTextTest() {}
 
   CompensationText Read(const ResolvedSources& sources) {
     RunContext context;
@@ -37,8 +28,8 @@ class CompensationTextTest : public testing::Test {
     return *std::move(sources);
   }
 
-  const TempDir folder_;
-  std::shared_ptr<ResidentModel> model_;
+  const TinyResident tiny_;
+  const std::shared_ptr<ResidentModel> model_ = tiny_.model;
   TestStores stores_;
   ExpertRequest request_ =
       RequestFor({{"domain", {"law"}, 1}, {"language", {"en"}, 3}}, RelevanceSource::kCompose);

@@ -5,11 +5,9 @@
 #include <string>
 
 #include "server/artifact/manifest.h"
-#include "server/model/compute_threads.h"
 #include "server/pipeline/build_expert.h"
 #include "tests/pipeline/fixture.h"
-#include "tests/support/temp_dir.h"
-#include "tests/support/tiny_model.h"
+#include "tests/pipeline/tiny_resident.h"
 
 namespace secateur {
 namespace {
@@ -19,14 +17,6 @@ using testing::HasSubstr;
 class SmokeCheckTest : public testing::Test {
  protected:
   SmokeCheckTest() {
-    SetComputeThreads(1);  // tests share the machine
-    EXPECT_OK(WriteTinyModel(FindTinyModel("llama_gqa"), folder_.path()));
-    const auto folder = ModelFolder::Open(folder_.path());
-    EXPECT_OK(folder);
-    RunContext context;
-    auto model = ResidentModel::Load("tiny", *folder, Device{}, context);
-    EXPECT_OK(model);
-    model_ = *std::move(model);
     corpus_ = stores_.Add({{"language", "en"}}, 6, "english").id();
     for (int32_t id = 1; id < 40; ++id) sample_.ids.push_back(3 * id);
     sample_.offsets = {0, 19, 39};
@@ -34,15 +24,15 @@ class SmokeCheckTest : public testing::Test {
 
   // The base as its own expert: `nats` a token are said of it.
   absl::StatusOr<SmokeResult> Check(double nats) {
-    const auto expert = OpenedExpert::Open(*model_, folder_.path());
+    const auto expert = OpenedExpert::Open(*model_, tiny_.folder.path());
     EXPECT_OK(expert);
     return SmokeCheck(*model_, **expert, corpus_, sample_, nats, stores_.all(), context_);
   }
   // The base's own nats a token on the sample.
   double BaseNats() { return -std::log(Check(0)->perplexity_ratio); }
 
-  const TempDir folder_;
-  std::shared_ptr<ResidentModel> model_;
+  const TinyResident tiny_;
+  const std::shared_ptr<ResidentModel> model_ = tiny_.model;
   TestStores stores_;
   std::string corpus_;
   PackedBatch sample_;
@@ -63,7 +53,7 @@ TEST_F(SmokeCheckTest, AsksTheBaseOnceForEachText) {
   const auto generated = [this] {
     int reports = 0;
     RunContext context([&](const Progress& progress) { reports += progress.phase == "generate"; });
-    const auto expert = OpenedExpert::Open(*model_, folder_.path());
+    const auto expert = OpenedExpert::Open(*model_, tiny_.folder.path());
     EXPECT_OK(expert);
     const auto found = SmokeCheck(*model_, **expert, corpus_, sample_, 1, stores_.all(), context);
     EXPECT_OK(found);
