@@ -113,7 +113,7 @@ class Ours:
                     removed=round(expert.size.parameter_reduction, 5),
                     calibration_tokens=expert.compensation.calibration_token_count or None, chosen=chosen,
                     expert=expert.name, spec=as_json["spec"], size=as_json["size"], source=as_json.get("source"),
-                    files=files, build=self.program.build)
+                    files=files, build=self.program.build, threads=self.program.threads)
 
     def _spec(self, job):
         return self._server.spec(self._fields(job), self._select(job), self._neuron_ratio(job))
