@@ -70,7 +70,8 @@ PEERS = {name: Peer(name) for name in ("obs", "flap", "flap-global", "wanda-sp",
 PEERS_ON_FILE = {f"{name}-file": Peer(name, None, 512) for name in ("obs", "flap", "wanda-sp")}
 ALL_PEERS = PEERS | PEERS_ON_FILE
 SIZED_PEERS = ("flap", "obs")
-DRAWN_TWICE = tuple(n for n in PEERS if n != "flap-global")  # which loses more than flap in every cell
+# flap-global loses more than flap in every cell, so it is run at 35 % on one draw and no further.
+FURTHER_PEERS = tuple(n for n in PEERS if n != "flap-global")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Recipe:
     without_own_file: bool = False
     # "all": 25, 35, 45 % of the neurons; "main": 35 % alone; "none": no neurons, for models whose embedding is most of them
     sizes: str = "all"
+    choices: bool = False  # judged on choices, too
     cells: tuple = ()  # "S/en-medical-qa"; empty: all
 
     def covers(self, base, cell):
@@ -148,7 +150,7 @@ def text_phases(recipes, documents, quick=False):
         [Job("G", cell, n) for n in unsized for cell in BASES["G"].cells if recipes[n].covers("G", cell)],
         ours(others, sizes), ours(drawn, sizes), ours(unseen, sizes),
         [Job(b, c, p, ratio) for b, c in pairs for ratio in OTHER_RATIOS for p in SIZED_PEERS],
-        second(DRAWN_TWICE), second(drawn),
+        second(FURTHER_PEERS), second(drawn),
         [Job(b, c, p, MAIN_RATIO) for b, c in pairs for p in PEERS_ON_FILE],
     ]
 
@@ -161,8 +163,7 @@ def choice_candidates(corpora):
 
 
 def choice_jobs(pairs, recipes):
-    names = list(PEERS) + [r.name for r in recipes.values() if r.text == "file" and r.select == "cell" and not r.without_own_file
-                           and not r.cells]
+    names = [*FURTHER_PEERS, *(r.name for r in recipes.values() if r.choices)]
     return [Job(b, c, n, MAIN_RATIO, kind="choices") for b, c in pairs for n in names]
 
 
