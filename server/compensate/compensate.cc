@@ -282,7 +282,8 @@ class Compensator {
     return CutLayer(judged.compensated, kept, columns);
   }
 
-  // The best of what least squares made, solved on the cut prefix instead.
+  // The best of what least squares made, solved on the cut prefix instead. Without held-out text it
+  // is the only candidate.
   absl::Status AddSequential(Candidates& candidates) {
     Candidates compensated;
     for (const Candidate& candidate : candidates) {
@@ -290,20 +291,21 @@ class Compensator {
     }
     Candidate sequential = *Best(compensated);
     sequential.result.compensation = Compensation::kSequential;
-    if (!judged()) {
-      sequential_ridges_.assign(layers_.size(), kUntunedRidge);
-      candidates = {std::move(sequential)};
-      return absl::OkStatus();
-    }
-    const CompensationText& text = measured_.text();
+    ASSIGN_OR_RETURN(sequential_.replaced, ScratchTensors::Create());
+    const std::vector<double> ridges = judged()
+                                           ? std::vector<double>{kRidges.begin(), kRidges.end()}
+                                           : std::vector<double>{kUntunedRidge};
     ASSIGN_OR_RETURN(
-        const SequentialTrial trial,
-        TrySequential(base_, sequential.mask, text.calibration, text.held_out,
-                      {kRidges.begin(), kRidges.end()}, context_, [this](int64_t layer) {
-                        return attention_->Compensated(layer, /*all=*/false);
-                      }));
-    sequential.result.held_out_nats = trial.held_out_nats;
-    sequential_ridges_ = trial.ridges;
+        sequential_.made,
+        SolveSequential(
+            base_, sequential.mask, measured_.text(), ridges,
+            [&](int64_t layer, const at::Tensor& columns) {
+              return ReplaceDown(*sequential_.replaced, sequential.mask, layer, columns);
+            },
+            context_,
+            [this](int64_t layer, bool all) { return attention_->Compensated(layer, all); }));
+    sequential.result.held_out_nats = sequential_.made.held_out_nats;
+    if (!judged()) candidates.clear();
     candidates.push_back(std::move(sequential));
     return absl::OkStatus();
   }
@@ -314,7 +316,7 @@ class Compensator {
     for (size_t layer = 0; layer < layers_.size(); ++layer) {
       LayerCompensation& tuned = layers_[layer];
       tuned.width = std::ssize(result_.mask.kept[layer]);
-      if (compensation == Compensation::kSequential) tuned.ridge = sequential_ridges_[layer];
+      if (compensation == Compensation::kSequential) tuned.ridge = sequential_.made.ridges[layer];
       if (compensation != Compensation::kNone) continue;
       tuned.ridge.reset();
       tuned.error = tuned.plain_error;
@@ -322,24 +324,17 @@ class Compensator {
       tuned.attention.error = tuned.attention.plain_error;
     }
     if (compensation != Compensation::kNone) {
-      ASSIGN_OR_RETURN(result_.replaced, ScratchTensors::Create());
-      RETURN_IF_ERROR(compensation == Compensation::kSequential ? SolveOnCutPrefix()
-                                                                : SolveOnBase());
+      if (compensation == Compensation::kSequential) {
+        result_.replaced = std::move(sequential_.replaced);
+      } else {
+        ASSIGN_OR_RETURN(result_.replaced, ScratchTensors::Create());
+        RETURN_IF_ERROR(SolveOnBase());
+      }
       RETURN_IF_ERROR(SolveAttention());
       RETURN_IF_ERROR(result_.replaced->Seal());
     }
     result_.layers = std::move(layers_);
     return absl::OkStatus();
-  }
-
-  absl::Status SolveOnCutPrefix() {
-    std::vector<WeightedBatch> all = measured_.text().calibration;
-    const std::vector<WeightedBatch>& held_out = measured_.text().held_out;
-    all.insert(all.end(), held_out.begin(), held_out.end());
-    return SolveSequential(
-        base_, result_.mask, all, sequential_ridges_,
-        [this](int64_t layer, const at::Tensor& columns) { return ReplaceDown(layer, columns); },
-        context_, [this](int64_t layer) { return attention_->Compensated(layer, /*all=*/true); });
   }
 
   absl::Status SolveOnBase() {
@@ -350,7 +345,7 @@ class Compensator {
           Gram gram = measured_.Calibration(layer);
           if (judged()) gram = Mixed(gram, measured_.HeldOut(layer), 1.0);
           const at::Tensor kept = IndexOf(result_.mask.kept[static_cast<size_t>(layer)], device());
-          return ReplaceDown(layer, Columns(layer, kept, gram));
+          return ReplaceDown(*result_.replaced, result_.mask, layer, Columns(layer, kept, gram));
         }));
       }
       context_.Report({"solve", layer + 1, config_.num_layers, "layers"});
@@ -364,29 +359,30 @@ class Compensator {
       if (!layers_[layer].attention.ridge) continue;
       const auto index = static_cast<int64_t>(layer);
       RETURN_IF_ERROR(GuardTorch([&] {
-        return Replace(attention_->spec(index), base_.layer(index).output.weight.size(1),
-                       attention_->kept(index), attention_->Columns(index, /*all=*/true));
+        return Replace(*result_.replaced, attention_->spec(index),
+                       base_.layer(index).output.weight.size(1), attention_->kept(index),
+                       attention_->Columns(index, /*all=*/true));
       }));
     }
     return absl::OkStatus();
   }
 
-  absl::Status ReplaceDown(int64_t layer, const at::Tensor& columns) {
+  absl::Status ReplaceDown(ScratchTensors& into, const Mask& mask, int64_t layer,
+                           const at::Tensor& columns) {
     const auto index = static_cast<size_t>(layer);
-    return Replace(downs_[index], width(), result_.mask.kept[index], columns);
+    return Replace(into, downs_[index], width(), mask.kept[index], columns);
   }
 
   // `columns`: [hidden size, kept], in the stored type; `all`: columns of the base.
-  absl::Status Replace(TensorSpec spec, int64_t all, const std::vector<int32_t>& kept,
-                       at::Tensor columns) {
+  absl::Status Replace(ScratchTensors& into, TensorSpec spec, int64_t all,
+                       const std::vector<int32_t>& kept, at::Tensor columns) {
     if (options_.shape == Shape::kMasked) {
       columns = at::zeros({columns.size(0), all}, columns.options())
                     .index_copy(1, IndexOf(kept, device()), columns);
     }
     const at::Tensor host = columns.cpu().contiguous();
     spec.shape = host.sizes().vec();
-    return result_.replaced->Add(spec,
-                                 {static_cast<const char*>(host.const_data_ptr()), host.nbytes()});
+    return into.Add(spec, {static_cast<const char*>(host.const_data_ptr()), host.nbytes()});
   }
 
   const Transformer& base_;
@@ -397,7 +393,10 @@ class Compensator {
   std::vector<TensorSpec> downs_;  // of the base's down_proj tensors, without their shapes
   std::optional<AttentionCut> attention_;
   std::vector<LayerCompensation> layers_;
-  std::vector<std::optional<double>> sequential_ridges_;  // by layer, where that was tried
+  struct {
+    Sequential made;
+    std::unique_ptr<ScratchTensors> replaced;
+  } sequential_;  // where that was tried
   Compensated result_;
 };
 

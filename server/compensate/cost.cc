@@ -23,8 +23,12 @@ CompensationCost CostOfCompensation(const ModelConfig& config, int64_t tokens,
   const int64_t candidates =
       options.shape == Shape::kMasked ? kMaskedCandidates : kUniformCandidates;
   const int64_t judged = candidates * held_out_tokens;
-  const int64_t learnt = options.compensation == Compensation::kSequential ? 2 * tokens : tokens;
-  const int64_t streams = stream * std::max(judged, learnt);
+  int64_t streams = stream * std::max(judged, tokens);
+  if (options.compensation == Compensation::kSequential) {
+    // Of the base, of the trial and of what is kept, and what down_proj reads in one layer.
+    const int64_t read = neurons * static_cast<int64_t>(sizeof(float));
+    streams = std::max(streams, (3 * stream + read) * tokens);
+  }
   CompensationCost cost;
   cost.memory_bytes = streams + static_cast<int64_t>(sizeof(double)) *
                                     (kSquareMatrices * neurons * neurons +

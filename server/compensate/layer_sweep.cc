@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "server/base/status_macros.h"
+#include "server/model/torch_guard.h"
 
 namespace secateur {
 namespace {
@@ -39,7 +40,7 @@ absl::StatusOr<std::unique_ptr<LayerSweep>> LayerSweep::Create(
     ASSIGN_OR_RETURN(LayerRunner runner,
                      LayerRunner::Create(base.config(), base.device(), batch.batch, workspace));
     ASSIGN_OR_RETURN(at::Tensor hidden, runner.Embed(base.outer()));
-    sweep->passes_.push_back({&batch, std::move(runner), std::move(hidden)});
+    sweep->passes_.push_back({&batch, std::move(runner), std::move(hidden), {}});
   }
   return sweep;
 }
@@ -56,12 +57,24 @@ absl::Status LayerSweep::Advance(int64_t layer, const LayerWeights& weights, Run
 }
 
 absl::Status LayerSweep::Observe(int64_t layer, const LayerWeights& weights, RunContext& context,
-                                 const Observer& observer) const {
+                                 const Observer& observer) {
   const AttentionObserver none;
-  for (const Pass& pass : passes_) {
+  for (Pass& pass : passes_) {
     RETURN_IF_ERROR(context.CheckCancelled());
     ObserverTap tap(*pass.batch, observer, none);
-    RETURN_IF_ERROR(pass.runner.Forward(layer, weights, pass.hidden, &tap).status());
+    ASSIGN_OR_RETURN(pass.before, pass.runner.ForwardToDown(layer, weights, pass.hidden));
+    RETURN_IF_ERROR(pass.runner.ForwardFromDown(layer, weights, pass.before, &tap).status());
+    // The runners of all batches share their working memory.
+    ASSIGN_OR_RETURN(pass.before.neurons, GuardTorch([&] { return pass.before.neurons.clone(); }));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LayerSweep::Finish(int64_t layer, const LayerWeights& weights, RunContext& context) {
+  for (Pass& pass : passes_) {
+    RETURN_IF_ERROR(context.CheckCancelled());
+    ASSIGN_OR_RETURN(pass.hidden, pass.runner.ForwardFromDown(layer, weights, pass.before));
+    pass.before = {};
   }
   return absl::OkStatus();
 }

@@ -34,9 +34,12 @@ class LayerSweep {
   absl::Status Advance(int64_t layer, const LayerWeights& weights, RunContext& context,
                        const Observer& observer = nullptr,
                        const AttentionObserver& attention = nullptr);
-  // What Advance() would show to `observer`; the streams stay where they are.
+  // Advance() in two steps, for who decides on down_proj by what it reads: shows what Advance()
+  // would show, and Finish(), which takes down_proj and the norm behind it alone, ends it. In
+  // between it holds what down_proj reads, tokens x width.
   absl::Status Observe(int64_t layer, const LayerWeights& weights, RunContext& context,
-                       const Observer& observer) const;
+                       const Observer& observer);
+  absl::Status Finish(int64_t layer, const LayerWeights& weights, RunContext& context);
 
   // The residual stream of batch `batch`: [tokens, hidden size].
   const at::Tensor& hidden(size_t batch) const { return passes_[batch].hidden; }
@@ -50,6 +53,7 @@ class LayerSweep {
     const WeightedBatch* batch;
     LayerRunner runner;
     at::Tensor hidden;
+    LayerRunner::BeforeDown before;  // between Observe() and Finish()
   };
   explicit LayerSweep(const Transformer& base) : base_(base) {}
 

@@ -34,6 +34,12 @@ struct Observed {
   at::Tensor cross;    // [hidden size, kept], float32: sum_t q_t s_t e(t) a(t)'
   double squared = 0;  // sum_t q_t ||e(t)||^2
 
+  void Add(const Observed& other) {
+    gram = Mixed(gram, other.gram, 1.0);
+    cross.add_(other.cross);
+    squared += other.squared;
+  }
+
   // What is left of `squared` with D.
   double ErrorWith(const at::Tensor& change, const at::Tensor& gain) const {
     const at::Tensor gained = gain.defined() ? change * gain : change;
@@ -43,7 +49,7 @@ struct Observed {
   }
 };
 
-at::Tensor Solve(const Observed& observed, const at::Tensor& gain, double ridge) {
+at::Tensor SolveChange(const Observed& observed, const at::Tensor& gain, double ridge) {
   const RidgeFactor factor = FactorWithRidge(observed.gram.moments.to(at::kDouble),
                                              ridge * observed.gram.ordinary_diagonal);
   at::Tensor right = observed.cross.to(at::kDouble);
@@ -54,20 +60,19 @@ at::Tensor Solve(const Observed& observed, const at::Tensor& gain, double ridge)
   return at::cholesky_solve(right.t(), factor.factor).t();
 }
 
-// Text on its way through the base and through the cut model, side by side.
-class SideBySide {
+// Text on its way through the cut model, beside the same text in the base.
+class CutStream {
  public:
-  static absl::StatusOr<std::unique_ptr<SideBySide>> Create(
-      const Transformer& base, const std::vector<WeightedBatch>& text) {
-    std::unique_ptr<SideBySide> both(new SideBySide(base));
-    ASSIGN_OR_RETURN(both->of_base_, LayerSweep::Create(base, text));
-    ASSIGN_OR_RETURN(both->of_cut_, LayerSweep::Create(base, text));
-    return both;
+  static absl::StatusOr<std::unique_ptr<CutStream>> Create(const Transformer& base,
+                                                           const std::vector<WeightedBatch>& text) {
+    std::unique_ptr<CutStream> stream(new CutStream(base));
+    ASSIGN_OR_RETURN(stream->sweep_, LayerSweep::Create(base, text));
+    return stream;
   }
 
-  // The base's stream goes through `layer`, the cut model's is seen in it, with `plain` weights.
-  absl::StatusOr<Observed> Observe(int64_t layer, const LayerWeights& plain, RunContext& context) {
-    RETURN_IF_ERROR(of_base_->Advance(layer, base_.layer(layer), context));
+  // What the layer shows with `plain` weights; `of_base` is behind it already.
+  absl::StatusOr<Observed> Observe(int64_t layer, const LayerWeights& plain,
+                                   const LayerSweep& of_base, RunContext& context) {
     Observed observed;
     GramSum gram(base_.config().post_norms);
     size_t index = 0;
@@ -75,23 +80,24 @@ class SideBySide {
                                               const FfnActivation& activation) -> absl::Status {
       RETURN_IF_ERROR(gram.Add(batch, activation));
       return GuardTorch([&] {
-        AddCross(batch, activation, of_base_->hidden(index++), observed);
+        AddCross(batch, activation, of_base.hidden(index++), observed);
         return absl::OkStatus();
       });
     };
-    RETURN_IF_ERROR(of_cut_->Observe(layer, plain, context, observer));
+    RETURN_IF_ERROR(sweep_->Observe(layer, plain, context, observer));
     RETURN_IF_ERROR(gram.Finish(observed.gram));
     return observed;
   }
 
-  absl::Status Advance(int64_t layer, const LayerWeights& solved, RunContext& context) {
-    return of_cut_->Advance(layer, solved, context);
+  // Ends the layer, whose down_proj has become that of `weights`.
+  absl::Status Finish(int64_t layer, const LayerWeights& weights, RunContext& context) {
+    return sweep_->Finish(layer, weights, context);
   }
 
-  absl::StatusOr<double> CutNats() const { return of_cut_->MeanNats(); }
+  absl::StatusOr<double> MeanNats() const { return sweep_->MeanNats(); }
 
  private:
-  explicit SideBySide(const Transformer& base) : base_(base) {}
+  explicit CutStream(const Transformer& base) : base_(base) {}
 
   void AddCross(const WeightedBatch& batch, const FfnActivation& activation,
                 const at::Tensor& target, Observed& observed) const {
@@ -106,30 +112,29 @@ class SideBySide {
   }
 
   const Transformer& base_;
-  std::unique_ptr<LayerSweep> of_base_;
-  std::unique_ptr<LayerSweep> of_cut_;
+  std::unique_ptr<LayerSweep> sweep_;
 };
 
 // A layer that is being solved: its weights without compensation, and with it.
 class SolvedLayer {
  public:
-  SolvedLayer(const Transformer& base, const Mask& mask, int64_t layer, const LayerMaker& layer_of)
-      : weights_(layer_of ? layer_of(layer) : base.layer(layer)),
-        kept_(IndexOf(mask.kept[static_cast<size_t>(layer)], weights_.down.weight.device())),
-        columns_(weights_.down.weight.index_select(1, kept_)) {}
+  SolvedLayer(const LayerWeights& weights, const at::Tensor& kept, at::ScalarType stored)
+      : cut_(CutLayer(weights, kept, weights.down.weight.index_select(1, kept))),
+        plain_(cut_.down.weight),
+        stored_(stored) {}
 
-  LayerWeights Plain() const { return CutLayer(weights_, kept_, columns_); }
-  at::Tensor Columns(const at::Tensor& change, at::ScalarType stored) const {
-    return (columns_.to(at::kDouble) + change).to(stored);
-  }
-  LayerWeights With(const at::Tensor& columns) const {
-    return CutLayer(weights_, kept_, columns.to(columns_.scalar_type()));
+  const LayerWeights& weights() const { return cut_; }
+  // down_proj with the change, rounded to the stored type; weights() has it from then on.
+  at::Tensor Change(const at::Tensor& change) {
+    const at::Tensor columns = (plain_.to(at::kDouble) + change).to(stored_);
+    cut_.down.weight = columns.to(plain_.scalar_type());
+    return columns;
   }
 
  private:
-  const LayerWeights weights_;
-  const at::Tensor kept_;
-  const at::Tensor columns_;
+  LayerWeights cut_;
+  const at::Tensor plain_;  // down_proj in the kept columns
+  const at::ScalarType stored_;
 };
 
 absl::Status CheckMask(const Transformer& base, const Mask& mask) {
@@ -138,13 +143,13 @@ absl::Status CheckMask(const Transformer& base, const Mask& mask) {
       StrCat("a mask of ", mask.kept.size(), " layers; the base has ", base.config().num_layers));
 }
 
-// Of `ridges`, and of none, the one whose change does best on `judge`.
+// Of `ridges`, and of none, the one whose change does best on `judge`; undefined for none.
 at::Tensor BestChange(const Observed& learn, const Observed& judge, const at::Tensor& gain,
                       const std::vector<double>& ridges, std::optional<double>& chosen) {
   double least = judge.squared;
   at::Tensor best;
   for (const double ridge : ridges) {
-    const at::Tensor change = Solve(learn, gain, ridge);
+    const at::Tensor change = SolveChange(learn, gain, ridge);
     const double error = judge.ErrorWith(change, gain);
     if (!(error < least)) continue;
     least = error;
@@ -154,69 +159,146 @@ at::Tensor BestChange(const Observed& learn, const Observed& judge, const at::Te
   return best;
 }
 
-}  // namespace
+class Solver {
+ public:
+  static absl::StatusOr<std::unique_ptr<Solver>> Create(const Transformer& base, const Mask& mask,
+                                                        const CompensationText& text,
+                                                        const std::vector<double>& ridges,
+                                                        const LayerMaker& layer_of) {
+    std::unique_ptr<Solver> solver(new Solver(base, mask, ridges, layer_of));
+    ASSIGN_OR_RETURN(solver->downs_, StoredTensors(base, TensorRole::kDown));
+    ASSIGN_OR_RETURN(solver->calibration_, Part::Create(base, text.calibration));
+    if (text.held_out.empty()) return solver;
+    ASSIGN_OR_RETURN(solver->held_out_, Part::Create(base, text.held_out));
+    ASSIGN_OR_RETURN(solver->learning_, CutStream::Create(base, text.calibration));
+    ASSIGN_OR_RETURN(solver->judging_, CutStream::Create(base, text.held_out));
+    return solver;
+  }
 
-absl::StatusOr<SequentialTrial> TrySequential(const Transformer& base, const Mask& mask,
-                                              const std::vector<WeightedBatch>& calibration,
-                                              const std::vector<WeightedBatch>& held_out,
-                                              const std::vector<double>& ridges,
-                                              RunContext& context, const LayerMaker& layer_of) {
-  RETURN_IF_ERROR(CheckMask(base, mask));
-  ASSIGN_OR_RETURN(const std::vector<TensorSpec> downs, StoredTensors(base, TensorRole::kDown));
-  ASSIGN_OR_RETURN(const auto learn, SideBySide::Create(base, calibration));
-  ASSIGN_OR_RETURN(const auto judge, SideBySide::Create(base, held_out));
-  SequentialTrial trial;
-  for (int64_t layer = 0; layer < base.config().num_layers; ++layer) {
-    std::optional<SolvedLayer> solved;
-    ASSIGN_OR_RETURN(LayerWeights weights, GuardTorch([&] {
-                       return solved.emplace(base, mask, layer, layer_of).Plain();
-                     }));
-    ASSIGN_OR_RETURN(const Observed learnt, learn->Observe(layer, weights, context));
-    ASSIGN_OR_RETURN(const Observed judged, judge->Observe(layer, weights, context));
-    std::optional<double>& ridge = trial.ridges.emplace_back();
-    RETURN_IF_ERROR(GuardTorch([&] {
-      const at::Tensor change = BestChange(learnt, judged, PostFfnGain(base, layer), ridges, ridge);
-      if (ridge) {
-        weights = solved->With(
-            solved->Columns(change, TorchType(downs[static_cast<size_t>(layer)].dtype)));
+  absl::StatusOr<Sequential> Run(const ColumnsSink& sink, RunContext& context) {
+    Sequential result;
+    for (int64_t layer = 0; layer < base_.config().num_layers; ++layer) {
+      RETURN_IF_ERROR(AdvanceBase(layer, context));
+      std::optional<double>& ridge = result.ridges.emplace_back();
+      if (judging_ == nullptr) {
+        ridge = ridges_.front();
+      } else {
+        ASSIGN_OR_RETURN(ridge, Try(layer, context));
       }
+      RETURN_IF_ERROR(Solve(layer, ridge, sink, context));
+      context.Report({"sequential", layer + 1, base_.config().num_layers, "layers"});
+    }
+    if (judging_ != nullptr) {
+      ASSIGN_OR_RETURN(result.held_out_nats, judging_->MeanNats());
+    }
+    return result;
+  }
+
+ private:
+  // A part of the text in the base, and in the model that is kept.
+  struct Part {
+    std::unique_ptr<LayerSweep> of_base;
+    std::unique_ptr<CutStream> of_cut;
+
+    static absl::StatusOr<Part> Create(const Transformer& base,
+                                       const std::vector<WeightedBatch>& text) {
+      Part part;
+      ASSIGN_OR_RETURN(part.of_base, LayerSweep::Create(base, text));
+      ASSIGN_OR_RETURN(part.of_cut, CutStream::Create(base, text));
+      return part;
+    }
+  };
+
+  Solver(const Transformer& base, const Mask& mask, const std::vector<double>& ridges,
+         const LayerMaker& layer_of)
+      : base_(base), mask_(mask), ridges_(ridges), layer_of_(layer_of) {}
+
+  absl::Status AdvanceBase(int64_t layer, RunContext& context) {
+    for (const Part* part : {&calibration_, &held_out_}) {
+      if (part->of_base == nullptr) continue;
+      RETURN_IF_ERROR(part->of_base->Advance(layer, base_.layer(layer), context));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<SolvedLayer> MakeLayer(int64_t layer, bool all) const {
+    return GuardTorch([&] {
+      const auto index = static_cast<size_t>(layer);
+      const LayerWeights weights = layer_of_ ? layer_of_(layer, all) : base_.layer(layer);
+      return SolvedLayer(weights, IndexOf(mask_.kept[index], weights.down.weight.device()),
+                         TorchType(downs_[index].dtype));
+    });
+  }
+
+  // One layer of the trial, and the ridge that does best in it.
+  absl::StatusOr<std::optional<double>> Try(int64_t layer, RunContext& context) {
+    ASSIGN_OR_RETURN(SolvedLayer solved, MakeLayer(layer, /*all=*/false));
+    ASSIGN_OR_RETURN(const Observed learnt,
+                     learning_->Observe(layer, solved.weights(), *calibration_.of_base, context));
+    ASSIGN_OR_RETURN(const Observed judged,
+                     judging_->Observe(layer, solved.weights(), *held_out_.of_base, context));
+    std::optional<double> ridge;
+    RETURN_IF_ERROR(GuardTorch([&] {
+      const at::Tensor change =
+          BestChange(learnt, judged, PostFfnGain(base_, layer), ridges_, ridge);
+      if (ridge) solved.Change(change);
       return absl::OkStatus();
     }));
-    RETURN_IF_ERROR(learn->Advance(layer, weights, context));
-    RETURN_IF_ERROR(judge->Advance(layer, weights, context));
-    context.Report({"sequential", layer + 1, base.config().num_layers, "layers"});
+    RETURN_IF_ERROR(learning_->Finish(layer, solved.weights(), context));
+    RETURN_IF_ERROR(judging_->Finish(layer, solved.weights(), context));
+    return ridge;
   }
-  ASSIGN_OR_RETURN(trial.held_out_nats, judge->CutNats());
-  return trial;
-}
 
-absl::Status SolveSequential(const Transformer& base, const Mask& mask,
-                             const std::vector<WeightedBatch>& text, const Ridges& ridges,
-                             const ColumnsSink& sink, RunContext& context,
-                             const LayerMaker& layer_of) {
-  RETURN_IF_ERROR(CheckMask(base, mask));
-  ASSIGN_OR_RETURN(const std::vector<TensorSpec> downs, StoredTensors(base, TensorRole::kDown));
-  ASSIGN_OR_RETURN(const auto streams, SideBySide::Create(base, text));
-  for (int64_t layer = 0; layer < base.config().num_layers; ++layer) {
-    std::optional<SolvedLayer> solved;
-    ASSIGN_OR_RETURN(LayerWeights weights, GuardTorch([&] {
-                       return solved.emplace(base, mask, layer, layer_of).Plain();
-                     }));
-    ASSIGN_OR_RETURN(const Observed observed, streams->Observe(layer, weights, context));
-    const auto index = static_cast<size_t>(layer);
-    if (ridges[index]) {
+  // One layer of what is kept, from all text.
+  absl::Status Solve(int64_t layer, std::optional<double> ridge, const ColumnsSink& sink,
+                     RunContext& context) {
+    ASSIGN_OR_RETURN(SolvedLayer solved, MakeLayer(layer, /*all=*/true));
+    ASSIGN_OR_RETURN(
+        Observed observed,
+        calibration_.of_cut->Observe(layer, solved.weights(), *calibration_.of_base, context));
+    if (held_out_.of_cut != nullptr) {
+      ASSIGN_OR_RETURN(
+          const Observed held_out,
+          held_out_.of_cut->Observe(layer, solved.weights(), *held_out_.of_base, context));
       RETURN_IF_ERROR(GuardTorch([&] {
-        const at::Tensor columns =
-            solved->Columns(Solve(observed, PostFfnGain(base, layer), *ridges[index]),
-                            TorchType(downs[index].dtype));
-        weights = solved->With(columns);
-        return sink(layer, columns);
+        observed.Add(held_out);
+        return absl::OkStatus();
       }));
     }
-    RETURN_IF_ERROR(streams->Advance(layer, weights, context));
-    context.Report({"sequential", layer + 1, base.config().num_layers, "layers"});
+    if (ridge) {
+      RETURN_IF_ERROR(GuardTorch([&] {
+        const at::Tensor change = SolveChange(observed, PostFfnGain(base_, layer), *ridge);
+        return sink(layer, solved.Change(change));
+      }));
+    }
+    for (const Part* part : {&calibration_, &held_out_}) {
+      if (part->of_cut == nullptr) continue;
+      RETURN_IF_ERROR(part->of_cut->Finish(layer, solved.weights(), context));
+    }
+    return absl::OkStatus();
   }
-  return absl::OkStatus();
+
+  const Transformer& base_;
+  const Mask& mask_;
+  const std::vector<double>& ridges_;
+  const LayerMaker& layer_of_;
+  std::vector<TensorSpec> downs_;
+  Part calibration_;
+  Part held_out_;                        // empty without held-out text, as the next two
+  std::unique_ptr<CutStream> learning_;  // the trial's calibration text
+  std::unique_ptr<CutStream> judging_;   // the trial's held-out text
+};
+
+}  // namespace
+
+absl::StatusOr<Sequential> SolveSequential(const Transformer& base, const Mask& mask,
+                                           const CompensationText& text,
+                                           const std::vector<double>& ridges,
+                                           const ColumnsSink& sink, RunContext& context,
+                                           const LayerMaker& layer_of) {
+  RETURN_IF_ERROR(CheckMask(base, mask));
+  ASSIGN_OR_RETURN(const auto solver, Solver::Create(base, mask, text, ridges, layer_of));
+  return solver->Run(sink, context);
 }
 
 }  // namespace secateur

@@ -9,9 +9,14 @@
 // s_t = sqrt(d) / ||o(t)||, to first order; rows whose |g| is below 1 % of its root mean square
 // stay as they are. Prior-centred, as least_squares.h.
 //
-// Memory: two residual streams of the text (tokens x hidden size each, in the compute type) and a
-// few matrices of neurons^2 in float64. The caller holds the device. Reports "sequential" in
-// layers; stops within one batch or the solves of one layer after a cancel.
+// With held-out text a trial goes along: what calibration text alone makes of each layer decides on
+// its ridge, and how the model that comes of that predicts held-out text says what SEQUENTIAL is
+// worth. What is kept is solved with both.
+//
+// Memory: three residual streams of the text (tokens x hidden size each, in the compute type), one
+// layer's kept activations (tokens x width) and a few matrices of neurons^2 in float64. The caller
+// holds the device. Reports "sequential" in layers; stops within one batch or the solves of one
+// layer after a cancel.
 #pragma once
 
 #include <cstdint>
@@ -23,38 +28,33 @@
 
 #include "absl/status/statusor.h"
 #include "server/base/run_context.h"
-#include "server/compensate/weighted_batch.h"
+#include "server/compensate/measured_text.h"
 #include "server/mask/mask.h"
 #include "server/model/transformer.h"
 
 namespace secateur {
 
-// Relative to the mean diagonal of the moments; absent: the kept weights stay as they are.
-using Ridges = std::vector<std::optional<double>>;
-
-struct SequentialTrial {
-  Ridges ridges;             // by layer: of those offered the one that does best on held-out text
-  double held_out_nats = 0;  // mean per token, of the model they make
+struct Sequential {
+  // By layer: of those offered the one that does best on held-out text, relative to the mean
+  // diagonal of the moments; absent where the kept weights stay as they are.
+  std::vector<std::optional<double>> ridges;
+  double held_out_nats = 0;  // mean per token, of the trial; 0 without held-out text
 };
 
-// A layer before its FFN is cut, called inside GuardTorch; null stands for the base's own.
-using LayerMaker = std::function<LayerWeights(int64_t layer)>;
-
-// Learns from `calibration` and judges by `held_out`, both not empty.
-absl::StatusOr<SequentialTrial> TrySequential(const Transformer& base, const Mask& mask,
-                                              const std::vector<WeightedBatch>& calibration,
-                                              const std::vector<WeightedBatch>& held_out,
-                                              const std::vector<double>& ridges,
-                                              RunContext& context,
-                                              const LayerMaker& layer_of = nullptr);
+// A layer before its FFN is cut, of the trial or (`all`) of what is kept, called inside GuardTorch;
+// null stands for the base's own.
+using LayerMaker = std::function<LayerWeights(int64_t layer, bool all)>;
 
 // Receives a layer's [hidden size, kept] in the stored type of its down_proj. Inside GuardTorch.
 using ColumnsSink = std::function<absl::Status(int64_t layer, const at::Tensor& columns)>;
 
-// One ridge for each layer; layers without one are not given to `sink`.
-absl::Status SolveSequential(const Transformer& base, const Mask& mask,
-                             const std::vector<WeightedBatch>& text, const Ridges& ridges,
-                             const ColumnsSink& sink, RunContext& context,
-                             const LayerMaker& layer_of = nullptr);
+// Layers without a ridge are not given to `sink`. Without held-out text every layer takes
+// ridges.front(). INVALID_ARGUMENT for a mask of another model. REQUIRES: calibration text, and
+// without held-out text a ridge.
+absl::StatusOr<Sequential> SolveSequential(const Transformer& base, const Mask& mask,
+                                           const CompensationText& text,
+                                           const std::vector<double>& ridges,
+                                           const ColumnsSink& sink, RunContext& context,
+                                           const LayerMaker& layer_of = nullptr);
 
 }  // namespace secateur

@@ -12,8 +12,10 @@
 namespace secateur {
 namespace {
 
-// Logits that exist at once.
-constexpr int64_t kMaxLogitBytes = int64_t{128} << 20;
+// Positions, and rows of the vocabulary, whose logits exist at once: 128 MiB in float32. Many
+// positions, since a product arranges its part of the head anew each time.
+constexpr int64_t kPositions = 2048;
+constexpr int64_t kVocabularyRows = 16384;
 
 struct Predictions {
   std::vector<int64_t> rows;     // of hidden
@@ -43,6 +45,19 @@ at::Tensor LogSumExp(const at::Tensor& logits) {
   return result;
 }
 
+// log sum exp of each row's logits, [rows], float64 on the CPU. `memory` is for a part of them.
+at::Tensor LogNormalizer(const at::Tensor& rows, const at::Tensor& head, const at::Tensor& memory) {
+  at::Tensor sum;
+  for (int64_t first = 0; first < head.size(0); first += kVocabularyRows) {
+    const int64_t part = std::min(kVocabularyRows, head.size(0) - first);
+    at::Tensor logits = memory.narrow(0, 0, rows.size(0) * part).view({rows.size(0), part});
+    at::mm_out(logits, rows, head.narrow(0, first, part).t());
+    const at::Tensor of_part = LogSumExp(logits);
+    sum = sum.defined() ? at::logaddexp(sum, of_part) : of_part;
+  }
+  return sum;
+}
+
 at::Tensor IndexTensor(const std::vector<int64_t>& values, int64_t begin, int64_t count,
                        const at::Device& device) {
   return at::tensor(at::ArrayRef<int64_t>(values).slice(static_cast<size_t>(begin),
@@ -68,23 +83,20 @@ absl::StatusOr<std::vector<double>> TokenNll(const ModelConfig& config, const Ou
   return GuardTorch([&] {
     const Predictions predictions = Collect(batch, starts);
     const auto total = static_cast<int64_t>(predictions.rows.size());
-    const int64_t row_bytes = config.vocabulary_size * static_cast<int64_t>(sizeof(float));
-    const int64_t chunk = std::clamp<int64_t>(kMaxLogitBytes / row_bytes, 1, 4096);
     std::vector<double> nll;
     nll.reserve(predictions.rows.size());
-    at::Tensor logits =
-        at::empty({std::min(chunk, total), config.vocabulary_size}, hidden.options());
-    for (int64_t begin = 0; begin < total; begin += chunk) {
-      const int64_t count = std::min(chunk, total - begin);
-      const auto device = hidden.device();
-      at::Tensor block = logits.narrow(0, 0, count);
-      at::mm_out(block, hidden.index_select(0, IndexTensor(predictions.rows, begin, count, device)),
-                 outer.head.t());
+    const at::Tensor memory =
+        at::empty({std::min(kPositions, total) * std::min(kVocabularyRows, config.vocabulary_size)},
+                  hidden.options());
+    for (int64_t begin = 0; begin < total; begin += kPositions) {
+      const int64_t count = std::min(kPositions, total - begin);
+      const at::Tensor rows =
+          hidden.index_select(0, IndexTensor(predictions.rows, begin, count, hidden.device()));
+      const at::Tensor targets = outer.head.index_select(
+          0, IndexTensor(predictions.targets, begin, count, hidden.device()));
       const at::Tensor chosen =
-          block.gather(1, IndexTensor(predictions.targets, begin, count, device).unsqueeze(1))
-              .squeeze(1)
-              .to(at::kCPU, at::kDouble);
-      const at::Tensor values = LogSumExp(block) - chosen;
+          (rows.to(at::kFloat) * targets.to(at::kFloat)).sum(1).to(at::kCPU, at::kDouble);
+      const at::Tensor values = LogNormalizer(rows, outer.head, memory) - chosen;
       const double* data = values.const_data_ptr<double>();
       nll.insert(nll.end(), data, data + count);
     }

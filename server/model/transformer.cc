@@ -224,34 +224,56 @@ absl::StatusOr<at::Tensor> LayerRunner::Embed(const OuterWeights& weights) const
   });
 }
 
-absl::StatusOr<at::Tensor> LayerRunner::Forward(int64_t layer, const LayerWeights& weights,
-                                                const at::Tensor& hidden, ActivationTap* tap,
-                                                const at::Tensor& kept) const {
+absl::StatusOr<LayerRunner::BeforeDown> LayerRunner::ForwardToDown(int64_t layer,
+                                                                   const LayerWeights& weights,
+                                                                   const at::Tensor& hidden,
+                                                                   ActivationTap* tap,
+                                                                   const at::Tensor& kept) const {
   const State& pass = *state_;
-  return GuardTorch([&]() -> absl::StatusOr<at::Tensor> {
-    const auto norm = [&](const at::Tensor& weight) { return pass.Norm(weight); };
+  return GuardTorch([&]() -> absl::StatusOr<BeforeDown> {
     at::Tensor normed = pass.buffers->normed.Get(hidden.size(0), hidden.size(1), pass.options);
     at::Tensor residual = at::empty_like(hidden);
-
-    Normalize(hidden, norm(weights.input_norm), normed);
+    Normalize(hidden, pass.Norm(weights.input_norm), normed);
     AttentionActivation attended = pass.Attention(layer, weights, normed);
-    AddNormalized(hidden, attended.output, norm(weights.post_attention_norm),
-                  norm(weights.pre_ffn_norm), residual, normed);
+    AddNormalized(hidden, attended.output, pass.Norm(weights.post_attention_norm),
+                  pass.Norm(weights.pre_ffn_norm), residual, normed);
     if (tap != nullptr) {
       attended.residual = residual;
       RETURN_IF_ERROR(tap->OnAttention(pass.batch, attended));
     }
-
-    const at::Tensor neurons = pass.Neurons(weights, normed, kept);
-    at::Tensor written = pass.buffers->written.Get(hidden.size(0), hidden.size(1), pass.options);
-    Project(neurons, weights.down, written);
-    AddNormalized(residual, written, norm(weights.post_ffn_norm), NormSpec{}, residual, normed);
-
-    if (tap != nullptr) {
-      RETURN_IF_ERROR(tap->OnFfn(pass.batch, {layer, neurons, written, residual}));
-    }
-    return residual;
+    return BeforeDown{residual, pass.Neurons(weights, normed, kept)};
   });
+}
+
+absl::Status LayerRunner::Finish(int64_t layer, const LayerWeights& weights,
+                                 const BeforeDown& before, ActivationTap* tap,
+                                 at::Tensor& hidden) const {
+  const State& pass = *state_;
+  return GuardTorch([&]() -> absl::Status {
+    at::Tensor written = pass.buffers->written.Get(hidden.size(0), hidden.size(1), pass.options);
+    at::Tensor unused;
+    Project(before.neurons, weights.down, written);
+    AddNormalized(before.residual, written, pass.Norm(weights.post_ffn_norm), NormSpec{}, hidden,
+                  unused);
+    if (tap == nullptr) return absl::OkStatus();
+    return tap->OnFfn(pass.batch, {layer, before.neurons, written, hidden});
+  });
+}
+
+absl::StatusOr<at::Tensor> LayerRunner::ForwardFromDown(int64_t layer, const LayerWeights& weights,
+                                                        const BeforeDown& before,
+                                                        ActivationTap* tap) const {
+  ASSIGN_OR_RETURN(at::Tensor hidden, GuardTorch([&] { return at::empty_like(before.residual); }));
+  RETURN_IF_ERROR(Finish(layer, weights, before, tap, hidden));
+  return hidden;
+}
+
+absl::StatusOr<at::Tensor> LayerRunner::Forward(int64_t layer, const LayerWeights& weights,
+                                                const at::Tensor& hidden, ActivationTap* tap,
+                                                const at::Tensor& kept) const {
+  ASSIGN_OR_RETURN(BeforeDown before, ForwardToDown(layer, weights, hidden, tap, kept));
+  RETURN_IF_ERROR(Finish(layer, weights, before, tap, before.residual));
+  return std::move(before.residual);
 }
 
 absl::StatusOr<at::Tensor> LayerRunner::FinalNorm(const OuterWeights& weights,

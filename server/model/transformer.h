@@ -40,10 +40,28 @@ class LayerRunner {
   absl::StatusOr<at::Tensor> Forward(int64_t layer, const LayerWeights& weights,
                                      const at::Tensor& hidden, ActivationTap* tap = nullptr,
                                      const at::Tensor& kept = {}) const;
+
+  // Forward() in two steps, for who decides on down_proj in between.
+  struct BeforeDown {
+    at::Tensor residual;  // the stream after attention, [tokens, d]
+    at::Tensor neurons;   // what down_proj reads; in the working memory, gone with the next pass
+  };
+  absl::StatusOr<BeforeDown> ForwardToDown(int64_t layer, const LayerWeights& weights,
+                                           const at::Tensor& hidden, ActivationTap* tap = nullptr,
+                                           const at::Tensor& kept = {}) const;
+  // Reads down_proj and the norm behind it alone, and leaves `before` as it is.
+  absl::StatusOr<at::Tensor> ForwardFromDown(int64_t layer, const LayerWeights& weights,
+                                             const BeforeDown& before,
+                                             ActivationTap* tap = nullptr) const;
+
   absl::StatusOr<at::Tensor> FinalNorm(const OuterWeights& weights, const at::Tensor& hidden) const;
 
  private:
   struct State;
+  // hidden = what ForwardFromDown() returns; may be before.residual.
+  absl::Status Finish(int64_t layer, const LayerWeights& weights, const BeforeDown& before,
+                      ActivationTap* tap, at::Tensor& hidden) const;
+
   std::shared_ptr<const State> state_;
 };
 
@@ -76,8 +94,8 @@ class Transformer {
 };
 
 // Negative log-likelihoods in nats of each token given those before it, sequence by sequence (the
-// first token of a sequence has none): vocabulary rows are processed in bounded chunks of
-// positions, so that no [tokens, vocabulary] tensor exists. With `starts`, only tokens from
+// first token of a sequence has none), from logits of some positions and a part of the vocabulary
+// at a time, so that no [tokens, vocabulary] tensor exists. With `starts`, only tokens from
 // starts[i] >= 1 on of sequence i, which may be past its end; INVALID_ARGUMENT when there is not
 // one for each sequence.
 absl::StatusOr<std::vector<double>> TokenNll(const ModelConfig& config, const OuterWeights& outer,

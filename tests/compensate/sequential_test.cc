@@ -91,20 +91,27 @@ class SequentialTest : public testing::TestWithParam<std::string> {
   }
 
   // down_proj of each layer that was solved, float32.
-  std::map<int64_t, at::Tensor> Solve(std::optional<double> ridge) {
-    return SolveWith(Ridges(static_cast<size_t>(layers()), ridge));
-  }
-  std::map<int64_t, at::Tensor> SolveWith(const Ridges& ridges) {
-    std::map<int64_t, at::Tensor> solved;
+  struct Solved {
+    Sequential made;
+    std::map<int64_t, at::Tensor> columns;
+  };
+  absl::StatusOr<Solved> Solve(const CompensationText& text, const std::vector<double>& ridges) {
     RunContext context;
-    EXPECT_OK(SolveSequential(
-        *base_, mask_, text_, ridges,
-        [&](int64_t layer, const at::Tensor& columns) {
-          solved[layer] = columns.to(at::kFloat);
-          return absl::OkStatus();
-        },
-        context));
+    Solved solved;
+    ASSIGN_OR_RETURN(solved.made, SolveSequential(
+                                      *base_, mask_, text, ridges,
+                                      [&](int64_t layer, const at::Tensor& columns) {
+                                        solved.columns[layer] = columns.to(at::kFloat);
+                                        return absl::OkStatus();
+                                      },
+                                      context));
     return solved;
+  }
+  // With `text_` alone, and one ridge in all layers.
+  std::map<int64_t, at::Tensor> SolveWithoutTrial(double ridge) {
+    absl::StatusOr<Solved> solved = Solve({text_, {}}, {ridge});
+    EXPECT_OK(solved);
+    return solved.ok() ? std::move(solved->columns) : std::map<int64_t, at::Tensor>();
   }
 
   // Mean nats of `text` in the cut model with these columns, plain ones where there are none.
@@ -136,7 +143,7 @@ class SequentialWithoutPostNorms : public SequentialTest {};
 // wrote: least squares as in least_squares.h. A norm behind the FFN makes that true to first order
 // only.
 TEST_P(SequentialWithoutPostNorms, SolvesTheFirstLayerAsLeastSquaresDoes) {
-  const auto solved = Solve(kRidge);
+  const auto solved = SolveWithoutTrial(kRidge);
   RunContext context;
   ASSERT_OK_AND_ASSIGN(const auto sweep, LayerSweep::Create(*base_, text_));
   GramSum sum(/*post_norm=*/false);
@@ -159,7 +166,7 @@ TEST_P(SequentialWithoutPostNorms, SolvesTheFirstLayerAsLeastSquaresDoes) {
 
 // Against the direct problem on every token, with the layers before as they were solved.
 TEST_P(SequentialTest, MinimisesTheWeightedErrorOfTheLastLayersResidualStream) {
-  const auto solved = Solve(kRidge);
+  const auto solved = SolveWithoutTrial(kRidge);
   const int64_t last = layers() - 1;
   ASSERT_OK_AND_ASSIGN(const Seen seen, See(last, solved));
   ASSERT_OK(GuardTorch([&] {
@@ -183,51 +190,67 @@ TEST_P(SequentialTest, MinimisesTheWeightedErrorOfTheLastLayersResidualStream) {
   }));
 }
 
-TEST_P(SequentialTest, LeavesWeightsAloneAtAHugeRidgeAndWithoutOne) {
-  const auto solved = Solve(1e12);
+TEST_P(SequentialTest, LeavesWeightsAloneAtAHugeRidge) {
+  const auto solved = SolveWithoutTrial(1e12);
   for (int64_t layer = 0; layer < layers(); ++layer) {
     EXPECT_TRUE(at::allclose(solved.at(layer), PlainColumns(layer).to(at::kFloat), 1e-2, 1e-5));
   }
-  EXPECT_TRUE(Solve(std::nullopt).empty());
 }
 
 TEST_P(SequentialTest, ChangesNothingWhereNothingIsRemoved) {
   mask_ = RandomMask(base_->config(), base_->config().intermediate_size);
-  for (const auto& [layer, columns] : Solve(kRidge)) {
+  for (const auto& [layer, columns] : SolveWithoutTrial(kRidge)) {
     EXPECT_TRUE(at::allclose(columns, base_->layer(layer).down.weight, 1e-2, 1e-5)) << layer;
   }
 }
 
-TEST_P(SequentialTest, ATrialIsNoWorseThanPlainPruningLayerByLayerAndJudgesWhatItMakes) {
-  RunContext context;
+TEST_P(SequentialTest, WithoutARidgeToTryItJudgesPlainPruningAndSolvesNothing) {
   const auto held_out = RandomText(base_->config(), 2, 2);
-  ASSERT_OK_AND_ASSIGN(const SequentialTrial trial,
-                       TrySequential(*base_, mask_, text_, held_out, {kRidge}, context));
-  ASSERT_EQ(std::ssize(trial.ridges), layers());
-  EXPECT_GT(trial.held_out_nats, 0);
-  // What the trial says is what the model does that its ridges make of the calibration text.
-  ASSERT_OK_AND_ASSIGN(const double made, NatsOf(held_out, SolveWith(trial.ridges)));
-  EXPECT_NEAR(trial.held_out_nats, made, 1e-9 * made);
-  // Of no ridge at all that is plain pruning.
-  ASSERT_OK_AND_ASSIGN(const SequentialTrial none,
-                       TrySequential(*base_, mask_, text_, held_out, {}, context));
+  ASSERT_OK_AND_ASSIGN(const Solved solved, Solve({text_, held_out}, {}));
   ASSERT_OK_AND_ASSIGN(const double plain, NatsOf(held_out, {}));
-  EXPECT_NEAR(none.held_out_nats, plain, 1e-9 * plain);
-  // The same text on both sides: a ridge can only help there.
-  ASSERT_OK_AND_ASSIGN(const SequentialTrial own,
-                       TrySequential(*base_, mask_, text_, text_, {kRidge}, context));
-  EXPECT_THAT(own.ridges, Each(Optional(kRidge)));
+  EXPECT_NEAR(solved.made.held_out_nats, plain, 1e-9 * plain);
+  EXPECT_THAT(solved.made.ridges, testing::SizeIs(layers()));
+  EXPECT_THAT(solved.made.ridges, Each(std::nullopt));
+  EXPECT_TRUE(solved.columns.empty());
+}
+
+// The same text on both sides: a ridge can only help there, so that the trial is the model that
+// this text alone makes.
+TEST_P(SequentialTest, TheTrialIsWhatCalibrationTextAloneMakes) {
+  ASSERT_OK_AND_ASSIGN(const Solved solved, Solve({text_, text_}, {kRidge}));
+  EXPECT_THAT(solved.made.ridges, Each(Optional(kRidge)));
+  ASSERT_OK_AND_ASSIGN(const double made, NatsOf(text_, SolveWithoutTrial(kRidge)));
+  EXPECT_NEAR(solved.made.held_out_nats, made, 1e-9 * made);
+}
+
+// Held-out text that is a part of the calibration text, so that the ridge helps in every layer.
+TEST_P(SequentialTest, WhatIsKeptComesOfCalibrationAndHeldOutTextTogether) {
+  const std::vector<WeightedBatch> held_out = {text_.front()};
+  ASSERT_OK_AND_ASSIGN(const Solved solved, Solve({text_, held_out}, {kRidge}));
+  EXPECT_THAT(solved.made.ridges, Each(Optional(kRidge)));
+  std::vector<WeightedBatch> both = text_;
+  both.push_back(text_.front());
+  ASSERT_OK_AND_ASSIGN(const Solved together, Solve({both, {}}, {kRidge}));
+  const auto of_calibration = SolveWithoutTrial(kRidge);
+  for (int64_t layer = 0; layer < layers(); ++layer) {
+    const at::Tensor& kept = solved.columns.at(layer);
+    EXPECT_TRUE(at::allclose(kept, together.columns.at(layer), 1e-2, 1e-4)) << layer;
+    EXPECT_FALSE(at::allclose(kept, of_calibration.at(layer), 1e-2, 1e-4)) << layer;
+  }
 }
 
 TEST_P(SequentialTest, StopsWhenItIsCancelledAndRefusesAMaskOfAnotherModel) {
+  const auto solve = [&](RunContext& context) {
+    return SolveSequential(
+        *base_, mask_, {text_, text_}, {kRidge},
+        [](int64_t, const at::Tensor&) { return absl::OkStatus(); }, context);
+  };
   RunContext cancelled;
   cancelled.Cancel();
-  EXPECT_THAT(TrySequential(*base_, mask_, text_, text_, {kRidge}, cancelled),
-              StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(solve(cancelled), StatusIs(absl::StatusCode::kCancelled));
   RunContext context;
   mask_.kept.pop_back();
-  EXPECT_THAT(TrySequential(*base_, mask_, text_, text_, {kRidge}, context),
-              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(solve(context), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, SequentialWithoutPostNorms, testing::ValuesIn(TinyLlamaNames()),
