@@ -236,7 +236,7 @@ void AddSpecOptions(CLI::App& command, SpecOptions& options) {
   command.add_option("--source", options.source, "auto (default), cell, compose or blend");
   command.add_option("--compensation", options.compensation,
                      "none, bias, least-squares (default with second-order) or sequential (layer "
-                     "by layer on the pruned prefix; slower)");
+                     "by layer on the pruned prefix; best quality, half as long again)");
   command.add_option("--shape", options.shape,
                      "uniform (default) or masked: the base's shape with zeros");
   command.add_option("--general-weight", options.general_weight,
