@@ -12,8 +12,8 @@ import urllib.parse
 from google.protobuf import json_format
 
 from cache import digest, file_digest
-from evaluate import Scorer
-from protocol import DRAW_DOCS, DRAW_TOKENS, EXAMS_ELSEWHERE
+from evaluate import Scorer, spread
+from protocol import DRAW_DOCS, DRAW_TOKENS, EVERY_TEXT_DOCS, EXAMS_ELSEWHERE
 from server import Server, load_protos
 
 EVERY_TEXT = {"collection": "benchmark"}  # a label of all uploads, to select general text by
@@ -72,8 +72,12 @@ class Ours:
             recipe.corpora == "any" or self.base.data.reads(self.corpora.labels(c)["language"]))]
 
     def _documents(self, job, cell):
-        drawn = self.recipes[job.method].text == "draw"
-        return self.corpora.draw(cell, DRAW_DOCS, job.draw) if drawn else self.corpora.profile_docs(cell)
+        recipe = self.recipes[job.method]
+        if recipe.text == "draw":
+            return self.corpora.draw(cell, DRAW_DOCS, job.draw)
+        docs = self.corpora.profile_docs(cell)
+        many = recipe.corpora == "any" or (recipe.corpora == "all" and not self.base.data.languages)
+        return spread(docs, EVERY_TEXT_DOCS) if many and cell not in self.base.data.cells else docs
 
     def _fields(self, job):
         recipe = self.recipes[job.method]

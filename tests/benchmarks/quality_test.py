@@ -140,6 +140,24 @@ def test_every_label_of_an_unseen_combination_is_on_other_text():
                 assert any(labels[key] == value for labels in others), (cell, key)
 
 
+@pytest.mark.skipif("SECATEUR_TEST_DATA" not in os.environ, reason="SECATEUR_TEST_DATA is not set")
+def test_only_text_of_all_languages_is_thinned_and_never_that_of_a_bases_cells():
+    texts = Corpora(os.environ["SECATEUR_TEST_DATA"])
+    recipes = protocol.read_recipes(pathlib.Path(protocol.__file__).parent / "recipes.json")
+    thinned = set()
+    for base in protocol.BASES.values():
+        maker = Ours(types.SimpleNamespace(data=base), texts, recipes, None)
+        for method in ("per-layer", "per-layer-general", "general-text", "unseen", "vocabulary"):
+            job = protocol.Job(base.key, base.cells[0], method, protocol.MAIN_RATIO)
+            for cell in maker._cells(job):
+                whole, taken = texts.profile_docs(cell), maker._documents(job, cell)
+                assert len(taken) >= min(len(whole), protocol.EVERY_TEXT_DOCS)
+                if taken != whole:
+                    assert len(taken) == protocol.EVERY_TEXT_DOCS and cell not in base.cells
+                    thinned.add((base.key, method))
+    assert thinned == {("G", "per-layer-general"), ("G", "general-text"), ("G", "unseen"), ("S", "unseen")}
+
+
 def test_no_row_is_asked_for_twice():
     jobs = all_jobs()
     assert len(jobs) == len(set(jobs))
