@@ -25,9 +25,10 @@ CompensationCost CostOfCompensation(const ModelConfig& config, int64_t tokens,
   const int64_t judged = candidates * held_out_tokens;
   int64_t streams = stream * std::max(judged, tokens);
   if (options.compensation == Compensation::kSequential) {
-    // Of the base, of the trial and of what is kept, and what down_proj reads in one layer.
+    // Of the base, of the trial, of what is kept, and behind the attention of the layer that is
+    // being solved; and what its down_proj reads.
     const int64_t read = neurons * static_cast<int64_t>(sizeof(float));
-    streams = std::max(streams, (3 * stream + read) * tokens);
+    streams = std::max(streams, (4 * stream + read) * tokens);
   }
   CompensationCost cost;
   cost.memory_bytes = streams + static_cast<int64_t>(sizeof(double)) *

@@ -36,7 +36,7 @@ class LayerSweep {
                        const AttentionObserver& attention = nullptr);
   // Advance() in two steps, for who decides on down_proj by what it reads: shows what Advance()
   // would show, and Finish(), which takes down_proj and the norm behind it alone, ends it. In
-  // between it holds what down_proj reads, tokens x width.
+  // between it holds what down_proj reads, tokens x width, and a second stream.
   absl::Status Observe(int64_t layer, const LayerWeights& weights, RunContext& context,
                        const Observer& observer);
   absl::Status Finish(int64_t layer, const LayerWeights& weights, RunContext& context);

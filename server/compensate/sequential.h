@@ -13,7 +13,7 @@
 // its ridge, and how the model that comes of that predicts held-out text says what SEQUENTIAL is
 // worth. What is kept is solved with both.
 //
-// Memory: three residual streams of the text (tokens x hidden size each, in the compute type), one
+// Memory: four residual streams of the text (tokens x hidden size each, in the compute type), one
 // layer's kept activations (tokens x width) and a few matrices of neurons^2 in float64. The caller
 // holds the device. Reports "sequential" in layers; stops within one batch or the solves of one
 // layer after a cancel.
