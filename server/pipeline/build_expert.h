@@ -2,26 +2,15 @@
 #pragma once
 
 #include <optional>
-#include <string>
 
 #include "absl/status/statusor.h"
 #include "server/base/run_context.h"
 #include "server/pipeline/expert_request.h"
-#include "server/pipeline/plan_expert.h"
-#include "server/pipeline/quality_gate.h"
+#include "server/pipeline/make_expert.h"
 #include "server/pipeline/resident_models.h"
 #include "server/pipeline/stores.h"
 
 namespace secateur {
-
-struct BuildOptions {
-  bool refresh = false;         // make it again even when it exists
-  bool only_if_cached = false;  // NotMadeYet() unless it exists
-  QualityGate gate;             // what the expert must hold to be published or copied
-  std::string output_uri;       // of a folder that gets a copy, for OpenStore; empty: none
-  Lifetime lifetime;            // from when it is published or found
-  int64_t max_shard_bytes = HfLayoutOptions{}.max_shard_bytes;
-};
 
 // The expert of this request if it has been made: nothing is computed but its id. Absent also when
 // a profile is missing, or a plan of the vocabulary.
