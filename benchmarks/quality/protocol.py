@@ -53,7 +53,7 @@ MAIN_RATIO, OTHER_RATIOS = 0.35, (0.25, 0.45)
 DRAW_DOCS, DRAW_TOKENS = 36, 256
 # Of a file at most, where every text is that of all languages (some seventy files, two million tokens); a base's own cells
 # are whole.
-EVERY_TEXT_DOCS = 48
+EVERY_TEXT_DOCS = 24
 SECOND_DRAW_FROM = 80  # documents of a profile file that allow a second draw
 
 

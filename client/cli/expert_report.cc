@@ -144,7 +144,11 @@ std::string FormatCompensation(const v1::CompensationResult& result) {
     absl::StrAppend(&text, ", widths ",
                     FormatEnum(*v1::WidthAllocation_descriptor(), chosen.widths()));
   }
-  if (result.held_out_token_count() == 0) return text;
+  if (result.held_out_token_count() == 0) {
+    return absl::StrCat(text,
+                        ": not compared with plain pruning, since no text was held out; that ",
+                        "takes five documents");
+  }
   absl::StrAppendFormat(&text, ": %.3f nats a held-out token", chosen.held_out_nats_per_token());
   for (const v1::CompensationCandidate& candidate : result.candidates()) {
     if (candidate.compensation() == v1::NONE && chosen.compensation() != v1::NONE) {

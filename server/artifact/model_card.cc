@@ -19,6 +19,7 @@ namespace secateur {
 namespace {
 
 constexpr size_t kReadLimit = size_t{1} << 20;  // of a README or a licence
+constexpr double kNotHeldOut = 0.1;             // share of a text that calibration text has, too
 
 // The beginning of a file of the base folder, nothing when it cannot be read.
 std::string Beginning(const std::string& folder, std::string_view name) {
@@ -139,6 +140,9 @@ std::string Summary(const ModelCard& card) {
       : card.biased ? "**, and what they wrote on average is a bias of `down_proj`; all other "
                       "weights are the base model's own. "
                     : "**; all other weights are the base model's own. ",
+      card.unjudged ? "Too few documents were there to hold any out: that this does better than "
+                      "plain pruning was not checked. "
+                    : "",
       card.masked ? "What was removed is zeros: the tensors keep the base's shape. " : "",
       IsTrimmed(card) ? "Text of tokens that are gone is cut into smaller ones. " : "",
       "Nothing was trained.\n\n", "- Base model: ", Plain(card.base_model), ", SHA-256 `",
@@ -205,6 +209,17 @@ std::string Fertility(const ModelCard& card) {
   return out + "\n";
 }
 
+// Corpora that are not held out.
+std::string Overlaps(const ModelCard& card) {
+  std::string rows;
+  for (const ModelCard::Evaluation& row : card.evaluations) {
+    if (row.overlap <= kNotHeldOut) continue;
+    rows += absl::StrFormat("- %.0f %% of %s stands in the calibration text as well.\n",
+                            100 * row.overlap, Plain(row.corpus));
+  }
+  return rows.empty() ? "" : StrCat("These figures flatter the expert:\n\n", rows, "\n");
+}
+
 std::string Quality(const ModelCard& card) {
   if (card.evaluations.empty()) {
     return "## Quality\n\nNot measured: no evaluation corpora were given.\n\n";
@@ -216,7 +231,7 @@ std::string Quality(const ModelCard& card) {
     out += absl::StrFormat("| %s | %s | %s | %.4f | %.4f |\n", Plain(row.corpus),
                            Grouped(row.documents), Grouped(row.bytes), row.base, row.expert);
   }
-  return StrCat(out, "\n", Fertility(card), Accuracies(card));
+  return StrCat(out, "\n", Fertility(card), Accuracies(card), Overlaps(card));
 }
 
 std::string Checks(const ModelCard& card) {

@@ -41,6 +41,7 @@ struct ModelCard {
     double difference_high = 0;
     int64_t base_tokens = 0;  // that the text takes; told where the vocabulary was trimmed
     int64_t expert_tokens = 0;
+    double overlap = 0;  // share of the text that the expert was made from as well
   };
 
   std::string title;        // display name, may be empty: then "Expert of <base>"
@@ -51,6 +52,7 @@ struct ModelCard {
   std::string rule;                   // "RELATIVE_MEAN"; empty: no neurons were removed
   bool compensated = false;           // down_proj weights were solved anew
   bool biased = false;                // down_proj has a bias that the base's has not
+  bool unjudged = false;              // with either: no text was held out to compare it on
   bool attention_channels = false;    // channels of attention were removed, too
   int64_t base_kv_head_groups = 0;    // of each layer
   int64_t expert_kv_head_groups = 0;

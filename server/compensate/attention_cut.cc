@@ -46,6 +46,7 @@ absl::Status AttentionCut::Tune(RunContext& context) {
       }));
     }
     choices_.push_back(choice);
+    context.Report({"tune_attention", layer + 1, base_.config().num_layers, "layers"});
   }
   return absl::OkStatus();
 }

@@ -86,7 +86,7 @@ class BiasCompensator {
       RETURN_IF_ERROR(sweep->Advance(layer, cut, context_));
       context_.Report({"compensate", layer + 1, layers, "layers"});
     }
-    return sweep->MeanNats();
+    return sweep->MeanNats(context_);
   }
 
   // From all text.

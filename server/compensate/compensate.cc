@@ -263,7 +263,8 @@ class Compensator {
       context_.Report({"compensate", layer + 1, config_.num_layers, "layers"});
     }
     for (size_t i = 0; i < candidates.size(); ++i) {
-      ASSIGN_OR_RETURN(candidates[i].result.held_out_nats, sweeps[i]->MeanNats());
+      ASSIGN_OR_RETURN(candidates[i].result.held_out_nats, sweeps[i]->MeanNats(context_));
+      context_.Report({"judge", static_cast<int64_t>(i) + 1, std::ssize(candidates), "candidates"});
     }
     return absl::OkStatus();
   }
@@ -354,15 +355,17 @@ class Compensator {
   }
 
   absl::Status SolveAttention() {
-    for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    if (!attention_->any()) return absl::OkStatus();
+    for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
       RETURN_IF_ERROR(context_.CheckCancelled());
-      if (!layers_[layer].attention.ridge) continue;
-      const auto index = static_cast<int64_t>(layer);
-      RETURN_IF_ERROR(GuardTorch([&] {
-        return Replace(*result_.replaced, attention_->spec(index),
-                       base_.layer(index).output.weight.size(1), attention_->kept(index),
-                       attention_->Columns(index, /*all=*/true));
-      }));
+      if (layers_[static_cast<size_t>(layer)].attention.ridge) {
+        RETURN_IF_ERROR(GuardTorch([&] {
+          return Replace(*result_.replaced, attention_->spec(layer),
+                         base_.layer(layer).output.weight.size(1), attention_->kept(layer),
+                         attention_->Columns(layer, /*all=*/true));
+        }));
+      }
+      context_.Report({"solve_attention", layer + 1, config_.num_layers, "layers"});
     }
     return absl::OkStatus();
   }

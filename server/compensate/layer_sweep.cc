@@ -79,10 +79,11 @@ absl::Status LayerSweep::Finish(int64_t layer, const LayerWeights& weights, RunC
   return absl::OkStatus();
 }
 
-absl::StatusOr<double> LayerSweep::MeanNats() const {
+absl::StatusOr<double> LayerSweep::MeanNats(const RunContext& context) const {
   double nats = 0;
   double weight = 0;
   for (const Pass& pass : passes_) {
+    RETURN_IF_ERROR(context.CheckCancelled());
     ASSIGN_OR_RETURN(const at::Tensor hidden, pass.runner.FinalNorm(base_.outer(), pass.hidden));
     ASSIGN_OR_RETURN(const std::vector<double> nll,
                      TokenNll(base_.config(), base_.outer(), hidden, pass.batch->batch));

@@ -121,7 +121,7 @@ class MeasuredText::Measurer {
       context_.Report({"measure", layer + 1, layers, "layers"});
     }
     if (measured_.has_held_out()) {
-      ASSIGN_OR_RETURN(measured_.base_held_out_nats_, held_out->MeanNats());
+      ASSIGN_OR_RETURN(measured_.base_held_out_nats_, held_out->MeanNats(context_));
     }
     for (Moments* moments : AllMoments()) RETURN_IF_ERROR(moments->tensors->Seal());
     return absl::OkStatus();

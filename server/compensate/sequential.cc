@@ -94,7 +94,9 @@ class CutStream {
     return sweep_->Finish(layer, weights, context);
   }
 
-  absl::StatusOr<double> MeanNats() const { return sweep_->MeanNats(); }
+  absl::StatusOr<double> MeanNats(const RunContext& context) const {
+    return sweep_->MeanNats(context);
+  }
 
  private:
   explicit CutStream(const Transformer& base) : base_(base) {}
@@ -189,7 +191,7 @@ class Solver {
       context.Report({"sequential", layer + 1, base_.config().num_layers, "layers"});
     }
     if (judging_ != nullptr) {
-      ASSIGN_OR_RETURN(result.held_out_nats, judging_->MeanNats());
+      ASSIGN_OR_RETURN(result.held_out_nats, judging_->MeanNats(context));
     }
     return result;
   }

@@ -29,9 +29,11 @@ int64_t EstimatedTokens(const CorpusInfo& corpus, int64_t max_document_tokens) {
 // Each corpus of the views once, with its weight in all of them together.
 std::vector<Part> PartsOf(const ResolvedSources& sources, int64_t max_document_tokens) {
   std::map<Digest, Part> parts;
+  const size_t selected = sources.views.size() - (sources.general ? 1 : 0);
+  double selected_weight = 0;
+  for (size_t v = 0; v < selected; ++v) selected_weight += sources.views[v].weight;
   for (size_t v = 0; v < sources.views.size(); ++v) {
     const ResolvedView& view = sources.views[v];
-    const bool general = sources.general && v + 1 == sources.views.size();
     double documents = 0;
     int64_t tokens = 0;
     const auto counted = [](const CorpusInfo& corpus) {
@@ -41,12 +43,13 @@ std::vector<Part> PartsOf(const ResolvedSources& sources, int64_t max_document_t
       documents += counted(corpus);
       tokens += EstimatedTokens(corpus, max_document_tokens);
     }
-    const int64_t most = general ? kGeneralTokens : kSelectionTokens;
+    const double most = v < selected ? kSelectionTokens * view.weight / selected_weight
+                                     : static_cast<double>(kGeneralTokens);
     for (const CorpusInfo& corpus : view.corpora) {
       Part& part = parts.try_emplace(corpus.digest, Part{corpus, 0, 0}).first->second;
       part.weight += view.weight * counted(corpus) / documents;
       // Of a view that is too large every corpus gives its share.
-      const double share = std::min(1.0, static_cast<double>(most) / static_cast<double>(tokens));
+      const double share = std::min(1.0, most / static_cast<double>(tokens));
       part.max_tokens = std::max(part.max_tokens,
                                  static_cast<int64_t>(share * static_cast<double>(EstimatedTokens(
                                                                   corpus, max_document_tokens))));

@@ -5,8 +5,9 @@
 // documents by their tokens. The first tokens of documents are all one position, the attention
 // sink, and count together like one token in 200 (ALGORITHM 0.1). Every fifth document is held out,
 // counted over all corpora in the order of their digests, in each by the documents' digests.
-// Bounded: of a large corpus every n-th document, as it lies there, is taken, so that the selection
-// comes to about kSelectionTokens and general text to about kGeneralTokens, whatever there is.
+// Bounded: of a large corpus every n-th document, as it lies there, is taken, so that the
+// selection comes to about kSelectionTokens, of which each view has its weight's share, and general
+// text to about kGeneralTokens, whatever there is.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,7 @@ inline constexpr int64_t kSelectionTokens = 32'768;
 inline constexpr int64_t kGeneralTokens = 8'192;
 inline constexpr int64_t kHeldOutEvery = 5;  // documents
 // Version of what is above and of the measuring behind it; part of a measured text's key.
-inline constexpr int kCompensationVersion = 1;
+inline constexpr int kCompensationVersion = 2;
 
 // Roughly how many tokens that comes to at most, told from the corpora's sizes alone.
 int64_t EstimateCompensationTokens(const ExpertRequest& request, const ResolvedSources& sources);

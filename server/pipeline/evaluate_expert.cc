@@ -63,23 +63,20 @@ absl::Status CheckFiles(const StoredExpert& expert, const std::string& folder,
   return absl::OkStatus();
 }
 
-// What the expert was made from: the corpora of its profiles, or of its vocabulary alone.
-absl::Status AddCalibration(const v1::Manifest& manifest, EvaluationRequest& request) {
+}  // namespace
+
+absl::StatusOr<std::vector<std::string>> CalibrationOf(const v1::ResolvedRequest& request) {
   std::set<std::string> digests;
-  for (const v1::UsedProfile& profile : manifest.profiles()) {
-    digests.insert(profile.corpus_digest());
-  }
-  for (const v1::ResolvedView& view : manifest.request().views()) {
+  for (const v1::ResolvedView& view : request.views()) {
     digests.insert(view.corpora().begin(), view.corpora().end());
   }
+  std::vector<std::string> ids;
   for (const std::string& hex : digests) {
     ASSIGN_OR_RETURN(const Digest corpus, Digest::FromHex(hex));
-    request.calibration.push_back(corpus.Id('c'));
+    ids.push_back(corpus.Id('c'));
   }
-  return absl::OkStatus();
+  return ids;
 }
-
-}  // namespace
 
 absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateOpened(ResidentModel& base,
                                                                  const OpenedExpert& expert,
@@ -142,7 +139,7 @@ absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateExpert(ResidentModel& 
   RETURN_IF_ERROR(base.WaitForDigest(context));
   RETURN_IF_ERROR(CheckIsBaseOf(base, expert));
   ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(expert.manifest_json));
-  RETURN_IF_ERROR(AddCalibration(manifest, request));
+  ASSIGN_OR_RETURN(request.calibration, CalibrationOf(manifest.request()));
   ASSIGN_OR_RETURN(const LocalCopy local, LocalCopy::Of(stores.blobs, expert.prefix, context));
   RETURN_IF_ERROR(CheckFiles(expert, local.path(), context));
   ASSIGN_OR_RETURN(const auto opened, OpenedExpert::Open(base, local.path()));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "secateur/v1/manifest.pb.h"
 #include "secateur/v1/resources.pb.h"
 #include "server/base/run_context.h"
 #include "server/pipeline/opened_expert.h"
@@ -19,6 +20,10 @@ struct EvaluationRequest {
   std::vector<std::string> calibration;  // ids of what the expert was made from; for the overlap
   int64_t max_document_tokens = 257;     // first token included; above the model's positions: those
 };
+
+// Ids of all corpora that an expert is made from, general text among them, for the overlap: sorted,
+// each once. INVALID_ARGUMENT for what is no digest.
+absl::StatusOr<std::vector<std::string>> CalibrationOf(const v1::ResolvedRequest& request);
 
 // The resident base and an expert made from it, each with its own tokenizer on the same bytes:
 // those of the base's first tokens. One result for each corpus, in their order. Takes turns on the

@@ -219,9 +219,7 @@ class ExpertBuilder {
     for (const std::string& name : planned_.resolved.spec().evaluation_corpora()) {
       request.corpora.push_back(name.substr(name.find('/') + 1));
     }
-    for (const CorpusInfo& corpus : composed_.sources.corpora) {
-      request.calibration.push_back(corpus.id());
-    }
+    ASSIGN_OR_RETURN(request.calibration, CalibrationOf(planned_.resolved));
     ASSIGN_OR_RETURN(const std::vector<v1::EvaluationResult> results,
                      EvaluateOpened(model_, expert, request, stores_, context_));
     manifest_.mutable_evaluations()->Add(results.begin(), results.end());
@@ -250,6 +248,8 @@ class ExpertBuilder {
                    .compensated = Chosen() == Compensation::kLeastSquares ||
                                   Chosen() == Compensation::kSequential,
                    .biased = Chosen() == Compensation::kBias,
+                   .unjudged = Chosen() != Compensation::kNone &&
+                               manifest_.compensation().held_out_token_count() == 0,
                    .attention_channels = request_.attention_channels,
                    .base_kv_head_groups = base.kv_head_groups,
                    .expert_kv_head_groups = size_.kv_head_groups,
@@ -277,7 +277,7 @@ class ExpertBuilder {
            result.text_bytes(), result.base_bits_per_byte(), result.expert_bits_per_byte(),
            result.choice_count(), result.base_accuracy(), result.expert_accuracy(),
            result.accuracy_difference_low(), result.accuracy_difference_high(),
-           result.token_count(), result.expert_token_count()});
+           result.token_count(), result.expert_token_count(), result.overlap()});
     }
     return card;
   }

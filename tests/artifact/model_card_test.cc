@@ -111,6 +111,25 @@ TEST(ModelCard, TellsOfATrimmedVocabularyAndWhatItCosts) {
   EXPECT_THAT(text, Not(HasSubstr("Rule")));
 }
 
+TEST(ModelCard, TellsOfCompensationThatNothingWasHeldOutToJudge) {
+  ModelCard card = SomeCard();
+  card.compensated = true;
+  EXPECT_THAT(ModelCardText(card), Not(HasSubstr("not checked")));
+  card.unjudged = true;
+  EXPECT_THAT(ModelCardText(card), HasSubstr("better than plain pruning was not checked"));
+}
+
+TEST(ModelCard, WarnsOfTextThatIsNotHeldOut) {
+  ModelCard card = SomeCard();
+  card.evaluations[0].overlap = 0.1;
+  EXPECT_THAT(ModelCardText(card), Not(HasSubstr("flatter")));
+  card.evaluations[1].overlap = 0.25;
+  const std::string text = ModelCardText(card);
+  EXPECT_THAT(text,
+              HasSubstr("flatter the expert:\n\n- 25 % of ko-exam stands in the calibration"));
+  EXPECT_THAT(text, Not(HasSubstr("of ko-legal stands")));
+}
+
 TEST(ModelCard, SaysWhenNothingIsKnown) {
   ModelCard card = SomeCard();
   card.title = "";

@@ -128,7 +128,7 @@ class SequentialTest : public testing::TestWithParam<std::string> {
                        }));
       RETURN_IF_ERROR(sweep->Advance(layer, cut, context));
     }
-    return sweep->MeanNats();
+    return sweep->MeanNats(context);
   }
 
   const TempDir folder_;

@@ -86,10 +86,13 @@ TEST_F(BuildExpertTest, LeavesNothingWhenItIsCancelledWhereverThatIs) {
 
 TEST_F(BuildExpertTest, LooksAtNoFurtherLayerOfCompensationAfterACancel) {
   request_ = RequestFor({{"language", {"en"}, 1}});
-  request_.compensation = Compensation::kSequential;
   stores_.Add({{"language", "en"}}, 20, "more");
   std::map<std::string, int> layers;  // reported by each phase
-  for (const char* const phase : {"measure", "tune", "compensate", "sequential"}) {
+  for (const std::string phase :
+       {"measure", "tune", "compensate", "judge", "sequential", "solve"}) {
+    // Where it is tried, it may be what is taken, and then nothing is solved on the base.
+    request_.compensation =
+        phase == "solve" ? Compensation::kLeastSquares : Compensation::kSequential;
     int after = 0;
     RunContext* running = nullptr;
     RunContext context([&](const Progress& progress) {

@@ -98,6 +98,26 @@ TEST_F(CompensationTextTest, CountsAViewByItsWeightHoweverMuchTextItHas) {
   EXPECT_NEAR(weight_of(1), 0.75, 1e-5);
 }
 
+// What a plan and admission count on, however many dimensions and values are selected.
+TEST_F(CompensationTextTest, TakesNoMoreOfManyViewsThanOfOne) {
+  std::vector<std::string> languages;
+  for (int i = 0; i < 8; ++i) {
+    languages.push_back(StrCat("l", i));
+    stores_.Add({{"language", languages.back()}, {"domain", "law"}}, 2500, languages.back());
+  }
+  request_ =
+      RequestFor({{"domain", {"law"}, 1}, {"language", languages, 3}}, RelevanceSource::kCompose);
+  const ResolvedSources sources = Resolve();
+  ASSERT_EQ(sources.views.size(), 9U);
+  const int64_t estimate = EstimateCompensationTokens(request_, sources);
+  EXPECT_LE(estimate, kSelectionTokens);
+  EXPECT_GT(estimate, kSelectionTokens / 2);
+  // Bytes are counted as tokens by a rule of thumb; the sample is of that order.
+  const int64_t tokens = Read(sources).tokens();
+  EXPECT_GT(tokens, kSelectionTokens / 4);
+  EXPECT_LT(tokens, 4 * kSelectionTokens);
+}
+
 TEST_F(CompensationTextTest, TakesASampleOfGeneralText) {
   stores_.Add({{"language", "en"}}, 4, "english");
   stores_.Add({{"domain", "law"}}, 4, "law");

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <memory>
 
+#include "server/artifact/manifest.h"
 #include "server/model/compute_threads.h"
 #include "server/pipeline/build_expert.h"
+#include "server/pipeline/build_profile.h"
 #include "tests/pipeline/fixture.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
@@ -95,6 +97,27 @@ TEST_F(EvaluateExpertTest, TellsHowMuchOfTheTextTheExpertWasMadeFrom) {
   }
   ASSERT_OK_AND_ASSIGN(results, EvaluateExpert(*model_, expert_, request_, stores_.all(), context));
   EXPECT_FALSE(results[0].has_overlap());
+}
+
+// It is in the mask, so whoever is judged on it has seen it: while it is made, and later.
+TEST_F(EvaluateExpertTest, CountsGeneralTextAmongWhatTheExpertWasMadeFrom) {
+  RunContext context;
+  const CorpusInfo general = stores_.Add({{"text", "all"}}, 3, "1 2 3 4 5 6 7 8 9 10");
+  ASSERT_OK(BuildProfiles(*model_, {general}, {}, stores_.all(), context));
+  const CorpusInfo copied = stores_.Add({}, 2, "1 2 3 4 5 6 7 8 9 10", CorpusPurpose::kEvaluation);
+  ExpertRequest request = RequestFor({{"language", {"en"}, 1}});
+  request.evaluation_corpora = {copied.id()};
+  request_.corpora = request.evaluation_corpora;
+  for (const double weight : {0.0, 0.5}) {
+    request.general_weight = weight;
+    ASSERT_OK_AND_ASSIGN(expert_, BuildExpert(*model_, request, {}, stores_.all(), context));
+    ASSERT_OK_AND_ASSIGN(const v1::Manifest manifest, ParseManifest(expert_.manifest_json));
+    ASSERT_OK_AND_ASSIGN(const auto later,
+                         EvaluateExpert(*model_, expert_, request_, stores_.all(), context));
+    ASSERT_THAT(manifest.evaluations(), SizeIs(1));
+    EXPECT_EQ(manifest.evaluations(0).overlap(), later[0].overlap()) << weight;
+    EXPECT_EQ(later[0].overlap() == 1, weight > 0) << later[0].overlap();
+  }
 }
 
 TEST_F(EvaluateExpertTest, RefusesAModelThatIsNotTheBase) {
