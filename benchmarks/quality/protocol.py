@@ -75,6 +75,8 @@ ALL_PEERS = PEERS | PEERS_ON_FILE
 SIZED_PEERS = ("flap", "obs")
 # flap-global loses more than flap in every cell, so it is run at 35 % on one draw and no further.
 FURTHER_PEERS = tuple(n for n in PEERS if n != "flap-global")
+# Of which magnitude and random lose five to thirty times as much as the others, and answer by chance.
+CHOICE_PEERS = tuple(n for n in FURTHER_PEERS if n not in ("magnitude", "random"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Recipe:
     # "all": 25, 35, 45 % of the neurons; "main": 35 % alone; "none": no neurons, for models whose embedding is most of them
     sizes: str = "all"
     choices: bool = False  # judged on choices, too
+    quick: bool = False  # made in a quick run, too
     cells: tuple = ()  # "S/en-medical-qa"; empty: all
 
     def covers(self, base, cell):
@@ -134,10 +137,9 @@ def text_phases(recipes, documents, quick=False):
     pairs = [(b.key, cell) for b in BASES.values() for cell in b.cells]
     if quick:
         pairs = [("S", "en-medical-qa"), ("G", "de-general-qa")]
-        recipes = {n: r for n, r in recipes.items() if (r.corpora, r.text) == ("cell", "file")}
         return [[Job(b, c, "dense") for b, c in pairs],
                 [Job(b, c, p, MAIN_RATIO) for b, c in pairs for p in SIZED_PEERS],
-                [Job(b, c, r, MAIN_RATIO) for r in recipes for b, c in pairs]]
+                [Job(b, c, r.name, MAIN_RATIO) for b, c in pairs for r in recipes.values() if r.quick]]
     # One server serves one base and store, and what it measured of a cell's text serves all sizes, so these follow each other.
     ours = lambda names, ratios: [Job(b.key, cell, n, ratio) for b in BASES.values() for cell in b.cells for n in names
                                   if recipes[n].covers(b.key, cell) for ratio in ratios[recipes[n].sizes]]
@@ -166,7 +168,7 @@ def choice_candidates(corpora):
 
 
 def choice_jobs(pairs, recipes):
-    names = [*FURTHER_PEERS, *(r.name for r in recipes.values() if r.choices)]
+    names = [*CHOICE_PEERS, *(r.name for r in recipes.values() if r.choices)]
     return [Job(b, c, n, MAIN_RATIO, kind="choices") for b, c in pairs for n in names]
 
 
@@ -190,7 +192,7 @@ TARGETS = (
            ("flap", "flap-global", "wanda-sp", "magnitude", "shortgpt"), 0.35, all_sizes=True),
     Target("uniform width against obs", "uniform", ("obs",), 0.85, all_sizes=True),
     Target("per-layer widths against obs", "sequential", ("obs",), 0.70, all_sizes=True),
-    Target("unseen combination against general text, both without the cell's own file", "unseen", ("general-text",), 0.90),
+    Target("unseen combination against general text, one width, both without the cell's own file", "unseen", ("general-text",), 0.90),
     Target("default general weight against none, target text", "per-layer-general", ("per-layer",), 1.05, all_sizes=True),
     Target("default general weight against none, general text", "per-layer-general", ("per-layer",), 0.70, "general",
            all_sizes=True),

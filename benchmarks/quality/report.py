@@ -5,7 +5,7 @@ import numpy as np
 
 import intervals
 from evaluate import bits_per_byte
-from protocol import (ALL_PEERS, BASES, FURTHER_PEERS, MAIN_RATIO, OTHER_RATIOS, SIZED_PEERS, SIZE_SLACK, TARGETS, TRADE_OFF,
+from protocol import (ALL_PEERS, BASES, CHOICE_PEERS, MAIN_RATIO, OTHER_RATIOS, SIZED_PEERS, SIZE_SLACK, TARGETS, TRADE_OFF,
                       VOCABULARIES, VOCABULARY_GROWTH, VOCABULARY_REMOVED, Job)
 
 NONE = "–"
@@ -233,8 +233,8 @@ def _right(results, method, places):
 def choices(results, kept):
     """Accuracy pooled over the cells of `kept`, and whether ours are clearly below the best of all peers; "" for none."""
     right = {m: answers for m in results.methods("choices") if (answers := _right(results, m, kept))}
-    peers = {m: np.mean(right[m]) for m in FURTHER_PEERS if m in right}
-    best = max(peers, key=peers.get) if len(peers) == len(FURTHER_PEERS) else None
+    peers = {m: np.mean(right[m]) for m in CHOICE_PEERS if m in right}
+    best = max(peers, key=peers.get) if len(peers) == len(CHOICE_PEERS) else None
     lines = []
     for method, answers in right.items():
         line = [method, len(answers), _with_interval(*intervals.accuracy(answers), 3), NONE, NONE, NONE]

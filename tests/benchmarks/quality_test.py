@@ -258,7 +258,7 @@ def choice_rows(place, right):
 
 def test_choices_name_the_best_peer_only_where_all_are_run():
     place, some, most = ("G", "th-general-multiple_choice"), [1, 0] * 50, [1] * 90 + [0] * 10
-    right = {"dense": most, "per-layer": some} | {peer: [0] * 100 for peer in protocol.FURTHER_PEERS} | {"flap": most}
+    right = {"dense": most, "per-layer": some} | {peer: [0] * 100 for peer in protocol.CHOICE_PEERS} | {"flap": most}
     lines = report.choices(report.Results(choice_rows(place, right)), [place]).splitlines()
     assert "above flap" in lines[0]
     ours = next(line for line in lines if line.startswith("| per-layer |"))

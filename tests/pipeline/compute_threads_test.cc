@@ -8,7 +8,9 @@
 #include <cmath>
 #include <set>
 
+#include "server/compensate/measured_text.h"
 #include "server/pipeline/build_profile.h"
+#include "server/pipeline/compensation_text.h"
 #include "server/pipeline/plan_expert.h"
 #include "tests/pipeline/fixture.h"
 #include "tests/pipeline/tiny_resident.h"
@@ -57,6 +59,19 @@ class Planner {
     return {std::move(composed->order), std::move(planned->mask)};
   }
 
+  // In which order neurons of each layer go by second order, and what that costs.
+  std::vector<RemovalCurve> Curves(const ExpertRequest& request) {
+    const auto sources = ResolveSources(request, stores_.corpora);
+    EXPECT_OK(sources);
+    RunContext context;
+    auto text = ReadCompensationText(*tiny_.model, request, *sources, stores_.all(), context);
+    EXPECT_OK(text);
+    const auto measured = MeasuredText::Measure(tiny_.model->transformer(), *std::move(text),
+                                                {.orders = true}, context);
+    EXPECT_OK(measured);
+    return (*measured)->curves();
+  }
+
  private:
   const TinyResident tiny_;
   TestStores stores_;
@@ -85,6 +100,10 @@ std::vector<int32_t> Without(const std::vector<int32_t>& kept, const std::set<in
   std::copy_if(kept.begin(), kept.end(), std::back_inserter(rest),
                [&](int32_t channel) { return !some.contains(channel); });
   return rest;
+}
+
+std::set<int32_t> FirstOf(const RemovalCurve& curve, size_t count) {
+  return {curve.order.begin(), curve.order.begin() + static_cast<std::ptrdiff_t>(count)};
 }
 
 class ComputeThreads : public testing::TestWithParam<std::string> {
@@ -124,6 +143,25 @@ TEST_P(ComputeThreads, OneAndTwoRankAlikeForThePublishedRule) {
   const PlannedMask first = one.Plan(request, 64), second = two.Plan(request, 64);
   EXPECT_EQ(first.order.layers, second.order.layers);
   EXPECT_EQ(first.mask.kept, second.mask.kept);
+}
+
+// Rounding could only exchange neurons that are alike, and no two of these are; those of one step
+// go together, in whatever order.
+TEST_P(ComputeThreads, OneAndTwoRemoveTheSameNeuronsBySecondOrder) {
+  Planner one(GetParam(), 1), two(GetParam(), 2);
+  const ExpertRequest request =
+      RequestFor({{"domain", {"law"}, 1}, {"language", {"en"}, 2}}, RelevanceSource::kCompose);
+  const std::vector<RemovalCurve> first = one.Curves(request), second = two.Curves(request);
+  ASSERT_EQ(first.size(), second.size());
+  for (size_t l = 0; l < first.size(); ++l) {
+    ASSERT_EQ(first[l].order.size(), second[l].order.size());
+    for (size_t removed = 0; removed < first[l].order.size(); removed += kRemovalStep) {
+      EXPECT_EQ(FirstOf(first[l], removed), FirstOf(second[l], removed))
+          << "layer " << l << ", " << removed << " removed";
+      const double error = first[l].error[removed / kRemovalStep];
+      EXPECT_NEAR(second[l].error[removed / kRemovalStep], error, 1e-4 * error);
+    }
+  }
 }
 
 std::vector<std::string> Names() {
