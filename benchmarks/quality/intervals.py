@@ -16,31 +16,44 @@ def _interval(samples):
     return tuple(float(x) for x in np.quantile(samples, (0.025, 0.975))) if len(samples) else (float("nan"),) * 2
 
 
-def loss_ratio(ours, theirs, dense, seed=0):
+def _times(count, seed):
+    """How often each of `count` documents is drawn, resample by resample."""
+    times = np.zeros((RESAMPLES, count))
+    np.add.at(times, (np.arange(RESAMPLES)[:, None], _picks(count, seed)), 1)
+    return times
+
+
+def loss_ratio(ours, theirs, dense, times):
     """Loss of `ours` over that of `theirs` and its resamples; each is nats by document, in one order.
 
     Loss is nats above `dense`: the bytes of the text cancel. Where `theirs` loses nothing there is no ratio (nan).
     """
     gain, base = np.subtract(ours, dense), np.subtract(theirs, dense)
-    picks = _picks(len(gain), seed)
     ratio = lambda a, b: np.where(b > 0, a / np.where(b > 0, b, 1), np.nan)
-    return float(ratio(gain.sum(), base.sum())), ratio(gain[picks].sum(1), base[picks].sum(1))
+    return float(ratio(gain.sum(), base.sum())), ratio(times @ gain, times @ base)
 
 
 def ratio_with_interval(ours, theirs, dense):
-    value, samples = loss_ratio(ours, theirs, dense)
+    value, samples = loss_ratio(ours, theirs, dense, _times(len(dense), 0))
     return value, _interval(samples)
 
 
-def geometric_mean(triples, seeds=None):
-    """Of the ratios of several cells, given (ours, theirs, dense) of each; documents are resampled cell by cell, those of
-    cells with one seed alike.
+def geometric_mean(triples, documents=None):
+    """Of the ratios of several cells, given (ours, theirs, dense) of each.
 
+    `documents` says of each cell (group, names of its documents): those of a group are resampled together, so what two
+    cells share is drawn alike for both. By default every cell has its own.
     Returns the mean and its interval; nan when a ratio is not above 0.
     """
     triples = list(triples)
-    seeds = range(len(triples)) if seeds is None else seeds
-    pairs = [loss_ratio(*triple, seed=seed) for seed, triple in zip(seeds, triples)]
+    documents = documents or [(i, range(len(dense))) for i, (_, _, dense) in enumerate(triples)]
+    all_of = {}
+    for group, names in documents:
+        all_of.setdefault(group, {}).update(dict.fromkeys(names))
+    columns = {group: {name: i for i, name in enumerate(names)} for group, names in all_of.items()}
+    times = {group: _times(len(names), seed) for seed, (group, names) in enumerate(columns.items())}
+    pairs = [loss_ratio(*triple, times[group][:, [columns[group][name] for name in names]])
+             for triple, (group, names) in zip(triples, documents)]
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(np.exp(np.mean([np.log(v) for v, _ in pairs])))
         samples = np.exp(np.mean([np.log(s) for _, s in pairs], axis=0))

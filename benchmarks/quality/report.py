@@ -91,9 +91,13 @@ def _claim_ratios(results, target, ratio):
     return out
 
 
-def _seeds(places, text):
-    """Cells of a base have general text in common, so it is resampled alike; target text is their own."""
-    return [list(BASES).index(base) for base, _ in places] if text == "general" else range(len(places))
+def _documents(results, places, text):
+    """For intervals.geometric_mean(): cells of a base have general text in common, target text is their own."""
+    if text != "general":
+        return None
+    cells = [results.row(place, "dense")["general"]["cells"] for place in places]
+    return [(place[0], [(cell, of_place[:i].count(cell)) for i, cell in enumerate(of_place)])
+            for place, of_place in zip(places, cells)]
 
 
 def _verdict(value, aim, cells):
@@ -102,10 +106,12 @@ def _verdict(value, aim, cells):
     return NONE if aim is None else "yes" if value <= aim else "no"
 
 
-def _mean(found, target, base=None):
+def _mean(results, found, target, base=None):
     """Geometric mean of _claim_ratios() and its interval; of one base's cells, or all."""
     places = {place: triple for place, (triple, _) in found.items() if base in (None, place[0])}
-    return intervals.geometric_mean(places.values(), _seeds(places, target.text)) if places else (float("nan"), None)
+    if not places:
+        return float("nan"), None
+    return intervals.geometric_mean(places.values(), _documents(results, places, target.text))
 
 
 def targets(results):
@@ -114,11 +120,11 @@ def targets(results):
     rows = []
     for number, target, ratio, aim in _claims():
         found = _claim_ratios(results, target, ratio)
-        value, interval = _mean(found, target)
+        value, interval = _mean(results, found, target)
         about = target.about
         if len(_against(target, ratio)) < len(target.against):
             about = f"the same against {' and '.join(_against(target, ratio))} alone"
-        alone = [_with_interval(*_mean(found, target, base)) for base in BASES]
+        alone = [_with_interval(*_mean(results, found, target, base)) for base in BASES]
         rows.append([number, about, _percent(ratio), NONE if aim is None else f"{aim:.2f}", _with_interval(value, interval), *alone,
                      f"{len(found)} of {sum(len(b.cells) for b in BASES.values())}", _verdict(value, aim, len(found))])
     return table(head, rows)
@@ -177,8 +183,8 @@ def over_obs(results):
             continue
         places = [p for p in results.places() if results.triple(p, method, "obs")]
         if places:
-            means = [intervals.geometric_mean([results.triple(p, method, "obs", text=text) for p in places], _seeds(places, text))
-                     for text in ("target", "general")]
+            means = [intervals.geometric_mean([results.triple(p, method, "obs", text=text) for p in places],
+                                              _documents(results, places, text)) for text in ("target", "general")]
             rows.append([method, *(_with_interval(*m) for m in means), len(places)])
     return table(["method", "target text", "general text", "cells"], rows)
 

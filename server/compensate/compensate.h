@@ -86,12 +86,12 @@ struct Compensated {
   std::vector<LayerCompensation> layers;
 };
 
-// Memory: the residual streams of the held-out text once a candidate (with kSequential of all text,
-// twice) and a few matrices of neurons^2 in float64; replacement tensors lie in a temporary file.
-// The caller holds the device. INVALID_ARGUMENT for a mask or measured text that is not this
-// base's, or a base whose config can hold no bias. Reports "tune", "compensate", "sequential" and
-// "solve" (of o_proj "tune_attention" and "solve_attention") in layers, "judge" in candidates;
-// stops within one batch or one solve after a cancel.
+// Memory: the residual streams of the held-out text once a candidate (with kSequential of all text
+// what SolveSequential() holds) and a few matrices of neurons^2 in float64; replacement tensors lie
+// in a temporary file. The caller holds the device. INVALID_ARGUMENT for a mask or measured text
+// that is not this base's, or a base whose config can hold no bias. Reports "tune", "compensate",
+// "sequential" and "solve" (of o_proj "tune_attention" and "solve_attention") in layers, "judge" in
+// candidates; stops within one batch or one solve after a cancel.
 absl::StatusOr<Compensated> Compensate(const Transformer& base, const MeasuredText& measured,
                                        const CompensationOptions& options, RunContext& context);
 

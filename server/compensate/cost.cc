@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "server/corpus/packing.h"
+#include "server/model/transformer.h"
+
 namespace secateur {
 namespace {
 
@@ -31,9 +34,10 @@ CompensationCost CostOfCompensation(const ModelConfig& config, int64_t tokens,
     streams = std::max(streams, (4 * stream + read) * tokens);
   }
   CompensationCost cost;
-  cost.memory_bytes = streams + static_cast<int64_t>(sizeof(double)) *
-                                    (kSquareMatrices * neurons * neurons +
-                                     kFlatMatrices * config.hidden_size * neurons);
+  cost.memory_bytes =
+      PassBytes(config, std::min(tokens, FramingSettings{}.block_tokens)) + streams +
+      static_cast<int64_t>(sizeof(double)) *
+          (kSquareMatrices * neurons * neurons + kFlatMatrices * config.hidden_size * neurons);
   const int64_t heads = options.attention ? config.num_heads * config.head_dim : 0;
   cost.disk_bytes = kTexts * config.num_layers * (neurons * neurons + heads * heads) *
                     static_cast<int64_t>(sizeof(float));

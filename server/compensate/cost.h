@@ -9,7 +9,8 @@
 namespace secateur {
 
 struct CompensationCost {
-  int64_t memory_bytes = 0;  // beside the resident base, where that is (the device's memory)
+  int64_t memory_bytes = 0;  // beside the resident base, where that is (the device's memory);
+                             // forward passes included
   int64_t disk_bytes = 0;    // of second moments, in temporary files
 };
 

@@ -1,5 +1,7 @@
 #include "server/compensate/layer_sweep.h"
 
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -97,6 +99,7 @@ absl::StatusOr<double> LayerSweep::MeanNats(const RunContext& context) const {
       }
     }
   }
+  if (!std::isfinite(nats)) return std::numeric_limits<double>::infinity();
   return weight > 0 ? nats / weight : 0.0;
 }
 

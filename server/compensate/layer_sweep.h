@@ -45,7 +45,8 @@ class LayerSweep {
   const at::Tensor& hidden(size_t batch) const { return passes_[batch].hidden; }
 
   // After the last layer: mean negative log-likelihood of the tokens that have one, in nats, each
-  // counted by its weight. 0 without tokens. Checks for cancellation before each batch.
+  // counted by its weight. 0 without tokens, infinity where the model overflows. Checks for
+  // cancellation before each batch.
   absl::StatusOr<double> MeanNats(const RunContext& context) const;
 
  private:

@@ -47,6 +47,7 @@ absl::Status Packer::Add(const Document& document) {
   const int64_t covered = kept == 0 ? 0 : encoding.offsets[static_cast<size_t>(kept - 1)].second;
   block_.text_bytes.push_back(kept == tokens ? whole : covered);
   block_.dropped_tokens += tokens - kept;
+  tokens_ += 1 + kept;
   return absl::OkStatus();
 }
 

@@ -43,12 +43,16 @@ class Packer {
   // Hands out the last block, if there is one.
   absl::Status Finish();
 
+  // Of all documents so far, as they were cut, first tokens included.
+  int64_t tokens() const { return tokens_; }
+
  private:
   const Tokenizer& tokenizer_;
   const int64_t first_token_id_;
   const FramingSettings settings_;
   const Sink sink_;
   TokenBlock block_;
+  int64_t tokens_ = 0;
 };
 
 }  // namespace secateur

@@ -160,12 +160,12 @@ absl::Status CompareOuterTensors(const ModelFolder& base, const ModelFolder& exp
   return absl::OkStatus();
 }
 
-KeptChannels MakeKeptChannels(const std::vector<int32_t>& channels, int64_t intermediate_size,
+KeptChannels MakeKeptChannels(const std::vector<int32_t>& channels, int64_t all,
                               const at::Tensor& like) {
   at::Tensor index = at::empty({static_cast<int64_t>(channels.size())}, at::kLong);
   std::copy(channels.begin(), channels.end(), index.data_ptr<int64_t>());
   index = index.to(like.device());
-  const at::Tensor factors = at::zeros({intermediate_size}, like.options());
+  const at::Tensor factors = at::zeros({all}, like.options());
   return {index, factors.index_fill(0, index, 1)};
 }
 

@@ -28,11 +28,12 @@ absl::Status CompareOuterTensors(const ModelFolder& base, const ModelFolder& exp
                                  const std::vector<int32_t>& rows);
 
 struct KeptChannels {
-  at::Tensor index;    // [width], int64: the channels
-  at::Tensor factors;  // [intermediate_size]: 1 for a channel that stays, 0 for others
+  at::Tensor index;    // [kept], int64: the channels
+  at::Tensor factors;  // [all]: 1 for a channel that stays, 0 for others
 };
-// On the device and in the type of `like`. Channels must be in [0, intermediate_size).
-KeptChannels MakeKeptChannels(const std::vector<int32_t>& channels, int64_t intermediate_size,
+// Of an axis with `all` channels, on the device and in the type of `like`. Channels must be in
+// [0, all).
+KeptChannels MakeKeptChannels(const std::vector<int32_t>& channels, int64_t all,
                               const at::Tensor& like);
 
 // Tensors of a layer that come in place of the base's, or that it has not: in the expert's shape.

@@ -76,7 +76,8 @@ absl::StatusOr<std::vector<ChoiceOption>> FrameChoices(const Tokenizer& tokenize
 }
 
 absl::StatusOr<AccuracyComparison> CompareAccuracy(const std::vector<ChoiceAnswer>& base,
-                                                   const std::vector<ChoiceAnswer>& expert) {
+                                                   const std::vector<ChoiceAnswer>& expert,
+                                                   const RunContext& context) {
   if (base.size() != expert.size()) {
     return absl::InvalidArgumentError(
         StrCat("the base answers ", base.size(), " documents, the expert ", expert.size()));
@@ -98,6 +99,7 @@ absl::StatusOr<AccuracyComparison> CompareAccuracy(const std::vector<ChoiceAnswe
   std::mt19937_64 random(kSeed);
   std::vector<int64_t> sums(kDraws);
   for (int64_t& sum : sums) {
+    RETURN_IF_ERROR(context.CheckCancelled());
     for (size_t i = 0; i < count; ++i) sum += gains[random() % count];
   }
   std::sort(sums.begin(), sums.end());

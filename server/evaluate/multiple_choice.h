@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/base/run_context.h"
 #include "server/corpus/corpus.h"
 #include "server/tokenizer/tokenizer.h"
 
@@ -46,8 +47,9 @@ struct AccuracyComparison {
   double difference_high = 0;
 };
 
-// INVALID_ARGUMENT unless both answer the same documents.
+// INVALID_ARGUMENT unless both answer the same documents. Checks for cancellation at each draw.
 absl::StatusOr<AccuracyComparison> CompareAccuracy(const std::vector<ChoiceAnswer>& base,
-                                                   const std::vector<ChoiceAnswer>& expert);
+                                                   const std::vector<ChoiceAnswer>& expert,
+                                                   const RunContext& context);
 
 }  // namespace secateur

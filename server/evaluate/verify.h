@@ -25,7 +25,8 @@ namespace secateur {
 struct VerifyOptions {
   // max |expert - reference| <= tolerance * max |reference|, at every layer and for the logits.
   double tolerance = 1e-3;
-  // What config.json must say; null: what the base's says, with the width and the rows of the mask.
+  // What config.json must say; null: what the base's says, with the sizes of the
+  // cut.
   const nlohmann::ordered_json* config = nullptr;
 };
 

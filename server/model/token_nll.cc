@@ -17,6 +17,9 @@ namespace {
 constexpr int64_t kPositions = 2048;
 constexpr int64_t kVocabularyRows = 16384;
 
+// Rows of a token that live at once in a layer: as wide as the stream, and as the FFN.
+constexpr int64_t kStreamRows = 8, kWideRows = 4;
+
 struct Predictions {
   std::vector<int64_t> rows;     // of hidden
   std::vector<int64_t> targets;  // the id that follows each
@@ -102,6 +105,13 @@ absl::StatusOr<std::vector<double>> TokenNll(const ModelConfig& config, const Ou
     }
     return nll;
   });
+}
+
+int64_t PassBytes(const ModelConfig& config, int64_t tokens) {
+  const int64_t row = kStreamRows * config.hidden_size + kWideRows * config.intermediate_size;
+  const int64_t logits =
+      std::min(kPositions, tokens) * std::min(kVocabularyRows, config.vocabulary_size);
+  return (tokens * row + logits) * static_cast<int64_t>(sizeof(float));
 }
 
 }  // namespace secateur

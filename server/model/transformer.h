@@ -102,4 +102,8 @@ absl::StatusOr<std::vector<double>> TokenNll(const ModelConfig& config, const Ou
                                              const at::Tensor& hidden, const PackedBatch& batch,
                                              const std::vector<int64_t>& starts = {});
 
+// Roughly what a forward pass over a batch of so many tokens and their TokenNll() take beside the
+// weights, in float32: rows as wide as the stream and as the FFN, and a part of the logits.
+int64_t PassBytes(const ModelConfig& config, int64_t tokens);
+
 }  // namespace secateur

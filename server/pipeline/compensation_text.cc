@@ -1,7 +1,10 @@
 #include "server/pipeline/compensation_text.h"
 
 #include <algorithm>
+#include <cmath>
+#include <list>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "server/base/status_macros.h"
@@ -14,19 +17,23 @@ namespace {
 constexpr int64_t kBytesPerToken = 3;  // roughly, over languages; only bounds what is read
 constexpr double kFirstTokenShare = 1.0 / 200;
 
-// A corpus and the weight that all its tokens share.
+// A corpus, roughly how many tokens of it are taken, and the views that it is in.
 struct Part {
   CorpusInfo corpus;
-  double weight = 0;
-  int64_t max_tokens = 0;  // roughly
+  double max_tokens = 0;
+  std::vector<size_t> views;
 };
 
-int64_t EstimatedTokens(const CorpusInfo& corpus, int64_t max_document_tokens) {
-  return std::max<int64_t>(
-      1, std::min(corpus.bytes / kBytesPerToken, corpus.documents * max_document_tokens));
+double EstimatedTokens(const CorpusInfo& corpus, int64_t max_document_tokens) {
+  return static_cast<double>(std::max<int64_t>(
+      1, std::min(corpus.bytes / kBytesPerToken, corpus.documents * max_document_tokens)));
 }
 
-// Each corpus of the views once, with its weight in all of them together.
+double CountedDocuments(const CorpusInfo& corpus) {
+  return static_cast<double>(std::min(corpus.documents, kCorpusWeightCap));
+}
+
+// Each corpus of the views once. A view's tokens are shared out by how many its corpora have.
 std::vector<Part> PartsOf(const ResolvedSources& sources, int64_t max_document_tokens) {
   std::map<Digest, Part> parts;
   const size_t selected = sources.views.size() - (sources.general ? 1 : 0);
@@ -34,25 +41,17 @@ std::vector<Part> PartsOf(const ResolvedSources& sources, int64_t max_document_t
   for (size_t v = 0; v < selected; ++v) selected_weight += sources.views[v].weight;
   for (size_t v = 0; v < sources.views.size(); ++v) {
     const ResolvedView& view = sources.views[v];
-    double documents = 0;
-    int64_t tokens = 0;
-    const auto counted = [](const CorpusInfo& corpus) {
-      return static_cast<double>(std::min(corpus.documents, kCorpusWeightCap));
-    };
-    for (const CorpusInfo& corpus : view.corpora) {
-      documents += counted(corpus);
-      tokens += EstimatedTokens(corpus, max_document_tokens);
-    }
     const double most = v < selected ? kSelectionTokens * view.weight / selected_weight
                                      : static_cast<double>(kGeneralTokens);
+    double tokens = 0;
     for (const CorpusInfo& corpus : view.corpora) {
-      Part& part = parts.try_emplace(corpus.digest, Part{corpus, 0, 0}).first->second;
-      part.weight += view.weight * counted(corpus) / documents;
-      // Of a view that is too large every corpus gives its share.
-      const double share = std::min(1.0, most / static_cast<double>(tokens));
-      part.max_tokens = std::max(part.max_tokens,
-                                 static_cast<int64_t>(share * static_cast<double>(EstimatedTokens(
-                                                                  corpus, max_document_tokens))));
+      tokens += EstimatedTokens(corpus, max_document_tokens);
+    }
+    for (const CorpusInfo& corpus : view.corpora) {
+      Part& part = parts.try_emplace(corpus.digest, Part{corpus, 0, {}}).first->second;
+      part.views.push_back(v);
+      part.max_tokens =
+          std::max(part.max_tokens, most * EstimatedTokens(corpus, max_document_tokens) / tokens);
     }
   }
   std::vector<Part> list;
@@ -60,52 +59,31 @@ std::vector<Part> PartsOf(const ResolvedSources& sources, int64_t max_document_t
   return list;
 }
 
-// Every n-th document in the order in which the corpus holds them, then sorted by digest: the
-// corpus's own digest stands for that order, so the same corpus gives the same sample. Equal
-// documents count once.
-absl::StatusOr<std::vector<Document>> ReadSample(const Part& part, int64_t max_document_tokens,
-                                                 const Stores& stores, const RunContext& context) {
-  const int64_t tokens = EstimatedTokens(part.corpus, max_document_tokens);
-  const int64_t stride =
-      std::max<int64_t>(1, (tokens + part.max_tokens - 1) / std::max<int64_t>(1, part.max_tokens));
-  std::map<Digest, Document> sample;
-  int64_t index = 0;
-  const absl::Status read =
-      stores.corpora.ForEachDocument(part.corpus.id(), [&](Document document) -> absl::Status {
-        RETURN_IF_ERROR(context.CheckCancelled());
-        if (index++ % stride == 0) {
-          const Digest digest = Sha256Of(document.text);
-          sample.emplace(digest, std::move(document));
-        }
-        return absl::OkStatus();
-      });
-  RETURN_IF_ERROR(read);
-  std::vector<Document> documents;
-  for (auto& [digest, document] : sample) documents.push_back(std::move(document));
-  return documents;
-}
-
-// Packs documents into batches and counts their tokens.
-class BatchSum {
+// Packs documents into batches of `out`, whose weights come later.
+class PartBatches {
  public:
-  BatchSum(const ResidentModel& model, int64_t max_document_tokens, std::vector<WeightedBatch>& out)
+  PartBatches(const PartBatches&) = delete;
+  PartBatches& operator=(const PartBatches&) = delete;
+  PartBatches(const ResidentModel& model, int64_t max_document_tokens,
+              std::vector<WeightedBatch>& out)
       : out_(out),
         begin_(out.size()),
         packer_(model.tokenizer(), model.config().first_token_id,
                 {.max_document_tokens = max_document_tokens}, [this](const TokenBlock& block) {
                   out_.push_back({{block.ids, block.offsets}, {}});
                   first_ += static_cast<int64_t>(block.offsets.size()) - 1;
-                  all_ += static_cast<int64_t>(block.ids.size());
+                  end_ = out_.size();
                   return absl::OkStatus();
                 }) {}
 
-  Packer& packer() { return packer_; }
-  int64_t first() const { return first_; }
-  int64_t others() const { return all_ - first_; }
+  absl::Status Add(const Document& document) { return packer_.Add(document); }
+  absl::Status Finish() { return packer_.Finish(); }
+  int64_t tokens() const { return packer_.tokens(); }
+  int64_t first() const { return first_; }  // after Finish(), of documents
 
   // `first_weight` for the first token of each document, `other_weight` for every other one.
   void SetWeights(double first_weight, double other_weight) {
-    for (size_t b = begin_; b < out_.size(); ++b) {
+    for (size_t b = begin_; b < end_; ++b) {
       WeightedBatch& batch = out_[b];
       batch.weights.assign(batch.batch.ids.size(), static_cast<float>(other_weight));
       for (size_t i = 0; i + 1 < batch.batch.offsets.size(); ++i) {
@@ -118,51 +96,130 @@ class BatchSum {
  private:
   std::vector<WeightedBatch>& out_;
   const size_t begin_;
-  int64_t first_ = 0, all_ = 0;
+  size_t end_ = 0;
+  int64_t first_ = 0;
   Packer packer_;
 };
 
-// `position` counts documents over all parts, so that small samples are held out from, too.
-absl::Status AddPart(const ResidentModel& model, const Part& part, int64_t max_document_tokens,
-                     const std::vector<Document>& documents, int64_t& position,
-                     CompensationText& text) {
-  BatchSum calibration(model, max_document_tokens, text.calibration);
-  BatchSum held_out(model, max_document_tokens, text.held_out);
-  for (const Document& document : documents) {
-    const bool judges = position++ % kHeldOutEvery == kHeldOutEvery - 1;
-    RETURN_IF_ERROR((judges ? held_out : calibration).packer().Add(document));
+class TextReader {
+ public:
+  TextReader(const ResidentModel& model, const ExpertRequest& request,
+             const ResolvedSources& sources, const Stores& stores, RunContext& context)
+      : model_(model),
+        max_document_tokens_(request.max_document_tokens),
+        sources_(sources),
+        stores_(stores),
+        context_(context),
+        counted_(sources.views.size(), 0.0) {}
+
+  absl::StatusOr<CompensationText> Read() {
+    const std::vector<Part> parts = PartsOf(sources_, max_document_tokens_);
+    double left = 0;  // tokens; below 0 where a document was longer than what a corpus was to give
+    for (const Part& part : parts) {
+      left += part.max_tokens;
+      if (left <= 0 && HaveBegun(part.views)) continue;
+      RETURN_IF_ERROR(ReadPart(part));
+      left = std::min(0.0, left - static_cast<double>(read_.back().tokens()));
+    }
+    for (ReadCorpus& read : read_) SetWeights(read);
+    return std::move(text_);
   }
-  RETURN_IF_ERROR(calibration.packer().Finish());
-  RETURN_IF_ERROR(held_out.packer().Finish());
-  const auto first = static_cast<double>(calibration.first() + held_out.first());
-  const auto others = static_cast<double>(calibration.others() + held_out.others());
-  const double first_weight = part.weight * kFirstTokenShare / std::max(first, 1.0);
-  const double other_weight = part.weight * (1 - kFirstTokenShare) / std::max(others, 1.0);
-  calibration.SetWeights(first_weight, other_weight);
-  held_out.SetWeights(first_weight, other_weight);
-  return absl::OkStatus();
-}
+
+ private:
+  struct ReadCorpus {
+    const Part& part;
+    PartBatches calibration, held_out;
+
+    ReadCorpus(const Part& of, const TextReader& reader, CompensationText& text)
+        : part(of),
+          calibration(reader.model_, reader.max_document_tokens_, text.calibration),
+          held_out(reader.model_, reader.max_document_tokens_, text.held_out) {}
+    int64_t tokens() const { return calibration.tokens() + held_out.tokens(); }
+  };
+
+  bool HaveBegun(const std::vector<size_t>& views) const {
+    return std::all_of(views.begin(), views.end(), [&](size_t v) { return counted_[v] > 0; });
+  }
+
+  // Every n-th document in the order in which the corpus holds them, then by digest: the corpus's
+  // own digest stands for that order, so the same corpus gives the same sample. Documents that an
+  // earlier corpus gave are left out: what judges must not be what is learnt from.
+  absl::StatusOr<std::map<Digest, Document>> Sample(const Part& part) {
+    const double tokens = EstimatedTokens(part.corpus, max_document_tokens_);
+    const auto stride =
+        static_cast<int64_t>(std::ceil(std::max(1.0, tokens / std::max(1.0, part.max_tokens))));
+    std::map<Digest, Document> sample;
+    int64_t index = 0;
+    const absl::Status read =
+        stores_.corpora.ForEachDocument(part.corpus.id(), [&](Document document) -> absl::Status {
+          RETURN_IF_ERROR(context_.CheckCancelled());
+          if (index++ % stride != 0) return absl::OkStatus();
+          const Digest digest = Sha256Of(document.text);
+          if (!taken_.contains(digest)) sample.emplace(digest, std::move(document));
+          return absl::OkStatus();
+        });
+    RETURN_IF_ERROR(read);
+    return sample;
+  }
+
+  absl::Status ReadPart(const Part& part) {
+    ASSIGN_OR_RETURN(const auto sample, Sample(part));
+    ReadCorpus& read = read_.emplace_back(part, *this, text_);
+    for (const auto& [digest, document] : sample) {
+      if (read.tokens() > 0 && static_cast<double>(read.tokens()) >= part.max_tokens) break;
+      taken_.insert(digest);
+      // Counted over all parts, so that small samples are held out from, too.
+      const bool judges = position_++ % kHeldOutEvery == kHeldOutEvery - 1;
+      RETURN_IF_ERROR((judges ? read.held_out : read.calibration).Add(document));
+    }
+    RETURN_IF_ERROR(read.calibration.Finish());
+    RETURN_IF_ERROR(read.held_out.Finish());
+    if (read.tokens() == 0) return absl::OkStatus();
+    for (const size_t v : part.views) counted_[v] += CountedDocuments(part.corpus);
+    return absl::OkStatus();
+  }
+
+  void SetWeights(ReadCorpus& read) const {
+    double weight = 0;
+    for (const size_t v : read.part.views) {
+      if (counted_[v] == 0) continue;
+      weight += sources_.views[v].weight * CountedDocuments(read.part.corpus) / counted_[v];
+    }
+    const auto first = static_cast<double>(read.calibration.first() + read.held_out.first());
+    const double others = static_cast<double>(read.tokens()) - first;
+    const double first_weight = weight * kFirstTokenShare / std::max(first, 1.0);
+    const double other_weight = weight * (1 - kFirstTokenShare) / std::max(others, 1.0);
+    read.calibration.SetWeights(first_weight, other_weight);
+    read.held_out.SetWeights(first_weight, other_weight);
+  }
+
+  const ResidentModel& model_;
+  const int64_t max_document_tokens_;
+  const ResolvedSources& sources_;
+  const Stores& stores_;
+  RunContext& context_;
+  std::vector<double> counted_;  // by view, documents of the corpora that were read
+  std::list<ReadCorpus> read_;
+  std::set<Digest> taken_;
+  int64_t position_ = 0;  // of documents
+  CompensationText text_;
+};
 
 }  // namespace
 
 int64_t EstimateCompensationTokens(const ExpertRequest& request, const ResolvedSources& sources) {
-  int64_t tokens = 0;
-  for (const Part& part : PartsOf(sources, request.max_document_tokens)) tokens += part.max_tokens;
-  return tokens;
+  double tokens = 0;
+  for (const Part& part : PartsOf(sources, request.max_document_tokens)) {
+    tokens += std::min(part.max_tokens, EstimatedTokens(part.corpus, request.max_document_tokens));
+  }
+  return static_cast<int64_t>(tokens);
 }
 
 absl::StatusOr<CompensationText> ReadCompensationText(const ResidentModel& model,
                                                       const ExpertRequest& request,
                                                       const ResolvedSources& sources,
                                                       const Stores& stores, RunContext& context) {
-  CompensationText text;
-  int64_t position = 0;
-  for (const Part& part : PartsOf(sources, request.max_document_tokens)) {
-    ASSIGN_OR_RETURN(const std::vector<Document> documents,
-                     ReadSample(part, request.max_document_tokens, stores, context));
-    RETURN_IF_ERROR(AddPart(model, part, request.max_document_tokens, documents, position, text));
-  }
-  return text;
+  return TextReader(model, request, sources, stores, context).Read();
 }
 
 }  // namespace secateur

@@ -4,10 +4,12 @@
 // A view counts by its weight, its corpora by min(documents, 64) as in a merge of profiles, their
 // documents by their tokens. The first tokens of documents are all one position, the attention
 // sink, and count together like one token in 200 (ALGORITHM 0.1). Every fifth document is held out,
-// counted over all corpora in the order of their digests, in each by the documents' digests.
-// Bounded: of a large corpus every n-th document, as it lies there, is taken, so that the
-// selection comes to about kSelectionTokens, of which each view has its weight's share, and general
-// text to about kGeneralTokens, whatever there is.
+// counted over all corpora in the order of their digests, in each by the documents' digests; equal
+// documents count once, in the first corpus that has them.
+// Bounded: of a large corpus every n-th document, as it lies there, is taken, and of many small
+// ones some give a document for the others, so that the selection comes to about kSelectionTokens,
+// of which each view has its weight's share, and general text to about kGeneralTokens, whatever
+// there is. Every view has a document at least.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
-// One forward pass at a time on a device. Work holds the lane for a batch, not for a job, so that
-// jobs take turns. Thread-safe.
+// One forward pass at a time on a device. Profiles and evaluations hold the lane for a batch, not
+// for a job, so that jobs take turns; measuring, solving and verifying hold it from end to end,
+// since what they keep between layers is made for the device. Thread-safe.
 #pragma once
 
 #include <functional>

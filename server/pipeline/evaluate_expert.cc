@@ -111,7 +111,7 @@ absl::StatusOr<std::vector<v1::EvaluationResult>> EvaluateOpened(ResidentModel& 
     }
     RETURN_IF_ERROR(CheckSameBytes(corpus, scores[0], scores[1]));
     ASSIGN_OR_RETURN(const AccuracyComparison accuracy,
-                     CompareAccuracy(scores[0].choices, scores[1].choices));
+                     CompareAccuracy(scores[0].choices, scores[1].choices, context));
     v1::EvaluationResult result = ToProto(corpus, scores[0], scores[1], accuracy);
     if (overlaps) result.set_overlap((*overlaps)[results.size()]);
     results.push_back(std::move(result));

@@ -60,7 +60,8 @@ absl::StatusOr<std::optional<v1::Convergence>> PlanConvergence::At(const Planned
     out.set_agreement(convergence->agreement);
   }
   out.set_document_count(documents);
-  out.set_advice(Advice(convergence, documents));
+  // General text is not of the kind that more is wanted of.
+  out.set_advice(Advice(convergence, composed_.sources.documents));
   return out;
 }
 

@@ -17,7 +17,8 @@ class PlanConvergence {
  public:
   explicit PlanConvergence(const ComposedRequest& composed) : composed_(composed) {}
 
-  // Nothing for CUS_PRUN (ranks are not kept by half) and where no neurons go.
+  // Nothing where no neurons go, and for rules but RELATIVE_MEAN and SECOND_ORDER: profiles keep
+  // relative scores alone by half.
   absl::StatusOr<std::optional<v1::Convergence>> At(const PlannedExpert& planned);
 
  private:

@@ -61,14 +61,19 @@ std::vector<CorpusInfo> CorporaOf(const std::vector<ResolvedView>& views) {
 }
 
 absl::Status SigmaTooSmall(const RemovalOrder& order, double sigma, int64_t alignment) {
-  return WithReason(
-      WithField(absl::OutOfRangeError(absl::StrFormat(
-                    "at sigma %g no width below the base's can be cut: some layer's strict set is "
-                    "smaller than one step of %d neurons; the smallest sigma that removes one step "
-                    "is %.6g",
-                    sigma, alignment, SigmaForRemoved(order, alignment))),
-                "spec.budget"),
-      "BUDGET_NOT_REACHABLE");
+  const int64_t m = std::ssize(order.layers.front());
+  const int64_t largest = (m - 1) / alignment * alignment;
+  const std::string why =
+      largest == 0 ? absl::StrFormat(
+                         "at sigma %g no width can be cut: the base's is %d, and the target "
+                         "takes multiples of %d",
+                         sigma, m, alignment)
+                   : absl::StrFormat(
+                         "at sigma %g no width below the base's can be cut: some layer's strict "
+                         "set is smaller than the %d neurons down to width %d; the smallest "
+                         "sigma that removes them is %.6g",
+                         sigma, m - largest, largest, SigmaForRemoved(order, m - largest));
+  return WithReason(WithField(absl::OutOfRangeError(why), "spec.budget"), "BUDGET_NOT_REACHABLE");
 }
 
 // The narrowest aligned width that removes only neurons of every layer's strict set.
@@ -122,13 +127,14 @@ absl::Status CheckProtected(const RemovalOrder& order, int64_t width, int64_t al
   const auto most =
       std::max_element(planned.protected_counts.begin(), planned.protected_counts.end());
   if (*most <= width) return absl::OkStatus();
+  const int64_t enough = std::min<int64_t>(std::ssize(order.layers.front()),
+                                           (*most + alignment - 1) / alignment * alignment);
   return WithReason(
       WithField(absl::OutOfRangeError(absl::StrFormat(
                     "layer %d has %d protected neurons, which write too much of the residual "
                     "stream to go, and width %d keeps fewer: ask for a width of at least %d, or "
                     "use CUS_PRUN, which protects none",
-                    most - planned.protected_counts.begin(), *most, width,
-                    (*most + alignment - 1) / alignment * alignment)),
+                    most - planned.protected_counts.begin(), *most, width, enough)),
                 "spec.budget"),
       "BUDGET_NOT_REACHABLE");
 }

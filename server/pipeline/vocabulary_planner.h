@@ -53,7 +53,7 @@ class VocabularyPlanner {
                                                              RunContext& context);
 
  private:
-  static constexpr int64_t kKeptPlans = 16;  // about 2 MB each for 262,144 rows
+  static constexpr int64_t kKeptPlans = 16;  // about 4 MiB each for 262,144 rows
   struct Texts;
   absl::StatusOr<Texts> Count(const std::vector<CorpusInfo>& corpora, const CorpusStore& store,
                               RunContext& context) const;

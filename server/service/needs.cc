@@ -25,13 +25,10 @@ namespace {
 constexpr int64_t kBuffers = int64_t{128} << 20;
 // Layers that generation keeps in memory (evaluate/generate).
 constexpr int64_t kMostKept = int64_t{1} << 30;
-// Rows of a token that live at once in a layer: as wide as the stream, and as the FFN.
-constexpr int64_t kStreamRows = 8, kWideRows = 4;
 
-// A forward pass of one block.
-int64_t PassBytes(const ModelConfig& config) {
-  const int64_t row = kStreamRows * config.hidden_size + kWideRows * config.intermediate_size;
-  return FramingSettings{}.block_tokens * row * static_cast<int64_t>(sizeof(float));
+// A forward pass of one block, and what waits around it.
+int64_t BlockBytes(const ModelConfig& config) {
+  return kBuffers + PassBytes(config, FramingSettings{}.block_tokens);
 }
 
 int64_t ProfileBytes(const ModelConfig& config, bool attention) {
@@ -44,7 +41,7 @@ int64_t ProfileBytes(const ModelConfig& config, bool attention) {
 
 JobNeeds ProfileNeeds(const ModelConfig& config, bool attention) {
   const int64_t profile = ProfileBytes(config, attention);  // twice: sums, and one document's
-  return {.memory_bytes = kBuffers + PassBytes(config) + 2 * profile, .stored_bytes = profile};
+  return {.memory_bytes = BlockBytes(config) + 2 * profile, .stored_bytes = profile};
 }
 
 // How many of `corpora` may have no such profile yet: all, as long as the model's digest is being
@@ -95,7 +92,7 @@ JobNeeds OfExpert(const JobParts& parts, const v1::CreateExpertRequest& request)
   const int64_t kept = std::min((*model)->transformer().resident_bytes(), kMostKept);
   const bool attention = expert->attention_channels || expert->kv_head_groups;
   JobNeeds needs = ProfileNeeds(config, attention);  // where profiles are missing
-  needs.memory_bytes = std::max(needs.memory_bytes, kBuffers + PassBytes(config) + kept);
+  needs.memory_bytes = std::max(needs.memory_bytes, BlockBytes(config) + kept);
   const auto sources = ResolveSources(*expert, parts.stores.corpora);
   needs.stored_bytes *=
       expert->neurons && sources.ok()
@@ -109,8 +106,7 @@ JobNeeds OfExpert(const JobParts& parts, const v1::CreateExpertRequest& request)
   const CompensationCost cost = CostOfCompensation(
       config, kTokens, kTokens / kHeldOutEvery,
       {.shape = expert->shape, .compensation = expert->compensation, .attention = attention});
-  needs.memory_bytes =
-      std::max(needs.memory_bytes, kBuffers + PassBytes(config) + cost.memory_bytes);
+  needs.memory_bytes = std::max(needs.memory_bytes, kBuffers + cost.memory_bytes);
   needs.temporary_bytes += cost.disk_bytes;
   return needs;
 }
@@ -122,7 +118,7 @@ JobNeeds OfEvaluation(const JobParts& parts, const v1::EvaluateExpertRequest& re
   if (!model.ok()) return {};
   const int64_t layer = (*model)->transformer().resident_bytes() / (*model)->config().num_layers;
   const auto expert = parts.stores.experts.Find(name->id);
-  return {.memory_bytes = kBuffers + PassBytes((*model)->config()) + 2 * layer,
+  return {.memory_bytes = BlockBytes((*model)->config()) + 2 * layer,
           .temporary_bytes = expert ? LocalCopyBytes(parts, expert->bytes()) : 0};
 }
 

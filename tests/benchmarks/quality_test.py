@@ -232,8 +232,21 @@ def test_text_that_cells_have_in_common_makes_no_interval_narrower():
     triple = dense + random.uniform(5, 60, 24), dense + random.uniform(20, 80, 24), dense
     alone = intervals.ratio_with_interval(*triple)[1]
     width = lambda interval: interval[1] - interval[0]
-    assert intervals.geometric_mean([triple] * 4, [0] * 4)[1] == pytest.approx(alone)
+    assert intervals.geometric_mean([triple] * 4, [("all", range(24))] * 4)[1] == pytest.approx(alone)
     assert width(intervals.geometric_mean([triple] * 4)[1]) < 0.7 * width(alone)
+
+
+def test_documents_in_common_are_known_by_name_not_by_place():
+    random = np.random.default_rng(4)
+    triple = [random.uniform(100, 200, 24) + shift for shift in (20, 30, 0)]
+    names = [("cell", i) for i in range(24)]
+    order = random.permutation(24)
+    shuffled = [nats[order] for nats in triple]
+    aligned = intervals.geometric_mean([triple, triple], [("S", names)] * 2)
+    named = intervals.geometric_mean([triple, shuffled], [("S", names), ("S", [names[i] for i in order])])
+    assert named[1] == pytest.approx(aligned[1])
+    width = lambda mean: mean[1][1] - mean[1][0]
+    assert width(intervals.geometric_mean([triple, shuffled], [("S", names)] * 2)) < 0.9 * width(aligned)
 
 
 def test_a_claim_is_met_or_not_only_where_all_its_cells_are_run():

@@ -302,6 +302,7 @@ TEST_P(CompensateTest, CostsOnDiskWhatThePlanSays) {
     return CostOfCompensation(base_->config(), tokens, tokens / 5, options).memory_bytes;
   };
   EXPECT_GT(memory(2000, {}), memory(1000, {}));
+  EXPECT_GT(memory(1, {}), PassBytes(base_->config(), 1));
   EXPECT_GT(memory(1000, {.shape = Shape::kMasked}), memory(1000, {}));
   EXPECT_GT(memory(1000, {.compensation = Compensation::kSequential}), memory(1000, {}));
 }

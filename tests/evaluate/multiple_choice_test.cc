@@ -108,17 +108,21 @@ std::vector<ChoiceAnswer> Answers(const std::string& right) {
 
 TEST(CompareAccuracy, CountsWhatIsRight) {
   ASSERT_OK_AND_ASSIGN(const AccuracyComparison found,
-                       CompareAccuracy(Answers("11100000"), Answers("01000001")));
+                       CompareAccuracy(Answers("11100000"), Answers("01000001"), RunContext()));
   EXPECT_EQ(found.count, 8);
   EXPECT_DOUBLE_EQ(found.base, 3.0 / 8);
   EXPECT_DOUBLE_EQ(found.expert, 2.0 / 8);
   EXPECT_LT(found.difference_low, -1.0 / 8);
   EXPECT_GT(found.difference_high, -1.0 / 8);
-  ASSERT_OK_AND_ASSIGN(const AccuracyComparison none, CompareAccuracy({}, {}));
+  ASSERT_OK_AND_ASSIGN(const AccuracyComparison none, CompareAccuracy({}, {}, RunContext()));
   EXPECT_EQ(none.count, 0);
   EXPECT_EQ(none.base, 0);
-  EXPECT_THAT(CompareAccuracy(Answers("1"), Answers("11")),
+  EXPECT_THAT(CompareAccuracy(Answers("1"), Answers("11"), RunContext()),
               StatusIs(absl::StatusCode::kInvalidArgument));
+  RunContext cancelled;
+  cancelled.Cancel();
+  EXPECT_THAT(CompareAccuracy(Answers("10"), Answers("11"), cancelled),
+              StatusIs(absl::StatusCode::kCancelled));
 }
 
 TEST(CompareAccuracy, IsSureOfWhatNeverDiffers) {
@@ -126,7 +130,7 @@ TEST(CompareAccuracy, IsSureOfWhatNeverDiffers) {
        {std::tuple("0101", "0101", 0.0), std::tuple("0000", "1111", 1.0),
         std::tuple("1", "0", -1.0)}) {
     ASSERT_OK_AND_ASSIGN(const AccuracyComparison found,
-                         CompareAccuracy(Answers(base), Answers(expert)));
+                         CompareAccuracy(Answers(base), Answers(expert), RunContext()));
     EXPECT_EQ(found.difference_low, difference);
     EXPECT_EQ(found.difference_high, difference);
   }
@@ -140,12 +144,12 @@ TEST(CompareAccuracy, GivesTheIntervalThatTheCentralLimitTheoremGives) {
     expert += i % 10 < 3 || i % 10 == 9 ? '1' : '0';  // a fifth worse, a tenth better
   }
   ASSERT_OK_AND_ASSIGN(const AccuracyComparison found,
-                       CompareAccuracy(Answers(base), Answers(expert)));
+                       CompareAccuracy(Answers(base), Answers(expert), RunContext()));
   const double error = std::sqrt((0.3 - 0.1 * 0.1) / 3000);
   EXPECT_NEAR(found.difference_low, -0.1 - 1.96 * error, 0.15 * error);
   EXPECT_NEAR(found.difference_high, -0.1 + 1.96 * error, 0.15 * error);
   ASSERT_OK_AND_ASSIGN(const AccuracyComparison again,
-                       CompareAccuracy(Answers(base), Answers(expert)));
+                       CompareAccuracy(Answers(base), Answers(expert), RunContext()));
   EXPECT_EQ(again.difference_low, found.difference_low);
   EXPECT_EQ(again.difference_high, found.difference_high);
 }

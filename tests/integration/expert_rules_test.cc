@@ -79,6 +79,27 @@ TEST(CreateExpert, MakesUpForNeuronsByABiasOrOnTheCutPrefix) {
   }
 }
 
+// A target may take multiples that the model's width is below.
+TEST(PlanExpert, RefusesAWidthThatTheTargetCannotTakeInWords) {
+  LiveServer live;
+  UploadLawCorpora(live);
+  live.Make(LawRequest());  // profiles
+  for (const auto& [degree, part] : {std::pair(64, "multiples of 4096"), {1, "down to width 64"}}) {
+    v1::PlanExpertRequest request;
+    request.set_parent(LawRequest().parent());
+    v1::ExpertSpec& spec = *request.mutable_spec();
+    *spec.mutable_select() = LawRequest().spec().select();
+    spec.set_rule(v1::CUS_PRUN);
+    spec.mutable_budget()->set_sigma(0.001);
+    spec.mutable_target()->set_engine(v1::VLLM);
+    spec.mutable_target()->set_tensor_parallel_degree(degree);
+    v1::PlanExpertResponse response;
+    const grpc::Status status = live.Call(&Stub::PlanExpert, request, &response);
+    EXPECT_THAT(status, IsError(grpc::OUT_OF_RANGE, "BUDGET_NOT_REACHABLE"));
+    EXPECT_THAT(ErrorOf(status).message, HasSubstr(part));
+  }
+}
+
 TEST(CreateExpert, RanksByEveryRuleFromTheSameProfiles) {
   LiveServer live;
   UploadLawCorpora(live);

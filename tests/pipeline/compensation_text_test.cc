@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "tests/pipeline/fixture.h"
@@ -34,6 +35,8 @@ class CompensationTextTest : public testing::Test {
   ExpertRequest request_ =
       RequestFor({{"domain", {"law"}, 1}, {"language", {"en"}, 3}}, RelevanceSource::kCompose);
 };
+
+constexpr int64_t kDocumentTokens = 128;  // at least, of one of these documents
 
 struct Weights {
   double first = 0, others = 0;
@@ -72,7 +75,9 @@ TEST_F(CompensationTextTest, HoldsOutEveryFifthDocument) {
   Add(text.held_out, held_out);
   EXPECT_EQ(held_out.documents, 9);
   // However the corpora were found, the same documents are held out.
-  const CompensationText again = Read(Resolve());
+  ResolvedSources reversed = Resolve();
+  std::reverse(reversed.views.begin(), reversed.views.end());
+  const CompensationText again = Read(reversed);
   ASSERT_EQ(again.held_out.size(), text.held_out.size());
   for (size_t i = 0; i < text.held_out.size(); ++i) {
     EXPECT_EQ(again.held_out[i].batch.ids, text.held_out[i].batch.ids);
@@ -112,10 +117,9 @@ TEST_F(CompensationTextTest, TakesNoMoreOfManyViewsThanOfOne) {
   const int64_t estimate = EstimateCompensationTokens(request_, sources);
   EXPECT_LE(estimate, kSelectionTokens);
   EXPECT_GT(estimate, kSelectionTokens / 2);
-  // Bytes are counted as tokens by a rule of thumb; the sample is of that order.
   const int64_t tokens = Read(sources).tokens();
-  EXPECT_GT(tokens, kSelectionTokens / 4);
-  EXPECT_LT(tokens, 4 * kSelectionTokens);
+  EXPECT_GT(tokens, kSelectionTokens / 2);
+  EXPECT_LT(tokens, kSelectionTokens + 9 * kDocumentTokens);
 }
 
 TEST_F(CompensationTextTest, TakesASampleOfGeneralText) {
@@ -125,10 +129,53 @@ TEST_F(CompensationTextTest, TakesASampleOfGeneralText) {
   ResolvedSources sources = Resolve();
   sources.views.push_back({.corpora = {large}, .weight = 0.1});
   sources.general = true;
+  const int64_t selection = Read(Resolve()).tokens();
+  EXPECT_GT(Read(sources).tokens(), kGeneralTokens / 2);
+  EXPECT_LE(Read(sources).tokens(), kGeneralTokens + selection + kDocumentTokens);
+}
+
+// Each has more text than its share, so some stand for the others.
+TEST_F(CompensationTextTest, TakesNoMoreOfManySmallCorporaThanOfOneLarge) {
+  stores_.Add({{"language", "en"}}, 4, "english");
+  stores_.Add({{"domain", "law"}}, 4, "law");
+  ResolvedSources sources = Resolve();
+  const int64_t selection = Read(sources).tokens();
+  ResolvedView general = {.corpora = {}, .weight = 0.5};
+  for (int i = 0; i < 400; ++i) {
+    general.corpora.push_back(stores_.Add({{"domain", "all"}}, 2, StrCat("theme ", i)));
+  }
+  std::sort(general.corpora.begin(), general.corpora.end(),
+            [](const CorpusInfo& a, const CorpusInfo& b) { return a.digest < b.digest; });
+  sources.views.push_back(general);
+  sources.general = true;
   const CompensationText text = Read(sources);
-  // Bytes are counted as tokens by a rule of thumb; the sample is of that order.
   EXPECT_GT(text.tokens(), kGeneralTokens / 2);
-  EXPECT_LT(text.tokens(), 4 * kGeneralTokens);
+  EXPECT_LE(text.tokens(), kGeneralTokens + selection + 3 * kDocumentTokens);
+  // What was left out does not make general text count less.
+  Weights sum;
+  Add(text.calibration, sum);
+  Add(text.held_out, sum);
+  EXPECT_NEAR(sum.first + sum.others, 1.5, 1e-4);
+}
+
+// What judges is not what was learnt from.
+TEST_F(CompensationTextTest, TakesADocumentOfSeveralCorporaOnce) {
+  stores_.Add({{"language", "en"}}, 20, "english");
+  stores_.Add({{"domain", "law"}}, 30, "english");  // the same twenty, and ten more
+  const CompensationText text = Read(Resolve());
+  std::set<std::vector<int32_t>> documents;
+  int64_t count = 0;
+  for (const auto* part : {&text.calibration, &text.held_out}) {
+    for (const WeightedBatch& batch : *part) {
+      const std::vector<int64_t>& offsets = batch.batch.offsets;
+      for (size_t i = 0; i + 1 < offsets.size(); ++i, ++count) {
+        documents.insert(
+            {batch.batch.ids.begin() + offsets[i], batch.batch.ids.begin() + offsets[i + 1]});
+      }
+    }
+  }
+  EXPECT_EQ(count, 30);
+  EXPECT_EQ(documents.size(), 30U);
 }
 
 }  // namespace

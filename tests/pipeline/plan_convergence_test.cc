@@ -53,6 +53,7 @@ ComposedRequest Composed(const std::vector<RandomDocument>& documents, Rule rule
   composed.sources.views.resize(1);
   composed.profiles.resize(1);
   composed.profiles[0].documents = profile.documents;
+  composed.sources.documents = profile.documents;
   composed.views.push_back(std::make_shared<const RelevanceView>(ViewOf(profile)));
   auto order = Compose(rule, {{composed.views[0].get(), 1}});
   EXPECT_OK(order);
@@ -93,6 +94,17 @@ TEST(PlanConvergence, CallsAChoiceChanceThatOneHalfDoesNotShareWithTheOther) {
   EXPECT_EQ(found->advice(),
             "the choice of neurons is mostly chance: upload many more than the 12 documents there "
             "are");
+}
+
+// General text tells how stable the choice is, but more of it would not be more of this kind.
+TEST(PlanConvergence, AsksForMoreOfTheSelectionNotOfGeneralText) {
+  ComposedRequest composed = Composed(Documents(12, {.neurons = 0, .documents = 1}));
+  composed.profiles.push_back(composed.profiles[0]);
+  composed.profiles[1].documents = 1000;
+  const auto found = At(composed);
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->document_count(), 1012);
+  EXPECT_THAT(found->advice(), HasSubstr("many more than the 12 documents"));
 }
 
 TEST(PlanConvergence, HasNoAdviceWhereTheHalvesAgree) {
