@@ -55,6 +55,9 @@ class Ours:
 
     def _select(self, job):
         labels = self.corpora.labels(job.cell)
+        if self.recipes[job.method].without_own_file:  # what other files do not carry cannot be asked for
+            others = [self.corpora.labels(c).items() for c in self._cells(job)]
+            labels = {k: v for k, v in labels.items() if any((k, v) in other for other in others)}
         return {"all": EVERY_TEXT, "language": {"language": labels["language"]}, "cell": labels}[self.recipes[job.method].select]
 
     def _cells(self, job):
@@ -68,15 +71,15 @@ class Ours:
     def _every_cell(self, recipe):
         """The cells of the store that the recipe is made from."""
         left_out = () if recipe.corpora == "language" else EXAMS_ELSEWHERE
-        return [c for c in self.corpora.cells() if c not in left_out and (
-            recipe.corpora == "any" or self.base.data.reads(self.corpora.labels(c)["language"]))]
+        return [c for c in self.corpora.cells()
+                if c not in left_out and self.base.data.reads(self.corpora.labels(c)["language"])]
 
     def _documents(self, job, cell):
         recipe = self.recipes[job.method]
         if recipe.text == "draw":
             return self.corpora.draw(cell, DRAW_DOCS, job.draw)
         docs = self.corpora.profile_docs(cell)
-        many = recipe.corpora == "any" or (recipe.corpora == "all" and not self.base.data.languages)
+        many = recipe.corpora == "all" and not self.base.data.languages
         return spread(docs, EVERY_TEXT_DOCS) if many and cell not in self.base.data.cells else docs
 
     def _fields(self, job):
@@ -90,7 +93,7 @@ class Ours:
     def made_digest(self, job):
         """Of everything that decides the expert but the server's program, which the row names."""
         texts = [[c, [d["text"] for d in self._documents(job, c)]] for c in self._cells(job)]
-        if self.recipes[job.method].corpora == "any":  # composed by their labels
+        if self.recipes[job.method].spec.get("source") in ("COMPOSE", "BLEND"):  # which go by labels
             texts = [[*text, self.corpora.labels(text[0])] for text in texts]
         return digest(dict(fields=self._fields(job), select=self._select(job), ratio=self._neuron_ratio(job),
                            texts=texts, base=self.base.digest))
@@ -165,7 +168,7 @@ class Ours:
                 labels = dict(self.corpora.labels(cell), **EVERY_TEXT)
                 self._server.upload(json_lines(self._documents(job, cell)), labels)
         self._uploaded.update(cells)
-        if self.recipes[job.method].corpora in ("all", "any") and not self._profiled.issuperset(cells):
+        if self.recipes[job.method].corpora == "all" and not self._profiled.issuperset(cells):
             self._server.profile_all()
             self._profiled.update(self._uploaded)
 

@@ -88,7 +88,7 @@ class Recipe:
     # "cell": its language, domain and task; "language": its language alone; "all": every uploaded text
     select: str = "cell"
     # "cell": its own file is enough; "language": every file of its language; "all": every file of profile/ in a language
-    # that the base reads is uploaded and profiled; "any": in whatever language
+    # that the base reads is uploaded and profiled
     corpora: str = "cell"
     text: str = "file"  # "file": whole files; "draw": the very tokens that the peers get
     without_own_file: bool = False
