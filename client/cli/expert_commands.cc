@@ -27,9 +27,9 @@ struct DownloadOptions {
   std::string name, folder;
 };
 
-absl::Status ShowExpert(const v1::Expert& expert, Context& context) {
+absl::Status ShowExpert(const v1::Expert& expert, Context& context, const v1::Budget& asked = {}) {
   if (context.json) return PrintJson(expert, context);
-  PrintExpert(expert, context.out);
+  PrintExpert(expert, context.out, asked);
   return absl::OkStatus();
 }
 
@@ -117,7 +117,7 @@ absl::Status ExpertCreate(const SecateurClient& client, const CreateOptions& opt
   if (options.no_wait) return PrintStarted(*operation, context);
   const auto expert = WaitForResult(*operation, context);
   if (!expert.ok()) return expert.status();
-  return ShowExpert(*expert, context);
+  return ShowExpert(*expert, context, request->spec().budget());
 }
 
 absl::Status ExpertList(const SecateurClient& client, const ModelOptions& options,

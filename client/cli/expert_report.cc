@@ -203,13 +203,14 @@ std::string FormatEnd(const v1::Expert& expert) {
                                   : "-";
 }
 
-Table SummaryTable(const v1::Expert& expert) {
+Table SummaryTable(const v1::Expert& expert, const v1::Budget& asked) {
   Table table({});
   AddField(table, "expert", expert.name());
   AddField(table, "made for", FormatSelection(expert.spec()));
   AddField(table, expert.spec().rule() == 0 ? "text" : "rule", FormatRule(expert));
   if (expert.sigma() > 0) AddField(table, "sigma", absl::StrFormat("%.4f", expert.sigma()));
   AddField(table, "base", FormatSize(expert.base_size()));
+  if (asked.size_case() != v1::Budget::SIZE_NOT_SET) AddField(table, "asked", FormatBudget(asked));
   AddField(table, "size", FormatSize(expert.size()));
   AddField(table, "removed", FormatRemoved(expert.size()));
   if (expert.has_attention()) {
@@ -361,8 +362,8 @@ void PrintEvaluations(const Evaluations& evaluations, std::ostream& out) {
   PrintOverlaps(evaluations, out);
 }
 
-void PrintExpert(const v1::Expert& expert, std::ostream& out) {
-  SummaryTable(expert).Print(out);
+void PrintExpert(const v1::Expert& expert, std::ostream& out, const v1::Budget& asked) {
+  SummaryTable(expert, asked).Print(out);
   if (!expert.evaluations().empty()) {
     out << "\n";
     PrintEvaluations(expert.evaluations(), out);

@@ -216,7 +216,8 @@ TEST_F(ExpertCliTest, WaitsForTheExpertAndShowsIt) {
   EXPECT_EQ(Run({"expert", "create", "--task", "qa", "--remove", "35%"}), kOk) << err_;
   EXPECT_THAT(out_,
               AllOf(HasSubstr("language=ko,ja (weight 2) task=qa"), HasSubstr("width 992"),
-                    HasSubstr("35.4% of FFN neurons"), HasSubstr("1.2e-06"),
+                    HasSubstr("asked     remove 35.0%\n"), HasSubstr("35.4% of FFN neurons"),
+                    HasSubstr("1.2e-06"),
                     HasSubstr("96 tokens: 12.5% repetition, base 10.0%; perplexity 1.250 times"),
                     HasSubstr("+10.0%"), HasSubstr("config.json"), HasSubstr("file:/store/e1")));
   EXPECT_EQ(err_, "");  // no bar: this is no terminal

@@ -49,6 +49,35 @@ class CompensateTest : public testing::TestWithParam<std::string> {
     return Compensate(*base_, measured, {.plain = &plain_, .shape = shape}, context);
   }
 
+  struct Won {
+    std::shared_ptr<const MeasuredText> measured;
+    Compensated result;
+  };
+  // Random text on which `compensation` is taken, and what came of it. On some text plain pruning
+  // wins; SEQUENTIAL hardly ever wins in some of these models, so nothing is held out from it.
+  Won WhereItWins(Compensation compensation, Shape shape = Shape::kUniform,
+                  bool attention = false) {
+    for (uint32_t seed = 1; seed < 32; ++seed) {
+      RunContext context;
+      CompensationText text{RandomText(base_->config(), 6, 2 * seed), {}};
+      if (compensation != Compensation::kSequential) {
+        text.held_out = RandomText(base_->config(), 2, 2 * seed + 1);
+      }
+      auto measured = MeasuredText::Measure(*base_, std::move(text),
+                                            {.orders = true, .attention = attention}, context);
+      EXPECT_OK(measured);
+      auto result =
+          Compensate(*base_, **measured,
+                     {.plain = &plain_, .shape = shape, .compensation = compensation}, context);
+      EXPECT_OK(result);
+      if (result->chosen.compensation == compensation) {
+        return {*std::move(measured), *std::move(result)};
+      }
+    }
+    ADD_FAILURE() << "something else always wins";
+    return {};
+  }
+
   int64_t width() const { return base_->config().intermediate_size; }
 
   const TempDir folder_;
@@ -72,10 +101,9 @@ TEST_P(CompensateTest, KeepsTheAskedCountAndIsNoWorseThanPlainPruningOnHeldOutTe
 }
 
 TEST_P(CompensateTest, ReplacesEveryDownProjInTheExpertsShape) {
-  const auto measured = Measure(true);
   for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
-    ASSERT_OK_AND_ASSIGN(const Compensated result, Run(*measured, shape));
-    if (result.chosen.compensation == Compensation::kNone) continue;
+    const Compensated result = WhereItWins(Compensation::kLeastSquares, shape).result;
+    ASSERT_NE(result.replaced, nullptr);
     const TempDir folder;
     const Cut cut(result.mask, shape, result.replaced.get());
     ASSERT_OK(WriteExpertFolder(base_->folder(), cut, folder.path()));
@@ -94,18 +122,8 @@ TEST_P(CompensateTest, ReplacesEveryDownProjInTheExpertsShape) {
 // What is written, against what an ordinary solver makes of the same moments: those of all text,
 // with the ridge that the result names.
 TEST_P(CompensateTest, WritesTheLeastSquaresSolutionOnAllText) {
-  std::shared_ptr<const MeasuredText> measured;
-  Compensated result;
-  for (uint32_t seed = 1; result.replaced == nullptr; ++seed) {  // on some text plain pruning wins
-    ASSERT_LT(seed, 32U);
-    RunContext context;
-    ASSERT_OK_AND_ASSIGN(measured,
-                         MeasuredText::Measure(*base_,
-                                               {RandomText(base_->config(), 6, 2 * seed),
-                                                RandomText(base_->config(), 2, 2 * seed + 1)},
-                                               {.orders = true}, context));
-    ASSERT_OK_AND_ASSIGN(result, Run(*measured));
-  }
+  const auto [measured, result] = WhereItWins(Compensation::kLeastSquares);
+  ASSERT_NE(result.replaced, nullptr);
   ASSERT_OK(GuardTorch([&]() -> absl::Status {
     for (const TensorInfo& info : base_->folder().table()) {
       const TensorView* written = result.replaced->Find(info.name);
@@ -187,11 +205,14 @@ TEST_P(CompensateTest, WithoutHeldOutTextTunesAndComparesNothing) {
 }
 
 TEST_P(CompensateTest, GivesTheSameTensorsAgain) {
-  ASSERT_OK_AND_ASSIGN(const Compensated first, Run(*Measure(true)));
-  ASSERT_OK_AND_ASSIGN(const Compensated again, Run(*Measure(true)));
+  const auto [measured, first] = WhereItWins(Compensation::kLeastSquares);
+  ASSERT_NE(first.replaced, nullptr);
+  RunContext context;
+  ASSERT_OK_AND_ASSIGN(const auto remeasured,
+                       MeasuredText::Measure(*base_, measured->text(), {.orders = true}, context));
+  ASSERT_OK_AND_ASSIGN(const Compensated again, Run(*remeasured));
   EXPECT_EQ(first.mask, again.mask);
   ASSERT_EQ(first.chosen.compensation, again.chosen.compensation);
-  if (first.chosen.compensation == Compensation::kNone) return;
   for (const TensorInfo& info : base_->folder().table()) {
     const TensorView* tensor = first.replaced->Find(info.name);
     if (tensor != nullptr) {
@@ -238,6 +259,19 @@ TEST_P(CompensateTest, TakesTheSequentialSolutionWhereItDoesBetterOnHeldOutText)
             std::min(sequential.held_out_nats, squares.chosen.held_out_nats));
 }
 
+TEST_P(CompensateTest, WritesTheSequentialSolution) {
+  for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
+    const Compensated result = WhereItWins(Compensation::kSequential, shape).result;
+    ASSERT_NE(result.replaced, nullptr);
+    RunContext context;
+    const TempDir folder;
+    const Cut cut(result.mask, shape, result.replaced.get());
+    ASSERT_OK(WriteExpertFolder(base_->folder(), cut, folder.path()));
+    ASSERT_OK_AND_ASSIGN(const auto expert, ModelFolder::Open(folder.path()));
+    EXPECT_OK(VerifyExpert(*base_, cut, *expert, SomeTokens(base_->config()), {}, context));
+  }
+}
+
 TEST_P(CompensateTest, SequentialWithoutHeldOutTextIsWhatWasAskedFor) {
   RunContext context;
   ASSERT_OK_AND_ASSIGN(
@@ -254,28 +288,22 @@ TEST_P(CompensateTest, MakesUpForKvHeadGroupsToo) {
   if (base_->config().num_kv_heads == 1) return;  // which stays
   RemoveGroups(base_->config(), 1, plain_);
   RunContext context;
-  ASSERT_OK_AND_ASSIGN(
-      const auto measured,
-      MeasuredText::Measure(*base_,
-                            {RandomText(base_->config(), 6, 1), RandomText(base_->config(), 2, 2)},
-                            {.orders = true, .attention = true}, context));
-  EXPECT_EQ(CostOfCompensation(base_->config(), 1, 1, {.attention = true}).disk_bytes,
-            measured->disk_bytes());
   for (const Compensation compensation : {Compensation::kLeastSquares, Compensation::kSequential}) {
     for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
-      ASSERT_OK_AND_ASSIGN(
-          const Compensated result,
-          Compensate(*base_, *measured,
-                     {.plain = &plain_, .shape = shape, .compensation = compensation}, context));
+      const auto [measured, result] = WhereItWins(compensation, shape, /*attention=*/true);
+      ASSERT_NE(result.replaced, nullptr);
       EXPECT_EQ(result.mask.attention, plain_.attention);
       for (const CandidateResult& candidate : result.candidates) {
         EXPECT_LE(result.chosen.held_out_nats, candidate.held_out_nats);
       }
-      for (const LayerCompensation& layer : result.layers) {
-        EXPECT_GT(layer.attention.plain_error, 0);
-        EXPECT_LE(layer.attention.error, layer.attention.plain_error);
+      if (measured->has_held_out()) {
+        EXPECT_EQ(CostOfCompensation(base_->config(), 1, 1, {.attention = true}).disk_bytes,
+                  measured->disk_bytes());
+        for (const LayerCompensation& layer : result.layers) {
+          EXPECT_GT(layer.attention.plain_error, 0);
+          EXPECT_LE(layer.attention.error, layer.attention.plain_error);
+        }
       }
-      if (result.chosen.compensation == Compensation::kNone) continue;
       const TempDir folder;
       const Cut cut(result.mask, shape, result.replaced.get());
       ASSERT_OK(WriteExpertFolder(base_->folder(), cut, folder.path()));
