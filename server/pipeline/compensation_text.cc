@@ -17,11 +17,13 @@ namespace {
 constexpr int64_t kBytesPerToken = 3;  // roughly, over languages; only bounds what is read
 constexpr double kFirstTokenShare = 1.0 / 200;
 
-// A corpus, roughly how many tokens of it are taken, and the views that it is in.
+// A corpus, roughly how many tokens it has and how many of them are taken, and its views.
 struct Part {
   CorpusInfo corpus;
+  double tokens = 0;
   double max_tokens = 0;
   std::vector<size_t> views;
+  double share = 0;  // of the selection's tokens, where all views are larger than theirs
 };
 
 double EstimatedTokens(const CorpusInfo& corpus, int64_t max_document_tokens) {
@@ -33,27 +35,56 @@ double CountedDocuments(const CorpusInfo& corpus) {
   return static_cast<double>(std::min(corpus.documents, kCorpusWeightCap));
 }
 
-// Each corpus of the views once. A view's tokens are shared out by how many its corpora have.
+// The scale at which parts give `most` tokens in all: a part its share of them or all it has, so
+// that others take up what small ones leave.
+double ScaleFor(double most, const std::map<Digest, Part>& parts) {
+  double low = 0, high = most;
+  const auto given = [&parts](double scale) {
+    double sum = 0;
+    for (const auto& [digest, part] : parts) sum += std::min(part.tokens, scale * part.share);
+    return sum;
+  };
+  while (given(high) < most) high *= 2;
+  for (int i = 0; i < 50; ++i) {
+    const double middle = (low + high) / 2;
+    (given(middle) < most ? low : high) = middle;
+  }
+  return high;
+}
+
+void ShareOutSelection(double most, std::map<Digest, Part>& parts) {
+  double all = 0;
+  for (const auto& [digest, part] : parts) all += part.tokens;
+  // Estimates are rough, so where all fits each may have more than was told.
+  const double scale = all > most ? ScaleFor(most, parts) : 0;
+  for (auto& [digest, part] : parts) {
+    part.max_tokens =
+        all > most ? std::min(part.tokens, scale * part.share) : most * part.tokens / all;
+  }
+}
+
+// Each corpus of the views once.
 std::vector<Part> PartsOf(const ResolvedSources& sources, int64_t max_document_tokens) {
   std::map<Digest, Part> parts;
-  const size_t selected = sources.views.size() - (sources.general ? 1 : 0);
-  double selected_weight = 0;
-  for (size_t v = 0; v < selected; ++v) selected_weight += sources.views[v].weight;
-  for (size_t v = 0; v < sources.views.size(); ++v) {
+  const auto add = [&](size_t v, double most) {
     const ResolvedView& view = sources.views[v];
-    const double most = v < selected ? kSelectionTokens * view.weight / selected_weight
-                                     : static_cast<double>(kGeneralTokens);
     double tokens = 0;
     for (const CorpusInfo& corpus : view.corpora) {
       tokens += EstimatedTokens(corpus, max_document_tokens);
     }
     for (const CorpusInfo& corpus : view.corpora) {
-      Part& part = parts.try_emplace(corpus.digest, Part{corpus, 0, {}}).first->second;
+      Part& part = parts[corpus.digest];
+      part.corpus = corpus;
+      part.tokens = EstimatedTokens(corpus, max_document_tokens);
       part.views.push_back(v);
-      part.max_tokens =
-          std::max(part.max_tokens, most * EstimatedTokens(corpus, max_document_tokens) / tokens);
+      part.share = std::max(part.share, view.weight * part.tokens / tokens);
+      part.max_tokens = std::max(part.max_tokens, most * part.tokens / tokens);
     }
-  }
+  };
+  const size_t selected = sources.views.size() - (sources.general ? 1 : 0);
+  for (size_t v = 0; v < selected; ++v) add(v, 0);
+  ShareOutSelection(kSelectionTokens, parts);
+  if (sources.general) add(selected, kGeneralTokens);
   std::vector<Part> list;
   for (auto& [digest, part] : parts) list.push_back(std::move(part));
   return list;
@@ -145,9 +176,8 @@ class TextReader {
   // own digest stands for that order, so the same corpus gives the same sample. Documents that an
   // earlier corpus gave are left out: what judges must not be what is learnt from.
   absl::StatusOr<std::map<Digest, Document>> Sample(const Part& part) {
-    const double tokens = EstimatedTokens(part.corpus, max_document_tokens_);
-    const auto stride =
-        static_cast<int64_t>(std::ceil(std::max(1.0, tokens / std::max(1.0, part.max_tokens))));
+    const auto stride = static_cast<int64_t>(
+        std::ceil(std::max(1.0, part.tokens / std::max(1.0, part.max_tokens))));
     std::map<Digest, Document> sample;
     int64_t index = 0;
     const absl::Status read =

@@ -8,8 +8,8 @@
 // documents count once, in the first corpus that has them.
 // Bounded: of a large corpus every n-th document, as it lies there, is taken, and of many small
 // ones some give a document for the others, so that the selection comes to about kSelectionTokens,
-// of which each view has its weight's share, and general text to about kGeneralTokens, whatever
-// there is. Every view has a document at least.
+// of which each view has its weight's share and what smaller ones leave of theirs, and general text
+// to about kGeneralTokens, whatever there is. Every view has a document at least.
 #pragma once
 
 #include <cstdint>

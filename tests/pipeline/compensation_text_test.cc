@@ -122,6 +122,21 @@ TEST_F(CompensationTextTest, TakesNoMoreOfManyViewsThanOfOne) {
   EXPECT_LT(tokens, kSelectionTokens + 9 * kDocumentTokens);
 }
 
+// A small dimension is all taken, and leaves its share to a large one.
+TEST_F(CompensationTextTest, TakesMoreOfALargeViewWhereAnotherIsSmall) {
+  stores_.Add({{"domain", "law"}}, 20, "law");
+  stores_.Add({{"language", "en"}}, 4000, "english");
+  const ResolvedSources sources = Resolve();
+  EXPECT_NEAR(static_cast<double>(EstimateCompensationTokens(request_, sources)),
+              static_cast<double>(kSelectionTokens), 2);
+  const CompensationText text = Read(sources);
+  EXPECT_GT(text.tokens(), 3 * kSelectionTokens / 4);
+  Weights sum;
+  Add(text.calibration, sum);
+  Add(text.held_out, sum);
+  EXPECT_NEAR(sum.first + sum.others, 1, 1e-4);
+}
+
 TEST_F(CompensationTextTest, TakesASampleOfGeneralText) {
   stores_.Add({{"language", "en"}}, 4, "english");
   stores_.Add({{"domain", "law"}}, 4, "law");
