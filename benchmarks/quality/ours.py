@@ -95,9 +95,8 @@ class Ours:
         texts = [[c, [d["text"] for d in self._documents(job, c)]] for c in self._cells(job)]
         if self.recipes[job.method].spec.get("source") in ("COMPOSE", "BLEND"):  # which go by labels
             texts = [[*text, self.corpora.labels(text[0])] for text in texts]
-        weights = {"weights": recipe.weights} if (recipe := self.recipes[job.method]).weights else {}
         return digest(dict(fields=self._fields(job), select=self._select(job), ratio=self._neuron_ratio(job),
-                           texts=texts, base=self.base.digest, **weights))
+                           texts=texts, base=self.base.digest))
 
     # Making
 
@@ -124,8 +123,7 @@ class Ours:
                     files=files, build=self.program.build, threads=self.program.threads)
 
     def _spec(self, job):
-        weights = self.recipes[job.method].weights
-        return self._server.spec(self._fields(job), self._select(job), weights, self._neuron_ratio(job))
+        return self._server.spec(self._fields(job), self._select(job), self._neuron_ratio(job))
 
     # Servers and stores
 

@@ -87,7 +87,6 @@ class Recipe:
     spec: dict  # ExpertSpec without select and budget, as proto3 JSON
     # "cell": its language, domain and task; "language": its language alone; "all": every uploaded text
     select: str = "cell"
-    weights: dict = dataclasses.field(default_factory=dict)  # of dimensions, by key; 1 where there is none
     # "cell": its own file is enough; "language": every file of its language; "all": every file of profile/ in a language
     # that the base reads is uploaded and profiled
     corpora: str = "cell"

@@ -95,11 +95,10 @@ class Server:
         self._wait(self._stub.CreateProfile(self._protos["secateur"].CreateProfileRequest(parent=self.parent, filter="*")),
                    self._protos["operation"].CreateProfileResponse())
 
-    def spec(self, fields, select, weights, neuron_ratio):
-        """ExpertSpec of a recipe's fields; `weights` of dimensions. Raises Refused where this checkout's API lacks one."""
+    def spec(self, fields, select, neuron_ratio):
+        """ExpertSpec of a recipe's fields. Raises Refused where this checkout's API lacks one."""
         budget = {} if neuron_ratio is None else {"budget": {"neuron_ratio": neuron_ratio}}
-        dimensions = [{"key": k, "values": [v], "weight": weights.get(k, 0)} for k, v in select.items()]
-        whole = dict(fields, select=dimensions, **budget)
+        whole = dict(fields, select=[{"key": k, "values": [v]} for k, v in select.items()], **budget)
         try:
             return json_format.ParseDict(whole, self._protos["expert_spec"].ExpertSpec())
         except json_format.ParseError as error:

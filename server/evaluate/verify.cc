@@ -177,11 +177,8 @@ class Verifier {
     ASSIGN_OR_RETURN(base_hidden_, base_runner_->FinalNorm(base_.outer(), base_hidden_));
     ASSIGN_OR_RETURN(expert_hidden_, expert_runner_->FinalNorm(expert_outer_, expert_hidden_));
     RETURN_IF_ERROR(CompareLogits());
-    ASSIGN_OR_RETURN(const std::vector<double> reference,
-                     TokenNll(expert_.config(), reference_outer_, base_hidden_, sample_));
     ASSIGN_OR_RETURN(const std::vector<double> expert,
                      TokenNll(expert_.config(), expert_outer_, expert_hidden_, sample_));
-    found_.reference_nats_per_token = MeanNats(reference);
     found_.expert_nats_per_token = MeanNats(expert);
     return found_;
   }

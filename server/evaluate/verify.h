@@ -34,7 +34,6 @@ struct Verification {
   int64_t tokens = 0;
   double max_layer_error = 0;  // relative, largest over layers
   double max_logit_error = 0;  // relative
-  double reference_nats_per_token = 0;
   double expert_nats_per_token = 0;
 };
 
