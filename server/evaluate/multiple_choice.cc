@@ -67,10 +67,11 @@ absl::StatusOr<std::vector<ChoiceOption>> FrameChoices(const Tokenizer& tokenize
   for (const std::string& answer : answers) {
     ASSIGN_OR_RETURN(std::vector<int32_t> whole,
                      Framed(tokenizer, first_token_id, prompt + answer));
-    const auto differ =
-        std::mismatch(asked.begin(), asked.end(), whole.begin(), whole.end()).second;
-    options.push_back(Cut(std::move(whole), differ - whole.begin(),
-                          static_cast<int64_t>(answer.size()), max_tokens));
+    const int64_t start =
+        std::mismatch(asked.begin(), asked.end(), whole.begin(), whole.end()).second -
+        whole.begin();
+    options.push_back(
+        Cut(std::move(whole), start, static_cast<int64_t>(answer.size()), max_tokens));
   }
   return options;
 }
