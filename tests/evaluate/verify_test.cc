@@ -217,6 +217,7 @@ TEST_P(Verify, AReplacedTensorIsPartOfTheReference) {
   for (const TensorInfo& info : base_->folder().table()) {
     if (info.role == TensorRole::kDown) down = &info;
   }
+  ASSERT_NE(down, nullptr);
   const TensorView base = base_->folder().tensors().Find(down->name).value();
   for (const Shape shape : {Shape::kUniform, Shape::kMasked}) {
     const auto columns = shape == Shape::kUniform

@@ -258,7 +258,7 @@ TEST(CreateExpert, WeighsNeuronsAgainstKvHeadGroupsWhereTheBudgetCountsParameter
   EXPECT_EQ(mixed.name(), neurons.name());
   // What neurons alone cannot reach.
   budget.set_max_parameters(neurons.base_size().parameter_count() -
-                            3 * 3 * 64 * (neurons.base_size().width() - 16) - 1);
+                            int64_t{3 * 3 * 64} * (neurons.base_size().width() - 16) - 1);
   lro::Operation operation;
   request.mutable_spec()->clear_units();
   EXPECT_THAT(live.Create(request, &operation),
