@@ -75,7 +75,7 @@ ALL_PEERS = PEERS | PEERS_ON_FILE
 SIZED_PEERS = ("flap", "obs")
 # flap-global loses more than flap in every cell, so it is run at 35 % on one draw and no further.
 FURTHER_PEERS = tuple(n for n in PEERS if n != "flap-global")
-# Of which magnitude and random lose five to thirty times as much as the others, and answer by chance.
+# Of which magnitude and random are left out of choices: they lose some thirty and eighteen times what obs does.
 CHOICE_PEERS = tuple(n for n in FURTHER_PEERS if n not in ("magnitude", "random"))
 
 

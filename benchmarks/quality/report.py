@@ -237,7 +237,7 @@ def _right(results, method, places):
 
 
 def choices(results, kept):
-    """Accuracy pooled over the cells of `kept`, and whether ours are clearly below the best of all peers; "" for none."""
+    """Accuracy pooled over the cells of `kept`, and whether ours are clearly below the best of CHOICE_PEERS; "" for none."""
     right = {m: answers for m in results.methods("choices") if (answers := _right(results, m, kept))}
     peers = {m: np.mean(right[m]) for m in CHOICE_PEERS if m in right}
     best = max(peers, key=peers.get) if len(peers) == len(CHOICE_PEERS) else None

@@ -240,7 +240,7 @@ class TextReader {
 int64_t EstimateCompensationTokens(const ExpertRequest& request, const ResolvedSources& sources) {
   double tokens = 0;
   for (const Part& part : PartsOf(sources, request.max_document_tokens)) {
-    tokens += std::min(part.max_tokens, EstimatedTokens(part.corpus, request.max_document_tokens));
+    tokens += std::min(part.max_tokens, part.tokens);
   }
   return static_cast<int64_t>(tokens);
 }

@@ -55,13 +55,18 @@ void Add(const std::vector<WeightedBatch>& batches, Weights& sum) {
   }
 }
 
+Weights WeightsOf(const CompensationText& text) {
+  Weights sum;
+  Add(text.calibration, sum);
+  Add(text.held_out, sum);
+  return sum;
+}
+
 TEST_F(CompensationTextTest, WeighsAllTokensToOneAndFirstTokensLikeOneIn200) {
   stores_.Add({{"language", "en"}}, 40, "english");
   stores_.Add({{"domain", "law"}}, 7, "law");
   const CompensationText text = Read(Resolve());
-  Weights sum;
-  Add(text.calibration, sum);
-  Add(text.held_out, sum);
+  const Weights sum = WeightsOf(text);
   EXPECT_NEAR(sum.first + sum.others, 1, 1e-5);
   EXPECT_NEAR(sum.first, 1.0 / 200, 1e-6);
   EXPECT_EQ(sum.documents, 47);
@@ -94,9 +99,7 @@ TEST_F(CompensationTextTest, CountsAViewByItsWeightHoweverMuchTextItHas) {
     ResolvedSources one = sources;
     one.views = {sources.views[view]};
     const CompensationText text = Read(one);
-    Weights sum;
-    Add(text.calibration, sum);
-    Add(text.held_out, sum);
+    const Weights sum = WeightsOf(text);
     return sum.first + sum.others;
   };
   EXPECT_NEAR(weight_of(0), 0.25, 1e-5);
@@ -131,9 +134,7 @@ TEST_F(CompensationTextTest, TakesMoreOfALargeViewWhereAnotherIsSmall) {
               static_cast<double>(kSelectionTokens), 2);
   const CompensationText text = Read(sources);
   EXPECT_GT(text.tokens(), 3 * kSelectionTokens / 4);
-  Weights sum;
-  Add(text.calibration, sum);
-  Add(text.held_out, sum);
+  const Weights sum = WeightsOf(text);
   EXPECT_NEAR(sum.first + sum.others, 1, 1e-4);
 }
 
@@ -167,9 +168,7 @@ TEST_F(CompensationTextTest, TakesNoMoreOfManySmallCorporaThanOfOneLarge) {
   EXPECT_GT(text.tokens(), kGeneralTokens / 2);
   EXPECT_LE(text.tokens(), kGeneralTokens + selection + 3 * kDocumentTokens);
   // What was left out does not make general text count less.
-  Weights sum;
-  Add(text.calibration, sum);
-  Add(text.held_out, sum);
+  const Weights sum = WeightsOf(text);
   EXPECT_NEAR(sum.first + sum.others, 1.5, 1e-4);
 }
 
