@@ -52,11 +52,15 @@ class Corpora:
     def choice_docs(self, cell):
         return [d for d in self.eval_docs(cell) if d.get("choices") and d.get("label") is not None]
 
-    def chance(self, cell):
-        """The share of right answers without reading: by guessing, or by always giving the commonest label."""
+    def guessing(self, cell):
+        """The share of right answers that guessing comes to."""
         docs = self.choice_docs(cell)
-        commonest = collections.Counter(d["label"] for d in docs).most_common(1)[0][1]
-        return max(commonest, sum(1 / len(d["choices"]) for d in docs)) / len(docs)
+        return sum(1 / len(d["choices"]) for d in docs) / len(docs)
+
+    def commonest(self, cell):
+        """The share of right answers that always giving the commonest label comes to."""
+        docs = self.choice_docs(cell)
+        return collections.Counter(d["label"] for d in docs).most_common(1)[0][1] / len(docs)
 
     def cells_with_choices(self):
         return [c for c in self.cells() if self.choice_docs(c)]

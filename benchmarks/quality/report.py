@@ -224,10 +224,10 @@ def cell(results, place):
 
 
 def dense_choices(kept, measured):
-    """The dense bases on every cell with choices; `measured`: (place, items, accuracy, interval, chance) of each."""
-    return table(["cell", "items", "chance", "dense", "kept"],
-                 [["/".join(place), items, f"{chance:.2f}", _with_interval(value, interval), "yes" if place in kept else "no"]
-                  for place, items, value, interval, chance in measured])
+    """The dense bases on every cell with choices; `measured`: (place, items, accuracy, interval, guessing, commonest) of each."""
+    return table(["cell", "items", "guessing", "commonest", "dense", "kept"],
+                 [["/".join(place), items, f"{guessing:.2f}", f"{commonest:.2f}", _with_interval(value, interval),
+                   "yes" if place in kept else "no"] for place, items, value, interval, guessing, commonest in measured])
 
 
 def _right(results, method, places):
@@ -306,8 +306,8 @@ byte of the cell. General text is of other languages: what no row was kept for i
 ## Choices
 
 Share of right answers by log-likelihood per byte of the answer, every held-out document with choices; cells are kept
-where dense is clearly better than guessing and than always giving the commonest answer (`chance`). Pooled over those,
-differences are paired; the aim is to be not clearly below the best peer.
+where dense is clearly better than `guessing`. `commonest` is what always giving the commonest answer comes to. Pooled over
+the kept cells, differences are paired; the aim is to be not clearly below the best peer.
 """, dense_choices(kept, measured), choices(results, kept) or "No method has rows of all the cells that are kept yet.\n"]
     if unmade:
         parts += ["\n## Without rows\n", table(["method", "why"], unmade)]

@@ -26,19 +26,4 @@ void AddCounts(const TokenCounts& counts, TokenCounts& sum) {
   sum.documents += counts.documents;
 }
 
-double Fertility::growth() const {
-  if (base_tokens == 0) return 0;
-  return static_cast<double>(trimmed_tokens) / static_cast<double>(base_tokens) - 1;
-}
-
-absl::Status AddFertility(const Tokenizer& base, const Tokenizer& trimmed, std::string_view text,
-                          Fertility& sum) {
-  ASSIGN_OR_RETURN(const Tokenizer::Encoding before, base.Encode(text));
-  ASSIGN_OR_RETURN(const Tokenizer::Encoding after, trimmed.Encode(text));
-  sum.bytes += static_cast<int64_t>(text.size());
-  sum.base_tokens += static_cast<int64_t>(before.ids.size());
-  sum.trimmed_tokens += static_cast<int64_t>(after.ids.size());
-  return absl::OkStatus();
-}
-
 }  // namespace secateur

@@ -1,5 +1,4 @@
-// How often a tokenizer gives each token on texts, and how many tokens two tokenizers need for the
-// same text.
+// How often a tokenizer gives each token on texts.
 #pragma once
 
 #include <cstdint>
@@ -21,18 +20,5 @@ struct TokenCounts {
 // Adds a whole text; errors as Tokenizer::Encode().
 absl::Status CountTokens(const Tokenizer& tokenizer, std::string_view text, TokenCounts& sum);
 void AddCounts(const TokenCounts& counts, TokenCounts& sum);
-
-// Tokens for the same bytes before and after trimming: fewer tokens known, more tokens needed.
-struct Fertility {
-  int64_t bytes = 0;
-  int64_t base_tokens = 0;
-  int64_t trimmed_tokens = 0;
-  // Share of tokens that came on top; 0 for no text.
-  double growth() const;
-};
-
-// Adds a whole text; errors as Tokenizer::Encode().
-absl::Status AddFertility(const Tokenizer& base, const Tokenizer& trimmed, std::string_view text,
-                          Fertility& sum);
 
 }  // namespace secateur

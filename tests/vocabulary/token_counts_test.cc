@@ -21,20 +21,5 @@ TEST(TokenCounts, AddUpOverTexts) {
   EXPECT_EQ(first.documents, 2);
 }
 
-TEST(Fertility, GrowsWithTheTokensThatTheSameTextTakes) {
-  nlohmann::json smaller = SmallTokenizer();
-  smaller["model"]["merges"] = nlohmann::json::array();
-  ASSERT_OK_AND_ASSIGN(const auto base, Tokenizer::FromJson(SmallTokenizer().dump()));
-  ASSERT_OK_AND_ASSIGN(const auto trimmed, Tokenizer::FromJson(smaller.dump()));
-  Fertility fertility;
-  EXPECT_EQ(fertility.growth(), 0);
-  ASSERT_OK(AddFertility(*base, *trimmed, "the", fertility));
-  ASSERT_OK(AddFertility(*base, *trimmed, "x", fertility));
-  EXPECT_EQ(fertility.bytes, 4);
-  EXPECT_EQ(fertility.base_tokens, 2);
-  EXPECT_EQ(fertility.trimmed_tokens, 4);
-  EXPECT_DOUBLE_EQ(fertility.growth(), 1.0);
-}
-
 }  // namespace
 }  // namespace secateur
