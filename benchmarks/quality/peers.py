@@ -24,6 +24,8 @@ def prune_copy(model, peer, keep, stats, seed):
         baselines.prune_globally(pruned, keep, stats)
     else:
         baselines.prune(pruned, peer.method, keep, stats, seed)
+    for i, layer in enumerate(pruned.model.layers):
+        layer.self_attn.layer_idx = i  # its place in a cache of keys and values: layers may be gone
     round_to_stored(pruned, torch.bfloat16)
     return pruned
 
