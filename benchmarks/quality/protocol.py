@@ -167,6 +167,22 @@ def choice_candidates(corpora):
             if b.reads(corpora.labels(c)["language"]) and corpora.labels(c)["task"] in CHOICE_TASKS]
 
 
+@dataclasses.dataclass(frozen=True)
+class DenseChoices:
+    """What the dense base comes to on a cell with choices, and what comes without reading them."""
+    place: tuple  # (base, cell)
+    items: int
+    accuracy: float
+    interval: tuple  # 95 %
+    guessing: float
+    commonest: float  # always giving the commonest answer
+
+    @property
+    def kept(self):
+        """Whether methods are compared there: the base is clearly better than guessing."""
+        return self.interval[0] > self.guessing
+
+
 def choice_jobs(pairs, recipes):
     names = [*CHOICE_PEERS, *(r.name for r in recipes.values() if r.choices)]
     return [Job(b, c, n, MAIN_RATIO, kind="choices") for b, c in pairs for n in names]

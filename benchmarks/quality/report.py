@@ -223,11 +223,11 @@ def cell(results, place):
     return table(head + [f"{_percent(r)} {t}" for r in OTHER_RATIOS for t in ("target", "general")], rows)
 
 
-def dense_choices(kept, measured):
-    """The dense bases on every cell with choices; `measured`: (place, items, accuracy, interval, guessing, commonest) of each."""
+def dense_choices(measured):
+    """The dense bases on every cell with choices; `measured`: DenseChoices of each."""
     return table(["cell", "items", "guessing", "commonest", "dense", "kept"],
-                 [["/".join(place), items, f"{guessing:.2f}", f"{commonest:.2f}", _with_interval(value, interval),
-                   "yes" if place in kept else "no"] for place, items, value, interval, guessing, commonest in measured])
+                 [["/".join(m.place), m.items, f"{m.guessing:.2f}", f"{m.commonest:.2f}", _with_interval(m.accuracy, m.interval),
+                   "yes" if m.kept else "no"] for m in measured])
 
 
 def _right(results, method, places):
@@ -261,8 +261,8 @@ def _builds(results):
     return f", whose rows of ours are of {len(builds)} builds of the server" if len(builds) > 1 else ""
 
 
-def document(results, notes, command, unmade, versions, kept, measured):
-    """`unmade`: (recipe, why) of what has no row; `kept`, `measured`: as dense_choices()."""
+def document(results, notes, command, unmade, versions, measured):
+    """`unmade`: (recipe, why) of what has no row; `measured`: as dense_choices()."""
     parts = [f"""# Quality: results
 
 Written by `{command}` ({versions}).
@@ -308,7 +308,7 @@ byte of the cell. General text is of other languages: what no row was kept for i
 Share of right answers by log-likelihood per byte of the answer, every held-out document with choices; cells are kept
 where dense is clearly better than `guessing`. `commonest` is what always giving the commonest answer comes to. Pooled over
 the kept cells, differences are paired; the aim is to be not clearly below the best peer.
-""", dense_choices(kept, measured), choices(results, kept) or "No method has rows of all the cells that are kept yet.\n"]
+""", dense_choices(measured), choices(results, [m.place for m in measured if m.kept]) or "No method has rows of all the cells that are kept yet.\n"]
     if unmade:
         parts += ["\n## Without rows\n", table(["method", "why"], unmade)]
     return "\n".join(parts)

@@ -86,6 +86,12 @@ def test_endings_of_one_beginning_score_as_each_alone(model, beginning):
     assert Scorer(model, TOKENIZER).endings_nll(pairs) == pytest.approx(Scorer(model, TOKENIZER).nll(pairs), rel=1e-5)
 
 
+def test_choices_are_compared_where_the_base_is_clearly_better_than_guessing():
+    measured = lambda lowest: protocol.DenseChoices(("S", "cell"), 50, 0.7, (lowest, 0.8), guessing=0.5, commonest=0.65)
+    assert measured(0.51).kept
+    assert not measured(0.5).kept
+
+
 def write_corpora(root, documents):
     for part in ("profile", "eval"):
         (root / part).mkdir()
