@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = pathlib.Path(os.environ.get("SECATEUR_CACHE") or
@@ -38,8 +39,9 @@ class Server:
                 sys.exit(self.log.read_text())
             time.sleep(0.005)
         self.seconds_to_ready = time.perf_counter() - started
-        port = next(json.loads(l)["port"] for l in self.log.read_text().splitlines() if '"serving"' in l)
-        self.environment = dict(os.environ, SECATEUR_SERVER=f"127.0.0.1:{port}")
+        serving = next(json.loads(l) for l in self.log.read_text().splitlines() if '"serving"' in l)
+        self.environment = dict(os.environ, SECATEUR_SERVER=f"127.0.0.1:{serving['port']}")
+        self.metrics = f"http://127.0.0.1:{serving['metrics_port']}/metrics"
         if examples:
             self.load_examples(scratch)
 
@@ -80,6 +82,14 @@ class Server:
             return False
         assert done.error.code == 1, done  # CANCELLED
         return True
+
+    def expert_phases(self):
+        """Seconds that the making of experts has spent in each phase so far."""
+        with urllib.request.urlopen(self.metrics) as answer:
+            samples = re.findall(r'^secateur_operation_phase_duration_seconds_sum\{(.*)\} (.*)$',
+                                 answer.read().decode(), re.MULTILINE)
+        return {re.search('phase="(.*?)"', labels)[1]: float(seconds) for labels, seconds in samples
+                if 'type="CreateExpert"' in labels}
 
     def anonymous_bytes(self):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()

@@ -55,7 +55,7 @@ struct OperationEntry {
   struct Shown {
     Operation operation;
     std::map<int64_t, OperationObserver> observers;
-    absl::Time phase_start;
+    absl::Time phase_start = absl::InfinitePast();  // past: no phase is under way
     absl::Time last_notified = absl::InfinitePast();
   } shown;
 

@@ -47,7 +47,11 @@ void OperationRegistry::Show(OperationEntry& entry, Operation operation) {
   Operation& shown = entry.shown.operation;
   operation.suspended = shown.suspended;
   const bool same_work = operation.owner == shown.owner && operation.epoch == shown.epoch;
-  if (same_work) operation.progress = shown.progress;
+  if (same_work) {
+    operation.progress = shown.progress;
+  } else {
+    EndPhase(entry, clock_.Now());
+  }
   shown = std::move(operation);
   Notify(entry);
   if (IsDone(shown.state)) DropObservers(entry);
@@ -64,8 +68,12 @@ void OperationRegistry::Report(OperationEntry& entry, const Progress& progress) 
   MutexLock lock(mutex_);
   OperationProgress& seen = entry.shown.operation.progress;
   const absl::Time now = clock_.Now();
-  const bool new_phase = seen.phase != progress.phase;
-  if (new_phase) entry.shown.phase_start = now;
+  const bool new_phase =
+      seen.phase != progress.phase || entry.shown.phase_start == absl::InfinitePast();
+  if (new_phase) {
+    EndPhase(entry, now);
+    entry.shown.phase_start = now;
+  }
   const double seconds = absl::ToDoubleSeconds(now - entry.shown.phase_start);
   seen.phase = progress.phase;
   seen.unit = progress.unit;
@@ -77,6 +85,20 @@ void OperationRegistry::Report(OperationEntry& entry, const Progress& progress) 
                  : absl::InfiniteDuration();
   if (seen.unit == "tokens" && seen.rate > 0) seen.tokens_per_second = seen.rate;
   if (new_phase || IsDue(now, entry.shown.last_notified, kNotifyEvery)) Notify(entry);
+}
+
+void OperationRegistry::EndPhase(OperationEntry& entry) {
+  MutexLock lock(mutex_);
+  EndPhase(entry, clock_.Now());
+}
+
+void OperationRegistry::EndPhase(OperationEntry& entry, absl::Time now) {
+  const absl::Time start = std::exchange(entry.shown.phase_start, absl::InfinitePast());
+  if (start == absl::InfinitePast()) return;
+  const Operation& shown = entry.shown.operation;
+  // The clock may have been set back.
+  const double seconds = std::max(0.0, absl::ToDoubleSeconds(now - start));
+  metrics_.OperationPhaseEnded(shown.request.method, shown.progress.phase, seconds);
 }
 
 void OperationRegistry::Suspend(OperationEntry& entry) {

@@ -15,12 +15,14 @@
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
 #include "server/jobs/operation_entry.h"
+#include "server/metrics/metrics.h"
 
 namespace secateur {
 
 class OperationRegistry {
  public:
-  explicit OperationRegistry(const Clock& clock) : clock_(clock) {}  // outlives it
+  // Both outlive it.
+  OperationRegistry(const Clock& clock, Metrics& metrics) : clock_(clock), metrics_(metrics) {}
 
   OperationEntryPtr Find(const std::string& id) const;  // null when it is not known
   // Makes an entry known that shows `operation`; or returns the one that is known under its id.
@@ -32,7 +34,10 @@ class OperationRegistry {
   void Show(OperationEntry& entry, Operation operation);
   // Nobody alive is at it: shows as waiting what was running.
   void ShowLeft(OperationEntry& entry);
+  // Counts the time of the phase before where this begins another.
   void Report(OperationEntry& entry, const Progress& progress);
+  // The work at it here has ended, and the last phase with it.
+  void EndPhase(OperationEntry& entry);
   // This process has nothing more to tell about it: ends what observes it.
   void Suspend(OperationEntry& entry);
 
@@ -50,10 +55,12 @@ class OperationRegistry {
   void Unobserve(int64_t ticket);
 
  private:
+  void EndPhase(OperationEntry& entry, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Notify(OperationEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropObservers(OperationEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Clock& clock_;
+  Metrics& metrics_;
   mutable Mutex mutex_;
   std::map<std::string, OperationEntryPtr> entries_ ABSL_GUARDED_BY(mutex_);
   std::deque<OperationEntryPtr> by_age_ ABSL_GUARDED_BY(mutex_);  // the first known first

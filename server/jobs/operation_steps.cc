@@ -239,6 +239,7 @@ void OperationSteps::Run(const OperationEntryPtr& entry, RunContext& context) {
     journal_.Write(*entry, entry->own_epoch, {.kind = Kind::kStarted, .time = parts_.clock.Now()});
   }
   absl::StatusOr<TypedBytes> result = Execute(operation.request, adopted, context);
+  registry_.EndPhase(*entry);
   MutexLock lock(entry->transition);
   Finish(*entry, std::move(result));
 }

@@ -75,6 +75,10 @@ Metrics::Metrics(std::string_view version)
       operations(Counters(registry, "secateur_operations_total", "Ended operations.")),
       operation_duration(Histograms(registry, "secateur_operation_duration_seconds",
                                     "Time of ended operations, waiting included.")),
+      operation_phase_duration(
+          Histograms(registry, "secateur_operation_phase_duration_seconds",
+                     "Time of one phase of an operation, from its first report of progress to that "
+                     "of the next phase or to the end of the work.")),
       operations_active(
           Gauges(registry, "secateur_operations_active", "Operations that wait or run here.")),
       operations_adopted(Counters(registry, "secateur_operations_adopted_total",
@@ -170,6 +174,12 @@ void Metrics::OperationEnded(std::string_view type, std::string_view state, doub
   operations_active.Add({{"type", name}}).Decrement();
   operations.Add({{"type", name}, {"state", std::string(state)}}).Increment();
   operation_duration.Add({{"type", name}}, SlowBuckets()).Observe(seconds);
+}
+
+void Metrics::OperationPhaseEnded(std::string_view type, std::string_view phase, double seconds) {
+  operation_phase_duration
+      .Add({{"type", std::string(type)}, {"phase", std::string(phase)}}, SlowBuckets())
+      .Observe(seconds);
 }
 
 void Metrics::CountStore(std::string_view operation, absl::StatusCode code, double seconds) {

@@ -39,10 +39,12 @@ struct Metrics {
   // Helpers for what has labels.
   // A finished RPC: `method` is "CreateExpert" and the like.
   void CountRpc(std::string_view method, absl::StatusCode code, double seconds);
-  // `type` is "create_expert" and the like; `state` is what it ended as: "succeeded", "failed" or
+  // `type` is "CreateExpert" and the like; `state` is what it ended as: "succeeded", "failed" or
   // "cancelled".
   void OperationStarted(std::string_view type);
   void OperationEnded(std::string_view type, std::string_view state, double seconds);
+  // `phase` as in Progress: "measure", "verify" and the like.
+  void OperationPhaseEnded(std::string_view type, std::string_view phase, double seconds);
   // Another process goes on with it.
   void OperationLeft(std::string_view type);
   // `reason` is an ErrorInfo reason that the server itself gives: "QUEUE_FULL", "STORE_FULL",
@@ -58,11 +60,12 @@ struct Metrics {
 
   prometheus::Registry registry;
 
-  Family<Counter>& rpc_requests;          // method, code
-  Family<Histogram>& rpc_duration;        // method
-  Family<Counter>& operations;            // type, state; counted when they end
-  Family<Histogram>& operation_duration;  // type
-  Family<Gauge>& operations_active;       // type
+  Family<Counter>& rpc_requests;                // method, code
+  Family<Histogram>& rpc_duration;              // method
+  Family<Counter>& operations;                  // type, state; counted when they end
+  Family<Histogram>& operation_duration;        // type
+  Family<Histogram>& operation_phase_duration;  // type, phase
+  Family<Gauge>& operations_active;             // type
   Counter& operations_adopted;
   Family<Counter>& operations_refused;  // type, reason
   Gauge& reserved_memory;               // bytes

@@ -100,8 +100,10 @@ TEST_P(ClockJumps, MakeNoDurationNegativeAndHideNoProgress) {
   EXPECT_EQ(seen.back(), 2);
   const Metrics& metrics = process.metrics();
   EXPECT_GE(metrics.job_queue_wait.Collect().histogram.sample_sum, 0);
-  for (const auto& family : metrics.operation_duration.Collect()) {
-    for (const auto& metric : family.metric) EXPECT_GE(metric.histogram.sample_sum, 0);
+  for (const auto* durations : {&metrics.operation_duration, &metrics.operation_phase_duration}) {
+    for (const auto& family : durations->Collect()) {
+      for (const auto& metric : family.metric) EXPECT_GE(metric.histogram.sample_sum, 0);
+    }
   }
 }
 

@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "server/base/errors.h"
@@ -14,10 +16,13 @@
 namespace secateur {
 namespace {
 
+using testing::DoubleEq;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Pair;
 using testing::SizeIs;
+using testing::UnorderedElementsAre;
 using State = OperationState;
 
 class JobQueueTest : public testing::Test {
@@ -175,6 +180,33 @@ TEST_F(JobQueueTest, ReportsTheRateAndTheTimeThatIsLeftOfEachPhase) {
   EXPECT_EQ(seen[2].rate, 0);
   EXPECT_EQ(seen[2].eta, absl::InfiniteDuration());
   EXPECT_GT(seen[2].tokens_per_second, 0);  // of the profile before
+}
+
+TEST_F(JobQueueTest, CountsTheTimeOfEachPhase) {
+  const auto step = [this](const OperationRequest&) -> absl::StatusOr<Job> {
+    return Job([this](RunContext& run) -> absl::StatusOr<TypedBytes> {
+      clock_.Advance(absl::Seconds(1));  // belongs to no phase
+      for (const char* phase : {"measure", "solve", "measure"}) {
+        run.Report({phase, 0, 2, "layers"});
+        clock_.Advance(absl::Seconds(2));
+        run.Report({phase, 1, 2, "layers"});
+        clock_.Advance(absl::Seconds(3));
+      }
+      return absl::DataLossError("lost");  // what failed has taken its time, too
+    });
+  };
+  Process process(blobs_, clock_, {.workers = 1}, {{"Step", step}});
+  process.WaitFor(process.Submit(Request("Step", "")));
+  std::map<std::string, std::pair<uint64_t, double>> times;  // of a phase: count, sum
+  for (const auto& family : process.metrics().operation_phase_duration.Collect()) {
+    for (const auto& metric : family.metric) {
+      ASSERT_THAT(metric.label, SizeIs(2));
+      EXPECT_EQ(metric.label[1].value, "Step");
+      times[metric.label[0].value] = {metric.histogram.sample_count, metric.histogram.sample_sum};
+    }
+  }
+  EXPECT_THAT(times, UnorderedElementsAre(Pair("measure", Pair(2, DoubleEq(10))),
+                                          Pair("solve", Pair(1, DoubleEq(5)))));
 }
 
 TEST_F(JobQueueTest, FinishesWhatItHasAcceptedWhenItDrains) {

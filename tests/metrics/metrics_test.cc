@@ -20,6 +20,7 @@ void CountEverything(Metrics& metrics) {
   metrics.CountRpc("PlanExpert", absl::StatusCode::kInvalidArgument, 0.002);
   metrics.OperationStarted("create_expert");
   metrics.OperationStarted("create_expert");
+  metrics.OperationPhaseEnded("create_expert", "verify", 2);
   metrics.OperationEnded("create_expert", "succeeded", 3);
   metrics.OperationRefused("create_expert", "QUEUE_FULL");
   metrics.CountStore("read", absl::StatusCode::kNotFound, 0.001);
@@ -40,6 +41,7 @@ TEST(Metrics, HasEachMetricOfTheServiceWithItsTypeAndHelp) {
       {"secateur_rpc_duration_seconds", "histogram"},
       {"secateur_operations_total", "counter"},
       {"secateur_operation_duration_seconds", "histogram"},
+      {"secateur_operation_phase_duration_seconds", "histogram"},
       {"secateur_operations_active", "gauge"},
       {"secateur_operations_adopted_total", "counter"},
       {"secateur_operations_refused_total", "counter"},
@@ -97,6 +99,11 @@ TEST(Metrics, CountsWithLabels) {
       Sample(scraped, "secateur_operations_total{state=\"succeeded\",type=\"create_expert\"}"), 1);
   EXPECT_EQ(Sample(scraped, "secateur_operations_active{type=\"create_expert\"}"), 1);
   EXPECT_EQ(Sample(scraped, "secateur_operation_duration_seconds_sum{type=\"create_expert\"}"), 3);
+  EXPECT_EQ(
+      Sample(
+          scraped,
+          "secateur_operation_phase_duration_seconds_sum{phase=\"verify\",type=\"create_expert\"}"),
+      2);
   EXPECT_EQ(Sample(scraped, "secateur_store_requests_total{code=\"NOT_FOUND\",operation=\"read\"}"),
             1);
   EXPECT_EQ(Sample(scraped, "secateur_store_bytes_total{direction=\"read\"}"), 1000);
