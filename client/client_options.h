@@ -31,7 +31,8 @@ struct ClientOptions {
   std::string token;
 
   // Time for one unary call, retries included; above 0. Streams (UploadCorpus, DownloadExpertFile,
-  // WatchOperation) take as long as they need.
+  // WatchOperation) take as long as they need; PlanExpert that trims a vocabulary has ten minutes
+  // at least: the first of a selection reads all of its text.
   absl::Duration deadline = absl::Seconds(30);
 };
 

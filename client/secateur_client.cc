@@ -35,6 +35,9 @@ std::string RandomId() {
 
 // Between two tries, whatever a server says.
 constexpr absl::Duration kLeastPause = absl::Milliseconds(100);
+// Of a plan that trims a vocabulary, at least: the first one of a selection tokenises its text and
+// runs the base over some of it.
+constexpr absl::Duration kVocabularyPlan = absl::Minutes(10);
 
 // Starts a long operation and hands out its handle. The request has an id, so that it is one
 // operation however often it is sent; it is sent again, all within one deadline, when the server
@@ -146,7 +149,12 @@ absl::StatusOr<v1::CompareDimensionsResponse> SecateurClient::CompareDimensions(
 
 absl::StatusOr<v1::PlanExpertResponse> SecateurClient::PlanExpert(
     const v1::PlanExpertRequest& request) const {
-  return Unary(*connection_, *connection_->secateur, &Stub::PlanExpert, request);
+  const auto& units = request.spec().units();
+  const bool trims = std::find(units.begin(), units.end(), v1::VOCABULARY) != units.end();
+  const absl::Duration limit =
+      std::max(connection_->options.deadline, trims ? kVocabularyPlan : absl::ZeroDuration());
+  return Unary(*connection_, *connection_->secateur, &Stub::PlanExpert, request,
+               absl::Now() + limit);
 }
 
 absl::StatusOr<PendingOperation<v1::Expert>> SecateurClient::CreateExpert(

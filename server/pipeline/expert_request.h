@@ -16,7 +16,7 @@
 namespace secateur {
 
 // Version of the algorithms behind the rules; a change makes new experts.
-inline constexpr int kAlgorithmVersion = 3;
+inline constexpr int kAlgorithmVersion = 4;
 // AUTO takes the cell from this many documents on; where they are fewer, BLEND counts the cell
 // n / (n + kCellDocuments).
 inline constexpr int64_t kCellDocuments = 32;

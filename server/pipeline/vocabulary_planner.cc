@@ -5,7 +5,7 @@
 
 #include "server/base/errors.h"
 #include "server/base/status_macros.h"
-#include "server/model/row_affinity.h"
+#include "server/pipeline/row_scores.h"
 
 namespace secateur {
 namespace {
@@ -22,16 +22,15 @@ std::string KeyOf(const std::vector<CorpusInfo>& corpora) {
   return hash.Finish().Hex();
 }
 
-// About every fifth document, by digest: whatever corpus it stands in.
-bool IsHeldOut(const Document& document) {
-  return Sha256Of(document.text).bytes[0] % kHeldOutEvery == 0;
-}
+// About every fifth document, by the digest of its text: whatever corpus it stands in.
+bool IsHeldOut(const Digest& digest) { return digest.bytes[0] % kHeldOutEvery == 0; }
 
 }  // namespace
 
 struct VocabularyPlanner::Texts {
   TokenCounts learnt;
   TokenCounts held_out;
+  TextSample sample;  // of what is learnt from
 };
 
 double VocabularyPlan::SplitShare(int64_t size) const {
@@ -75,18 +74,20 @@ absl::StatusOr<VocabularyPlanner::Texts> VocabularyPlanner::Count(
         store.ForEachDocument(corpus.id(), [&](const Document& document) -> absl::Status {
           RETURN_IF_ERROR(context.CheckCancelled());
           context.Report({"tokenize", ++done, total, "documents"});
-          return CountTokens(tokenizer_, document.text,
-                             IsHeldOut(document) ? texts.held_out : texts.learnt);
+          const Digest digest = Sha256Of(document.text);
+          const bool held_out = IsHeldOut(digest);
+          if (!held_out) texts.sample.Add(digest, document.text);
+          return CountTokens(tokenizer_, document.text, held_out ? texts.held_out : texts.learnt);
         });
     RETURN_IF_ERROR(read);
   }
   return texts;
 }
 
-absl::StatusOr<std::vector<float>> VocabularyPlanner::Affinity(const VocabularyTrimmer& trimmer,
-                                                               const TokenCounts& counts,
-                                                               RunContext& context) const {
-  std::vector<int64_t> by_id = counts.by_id;
+absl::StatusOr<std::vector<float>> VocabularyPlanner::Scores(const VocabularyTrimmer& trimmer,
+                                                             const Texts& texts,
+                                                             RunContext& context) const {
+  std::vector<int64_t> by_id = texts.learnt.by_id;
   by_id.resize(static_cast<size_t>(std::max<int64_t>(trimmer.file().id_limit(), trimmer.rows())));
   const std::vector<int64_t> made = DerivationCounts(trimmer.derivations(), by_id);
   std::vector<int32_t> examples;
@@ -94,13 +95,7 @@ absl::StatusOr<std::vector<float>> VocabularyPlanner::Affinity(const VocabularyT
     if (made[static_cast<size_t>(id)] > 0) examples.push_back(id);
   }
   if (examples.empty()) return std::vector<float>();
-  std::vector<float> affinity;
-  const absl::Status scored = lane_.Run(context, [&]() -> absl::Status {
-    ASSIGN_OR_RETURN(affinity, RowAffinity(model_.outer().embedding, examples));
-    return absl::OkStatus();
-  });
-  RETURN_IF_ERROR(scored);
-  return affinity;
+  return ScoreRows(model_, tokenizer_, examples, texts.sample, lane_, context);
 }
 
 absl::StatusOr<std::shared_ptr<const VocabularyPlan>> VocabularyPlanner::Plan(
@@ -108,12 +103,12 @@ absl::StatusOr<std::shared_ptr<const VocabularyPlan>> VocabularyPlanner::Plan(
   if (auto kept = Find(corpora)) return kept;
   ASSIGN_OR_RETURN(const auto trimmer, Trimmer());
   ASSIGN_OR_RETURN(Texts texts, Count(corpora, store, context));
-  ASSIGN_OR_RETURN(std::vector<float> affinity, Affinity(*trimmer, texts.learnt, context));
+  ASSIGN_OR_RETURN(std::vector<float> scores, Scores(*trimmer, texts, context));
   auto plan = std::make_shared<VocabularyPlan>();
-  plan->learnt_order = trimmer->Order(texts.learnt, affinity);
+  plan->learnt_order = trimmer->Order(texts.learnt, scores);
   plan->held_out_counts = texts.held_out.by_id;
   AddCounts(texts.held_out, texts.learnt);
-  plan->order = trimmer->Order(texts.learnt, std::move(affinity));
+  plan->order = trimmer->Order(texts.learnt, std::move(scores));
   const int64_t asked = RowsForShare(plan->learnt_order, plan->held_out_counts, kMaxSplitShare);
   plan->rows = RoundedRows(std::max(plan->order.needed, asked), trimmer->rows());
   return plans_.Insert(KeyOf(corpora), std::move(plan), 1);

@@ -1,6 +1,6 @@
 // Which rows of a model's vocabulary the selected corpora need: their text is tokenised and the
-// rows put in order, once for each set of corpora; the plans of the last few sets are kept. No
-// forward pass. Thread-safe.
+// rows put in order, once for each set of corpora, with a forward pass over a small sample of it
+// (row_scores.h); the plans of the last few sets are kept. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -46,8 +46,9 @@ class VocabularyPlanner {
 
   // The plan for `corpora`, if it is kept.
   std::shared_ptr<const VocabularyPlan> Find(const std::vector<CorpusInfo>& corpora);
-  // The same, made if need be: reads and tokenises every document. Reports "tokenize" in
-  // documents; stops between documents after a cancel. Errors as Trimmer() and reading documents.
+  // The same, made if need be: reads and tokenises every document. Reports "tokenize" and "expect"
+  // in documents; stops between documents after a cancel. Errors as Trimmer(), ScoreRows() and
+  // reading documents.
   absl::StatusOr<std::shared_ptr<const VocabularyPlan>> Plan(const std::vector<CorpusInfo>& corpora,
                                                              const CorpusStore& store,
                                                              RunContext& context);
@@ -57,8 +58,9 @@ class VocabularyPlanner {
   struct Texts;
   absl::StatusOr<Texts> Count(const std::vector<CorpusInfo>& corpora, const CorpusStore& store,
                               RunContext& context) const;
-  absl::StatusOr<std::vector<float>> Affinity(const VocabularyTrimmer& trimmer,
-                                              const TokenCounts& counts, RunContext& context) const;
+  // By row; empty for no text.
+  absl::StatusOr<std::vector<float>> Scores(const VocabularyTrimmer& trimmer, const Texts& texts,
+                                            RunContext& context) const;
 
   const Transformer& model_;
   const Tokenizer& tokenizer_;

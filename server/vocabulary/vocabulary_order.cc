@@ -37,10 +37,10 @@ class Sequence {
 
 // All rows, best first.
 std::vector<int32_t> Ranked(int64_t rows, const std::vector<int64_t>& made,
-                            const std::vector<float>& affinity) {
+                            const std::vector<float>& scores) {
   const auto key = [&](int32_t id) {
     const auto at = static_cast<size_t>(id);
-    return std::tuple(-made[at], at < affinity.size() ? -affinity[at] : 0.0F, id);
+    return std::tuple(-made[at], at < scores.size() ? -scores[at] : 0.0F, id);
   };
   std::vector<int32_t> ids(static_cast<size_t>(rows));
   std::iota(ids.begin(), ids.end(), 0);
@@ -59,7 +59,7 @@ VocabularyOrder OrderVocabulary(const BpeFile& file, const Derivations& derivati
   Sequence sequence(file, derivations, rows);
   for (const int32_t id : needs.required) sequence.Add(id);
   order.required = order.needed = sequence.size();
-  for (const int32_t id : Ranked(rows, made, needs.affinity)) {
+  for (const int32_t id : Ranked(rows, made, needs.scores)) {
     sequence.Add(id);
     if (made[static_cast<size_t>(id)] > 0) order.needed = sequence.size();
   }

@@ -18,8 +18,8 @@ struct VocabularyNeeds {
   std::vector<int64_t> counts;
   // Ids that stay whatever the texts say.
   std::vector<int32_t> required;
-  // By row: how much it is like those of the tokens that the texts have; may be empty.
-  std::vector<float> affinity;
+  // By row: how likely other text of the kind needs it, higher for more; may be empty.
+  std::vector<float> scores;
 };
 
 // Every row of the embedding, in the order in which they should stay. The first n of them are
@@ -31,7 +31,7 @@ struct VocabularyOrder {
   int64_t needed = 0;    // and those that the derivations of the texts make
 };
 
-// Behind the required ones, most frequent in the derivations first; then highest affinity first;
+// Behind the required ones, most frequent in the derivations first; then highest score first;
 // lower ids, which training found earlier, before equal ones. `rows`: of the base's embedding; ids
 // from there on (tokens that it has no row for) are left out.
 VocabularyOrder OrderVocabulary(const BpeFile& file, const Derivations& derivations, int64_t rows,

@@ -131,9 +131,8 @@ absl::Status VocabularyTrimmer::RequireNamedIds() {
 }
 
 VocabularyOrder VocabularyTrimmer::Order(const TokenCounts& counts,
-                                         std::vector<float> affinity) const {
-  return OrderVocabulary(file_, derivations_, rows_,
-                         {counts.by_id, required_, std::move(affinity)});
+                                         std::vector<float> scores) const {
+  return OrderVocabulary(file_, derivations_, rows_, {counts.by_id, required_, std::move(scores)});
 }
 
 KeptVocabulary VocabularyTrimmer::Keep(const VocabularyOrder& order, int64_t rows) const {

@@ -1,7 +1,7 @@
 // A base model's tokenizer files, ready to be cut to the tokens that some text needs.
 //
 //   ASSIGN_OR_RETURN(const auto trimmer, VocabularyTrimmer::Open(folder, tokenizer, rows));
-//   const VocabularyOrder order = trimmer->Order(counts, affinity);  // of the texts
+//   const VocabularyOrder order = trimmer->Order(counts, scores);  // of the texts
 //   const KeptVocabulary kept = trimmer->Keep(order, RoundedRows(order.needed, rows));
 //   ASSIGN_OR_RETURN(const TrimmedVocabulary trimmed, trimmer->Trim(kept));
 //
@@ -45,7 +45,7 @@ class VocabularyTrimmer {
   // character, what the chat template writes, ids that the folder's files name or may leave to
   // defaults (the first 8); without byte_fallback every single character too, since nothing could
   // spell it. `counts` are of `tokenizer`.
-  VocabularyOrder Order(const TokenCounts& counts, std::vector<float> affinity) const;
+  VocabularyOrder Order(const TokenCounts& counts, std::vector<float> scores) const;
 
   // KeepRows().
   KeptVocabulary Keep(const VocabularyOrder& order, int64_t rows) const;

@@ -234,6 +234,24 @@ TEST(Client, GivesAllTriesForAnOperationOneDeadline) {
   EXPECT_LE(deadlines.size(), 4U);  // 100 ms apart at least
 }
 
+TEST(Client, GivesAPlanThatTrimsAVocabularyMoreTime) {
+  std::vector<std::chrono::system_clock::time_point> deadlines;
+  auto stub = std::make_shared<testing::NiceMock<v1::MockSecateurStub>>();
+  EXPECT_CALL(*stub, PlanExpert).WillRepeatedly([&](auto* context, const auto&, auto*) {
+    deadlines.push_back(context->deadline());
+    return grpc::Status::OK;
+  });
+  auto connection = std::make_shared<ClientConnection>();
+  connection->secateur = stub;
+  connection->options.deadline = absl::Seconds(30);
+  v1::PlanExpertRequest request;
+  EXPECT_OK(SecateurClient(connection).PlanExpert(request));
+  request.mutable_spec()->add_units(v1::VOCABULARY);
+  EXPECT_OK(SecateurClient(connection).PlanExpert(request));
+  ASSERT_THAT(deadlines, SizeIs(2));
+  EXPECT_GT(deadlines[1] - deadlines[0], std::chrono::minutes(9));
+}
+
 TEST(Client, AsksSeveralServersInTurnAndGoesOnWithoutOneThatIsGone) {
   FakeServer servers[2];
   ClientOptions options;

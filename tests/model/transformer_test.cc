@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "server/base/status_macros.h"
+#include "server/model/next_tokens.h"
 #include "server/model/torch_guard.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
@@ -232,6 +234,28 @@ TEST_P(EachTinyModel, AgreesWithADirectSoftmaxOnTheNllOfEachToken) {
       EXPECT_NEAR(nll[next++], expected[row][sequences[i][position + 1]].item<double>(), 1e-4);
     }
   }
+}
+
+TEST_P(EachTinyModel, AddsUpWhatItExpectsToComeNext) {
+  const c10::InferenceMode inference;
+  const PackedBatch first = Pack({Ids(33, 1), Ids(1, 2)});
+  const PackedBatch second = Pack({Ids(150, 3)});  // several parts
+  std::vector<double> sum;
+  at::Tensor expected = at::zeros({model_->config().vocabulary_size}, at::kDouble);
+  for (const PackedBatch& batch : {first, second}) {
+    ASSERT_OK(AddNextTokenProbabilities(*model_, batch, context_, sum));
+    expected += model_->Logits(Forward(batch)).value().to(at::kDouble).softmax(1).sum(0);
+  }
+  ASSERT_THAT(sum, SizeIs(static_cast<size_t>(model_->config().vocabulary_size)));
+  EXPECT_NEAR(std::accumulate(sum.begin(), sum.end(), 0.0), 33 + 1 + 150, 1e-3);
+  for (size_t row = 0; row < sum.size(); ++row) {
+    EXPECT_NEAR(sum[row], expected[static_cast<int64_t>(row)].item<double>(), 1e-4) << row;
+  }
+  const std::vector<double> before = sum;
+  context_.Cancel();
+  EXPECT_THAT(AddNextTokenProbabilities(*model_, first, context_, sum),
+              StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_EQ(sum, before);
 }
 
 TEST_P(EachTinyModel, GivesTheEndsOfSequencesAloneWhenAskedTo) {

@@ -201,15 +201,21 @@ TEST_P(TrimmedExpert, IsNotFoundBeforeItsTextHasBeenLookedAt) {
 }
 
 TEST_P(TrimmedExpert, IsPlannedFromTextThatIsTokenisedOnce) {
-  int documents = 0;
-  RunContext context(
-      [&](const Progress& progress) { documents += progress.phase == "tokenize" ? 1 : 0; });
+  int documents = 0, looked_at = 0;
+  RunContext context([&](const Progress& progress) {
+    documents += progress.phase == "tokenize" ? 1 : 0;
+    looked_at += progress.phase == "expect" ? 1 : 0;
+  });
   const std::vector<CorpusInfo> corpora = ResolveSources(request_, stores_.corpora).value().corpora;
   ASSERT_OK_AND_ASSIGN(const auto plan,
                        model_->vocabulary().Plan(corpora, stores_.corpora, context));
   EXPECT_EQ(documents, 40);
+  EXPECT_GT(looked_at, 0);
+  EXPECT_LE(looked_at, 32);
+  const int before = looked_at;
   EXPECT_THAT(model_->vocabulary().Plan(corpora, stores_.corpora, context), IsOkAndHolds(plan));
   EXPECT_EQ(documents, 40);
+  EXPECT_EQ(looked_at, before);
   EXPECT_EQ(plan->order.rows.size(), static_cast<size_t>(kRows));
   EXPECT_EQ(plan->SplitShare(kRows), 0);
   EXPECT_LE(plan->SplitShare(plan->rows), kMaxSplitShare);

@@ -30,8 +30,8 @@ struct Vocabulary {
   }
   VocabularyOrder Order(const std::vector<int64_t>& counts,
                         const std::vector<int32_t>& required = {},
-                        const std::vector<float>& affinity = {}) const {
-    return OrderVocabulary(file, derivations, file.id_limit(), {counts, required, affinity});
+                        const std::vector<float>& scores = {}) const {
+    return OrderVocabulary(file, derivations, file.id_limit(), {counts, required, scores});
   }
   // What the texts need, without any more.
   KeptVocabulary Keep(const std::vector<int64_t>& counts,
@@ -168,11 +168,11 @@ TEST(VocabularyOrder, IsClosedAtEverySize) {
     const Vocabulary base(LetterTokenizer("abcd", RandomMerges(random, "abcd", 300)));
     const auto rows = static_cast<size_t>(base.file.id_limit());
     std::vector<int64_t> counts(rows);
-    std::vector<float> affinity(rows);
+    std::vector<float> scores(rows);
     for (int i = 0; i < 40; ++i) ++counts[random() % rows];
-    for (float& value : affinity) value = static_cast<float>(random() % 100);
+    for (float& value : scores) value = static_cast<float>(random() % 100);
     const VocabularyOrder order =
-        base.Order(counts, {static_cast<int32_t>(random() % rows)}, affinity);
+        base.Order(counts, {static_cast<int32_t>(random() % rows)}, scores);
     EXPECT_THAT(order.rows, testing::SizeIs(rows));
     EXPECT_LE(order.required, order.needed);
     for (int64_t size = order.required; size <= static_cast<int64_t>(rows); ++size) {
@@ -194,10 +194,10 @@ TEST(VocabularyOrder, BeginsWithWhatIsRequiredAndThenWhatTheTextsAreMadeOf) {
 TEST(VocabularyOrder, TakesWhatIsFrequentBeforeWhatIsAlikeBeforeTheRest) {
   const Vocabulary base(AllPairs());
   std::vector<int64_t> counts(272);
-  std::vector<float> affinity(272);
+  std::vector<float> scores(272);
   for (size_t id = 262; id < 272; ++id) counts[id] = static_cast<int64_t>(id);
-  for (size_t id = 100; id < 110; ++id) affinity[id] = static_cast<float>(id);
-  const VocabularyOrder order = base.Order(counts, {}, affinity);
+  for (size_t id = 100; id < 110; ++id) scores[id] = static_cast<float>(id);
+  const VocabularyOrder order = base.Order(counts, {}, scores);
   const auto pairs = [&order](int64_t begin, size_t count) {
     std::vector<int32_t> found;
     for (auto at = order.rows.begin() + begin; found.size() < count; ++at) {
