@@ -14,7 +14,8 @@ _CHOICES_CODE = _TEXT_CODE + (Scorer.endings_nll, Scorer._nats, choice_pairs, ri
 def judge_text(scorer, text):
     def judged(texts):
         nats, sizes = scorer.text_nll(texts), [len(t.encode()) for t in texts]
-        return dict(nats=[round(n, 4) for n in nats], bytes=sizes), bits_per_byte(sum(nats), sum(sizes))
+        tokens = sum(len(scorer.ids(t)) - 1 for t in texts)
+        return dict(nats=[round(n, 4) for n in nats], bytes=sizes, tokens=tokens), bits_per_byte(sum(nats), sum(sizes))
     target, bpb_target = judged(text.target)
     general, bpb_general = judged(text.general)
     return dict(bpb_target=round(bpb_target, 5), bpb_general=round(bpb_general, 5), target=target,

@@ -155,11 +155,13 @@ def vocabulary(results):
         row, dense = results.row(place, method, 0.0), results.row(place, "dense")
         if row:
             growth = row["bpb_target"] / dense["bpb_target"] - 1
+            tokens = row["target"]["tokens"] / dense["target"]["tokens"] - 1
             met = row["removed"] >= VOCABULARY_REMOVED and growth <= VOCABULARY_GROWTH
             rows.append(["/".join(place), row["size"]["vocabulary_size"], f"{100 * row['removed']:.1f} %",
+                         f"{100 * tokens:+.2f} %",
                          f"{dense['bpb_target']:.4f}", f"{row['bpb_target']:.4f}", f"{100 * growth:+.2f} %",
                          f"{dense['bpb_general']:.3f}", f"{row['bpb_general']:.3f}", "yes" if met else "no"])
-    return rows and table(["cell", "rows", "removed", "target dense", "target", "growth", "general dense", "general", "met"], rows)
+    return rows and table(["cell", "rows", "removed", "tokens", "target dense", "target", "growth", "general dense", "general", "met"], rows)
 
 
 def trade_off(results):
