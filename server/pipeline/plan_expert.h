@@ -1,4 +1,5 @@
-// From a request to masks and sizes, from cached profiles alone: no forward pass.
+// From a request to masks and sizes, from cached profiles alone: no forward pass, but for the rows
+// of a vocabulary (vocabulary_planner.h).
 #pragma once
 
 #include <memory>
