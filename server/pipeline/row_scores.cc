@@ -15,7 +15,7 @@ namespace {
 
 constexpr FramingSettings kFraming = {.max_document_tokens = 128, .block_tokens = 512};
 constexpr double kExpectedWeight = 2;
-constexpr double kLeastProbability = 1e-15;  // float32 says nothing about less
+constexpr double kLeastProbability = 1e-15;  // a floor: outliers would stretch the scale
 
 // To a mean of 0 and a standard deviation of 1; 0 where all are the same.
 void Standardize(std::vector<float>& values) {
@@ -35,9 +35,13 @@ absl::StatusOr<std::vector<float>> LogExpected(const Transformer& model, const T
                                                RunContext& context) {
   std::vector<double> sum;
   Packer packer(tokenizer, model.config().first_token_id, kFraming, [&](const TokenBlock& block) {
-    return lane.Run(context, [&] {
-      return AddNextTokenProbabilities(model, {block.ids, block.offsets}, context, sum);
-    });
+    PackedBatch batch{block.ids, block.offsets};
+    // A tokenizer may know tokens that the embedding has no row for.
+    std::replace_if(
+        batch.ids.begin(), batch.ids.end(),
+        [&](int32_t id) { return id >= model.config().vocabulary_size; },
+        static_cast<int32_t>(model.config().first_token_id));
+    return lane.Run(context, [&] { return AddNextTokenProbabilities(model, batch, context, sum); });
   });
   int64_t done = 0;
   for (const auto& [digest, text] : sample.texts()) {

@@ -102,9 +102,22 @@ TEST_P(ScoreRowsTest, LookAtTheBeginningOfEachDocument) {
   EXPECT_THAT(Score(SampleOf({begin + "orange trees"})), IsOkAndHolds(one));
 }
 
-TEST_P(ScoreRowsTest, StopWhenTheyAreCancelled) {
-  context_.Cancel();
-  EXPECT_THAT(Score(SampleOf({"orange trees"})), StatusIs(absl::StatusCode::kCancelled));
+TEST_P(ScoreRowsTest, TakeTextOfTokensThatTheEmbeddingHasNoRowFor) {
+  const std::string text = "orange trees";
+  ASSERT_OK_AND_ASSIGN(tokenizer_, Tokenizer::FromJson(TinyTokenizerJson(900)));
+  ASSERT_OK_AND_ASSIGN(const auto encoding, tokenizer_->Encode(text));
+  ASSERT_GE(*std::max_element(encoding.ids.begin(), encoding.ids.end()),
+            model_->config().vocabulary_size);
+  EXPECT_THAT(Score(SampleOf({text})), IsOkAndHolds(SizeIs(272)));
+}
+
+TEST_P(ScoreRowsTest, StopWhenTheyAreCancelledWhileTheModelReads) {
+  RunContext* running = nullptr;
+  RunContext context([&](const Progress&) { running->Cancel(); });
+  running = &context;
+  EXPECT_THAT(
+      ScoreRows(*model_, *tokenizer_, kExamples, SampleOf({"orange trees"}), lane_, context),
+      StatusIs(absl::StatusCode::kCancelled));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ScoreRowsTest, testing::Values("llama_mha", "gemma3"),
