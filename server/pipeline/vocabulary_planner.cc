@@ -100,7 +100,10 @@ absl::StatusOr<std::vector<float>> VocabularyPlanner::Scores(const VocabularyTri
 
 absl::StatusOr<std::shared_ptr<const VocabularyPlan>> VocabularyPlanner::Plan(
     const std::vector<CorpusInfo>& corpora, const CorpusStore& store, RunContext& context) {
-  if (auto kept = Find(corpora)) return kept;
+  const std::string key = KeyOf(corpora);
+  if (auto kept = plans_.Find(key)) return kept;
+  ASSIGN_OR_RETURN(const auto hold, making_.Acquire(key, context));
+  if (auto kept = plans_.Find(key)) return kept;
   ASSIGN_OR_RETURN(const auto trimmer, Trimmer());
   ASSIGN_OR_RETURN(Texts texts, Count(corpora, store, context));
   ASSIGN_OR_RETURN(std::vector<float> scores, Scores(*trimmer, texts, context));
@@ -111,7 +114,7 @@ absl::StatusOr<std::shared_ptr<const VocabularyPlan>> VocabularyPlanner::Plan(
   plan->order = trimmer->Order(texts.learnt, std::move(scores));
   const int64_t asked = RowsForShare(plan->learnt_order, plan->held_out_counts, kMaxSplitShare);
   plan->rows = RoundedRows(std::max(plan->order.needed, asked), trimmer->rows());
-  return plans_.Insert(KeyOf(corpora), std::move(plan), 1);
+  return plans_.Insert(key, std::move(plan), 1);
 }
 
 }  // namespace secateur

@@ -15,6 +15,7 @@
 #include "server/corpus/corpus_store.h"
 #include "server/model/transformer.h"
 #include "server/pipeline/device_lane.h"
+#include "server/pipeline/single_flight.h"
 #include "server/tokenizer/tokenizer.h"
 #include "server/vocabulary/vocabulary_trimmer.h"
 
@@ -46,9 +47,9 @@ class VocabularyPlanner {
 
   // The plan for `corpora`, if it is kept.
   std::shared_ptr<const VocabularyPlan> Find(const std::vector<CorpusInfo>& corpora);
-  // The same, made if need be: reads and tokenises every document. Reports "tokenize" and "expect"
-  // in documents; stops between documents after a cancel. Errors as Trimmer(), ScoreRows() and
-  // reading documents.
+  // The same, made if need be, once for all who ask at a time: reads and tokenises every document.
+  // Reports "tokenize" and "expect" in documents; stops between documents after a cancel. Errors as
+  // Trimmer(), ScoreRows() and reading documents.
   absl::StatusOr<std::shared_ptr<const VocabularyPlan>> Plan(const std::vector<CorpusInfo>& corpora,
                                                              const CorpusStore& store,
                                                              RunContext& context);
@@ -67,6 +68,7 @@ class VocabularyPlanner {
   DeviceLane& lane_;
   mutable Mutex mutex_;
   std::shared_ptr<const VocabularyTrimmer> trimmer_ ABSL_GUARDED_BY(mutex_);
+  SingleFlight making_;             // by the same
   LruCache<VocabularyPlan> plans_;  // by a digest of the corpora; each costs 1
 };
 

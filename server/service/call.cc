@@ -51,6 +51,12 @@ grpc::ServerUnaryReactor* CallRunner::LongUnary(grpc::CallbackServerContext*,
   return RunOn(long_pool_, method, request, std::move(work));
 }
 
+grpc::ServerUnaryReactor* CallRunner::DeviceUnary(
+    grpc::CallbackServerContext*, std::string_view method, const google::protobuf::Message& request,
+    std::function<absl::Status(RunContext& run)> work) {
+  return RunOn(device_pool_, method, request, std::move(work));
+}
+
 bool CallRunner::Pool::Post(std::function<void()> step) {
   if (pending_.fetch_add(1) >= max_pending_) {
     pending_.fetch_sub(1);

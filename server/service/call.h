@@ -36,10 +36,14 @@ class HandOver {
 // Thread-safe. Outlives every call.
 class CallRunner {
  public:
-  // Two pools of `threads` each: of calls, and of calls that may take long. At most `max_pending`
-  // wait for or are on a pool; more are shed with RESOURCE_EXHAUSTED.
+  // Three pools of `threads` each: of calls, of calls that may take long, and of calls that wait
+  // for the device. At most `max_pending` wait for or are on a pool; more are shed with
+  // RESOURCE_EXHAUSTED.
   CallRunner(int threads, int max_pending, Metrics& metrics)
-      : metrics_(metrics), pool_(threads, max_pending), long_pool_(threads, max_pending) {}
+      : metrics_(metrics),
+        pool_(threads, max_pending),
+        long_pool_(threads, max_pending),
+        device_pool_(threads, max_pending) {}
 
   // Runs `work` on the pool, then finishes the call with its status. Request and response live
   // until then. A call whose client goes away or whose deadline passes while it waits for the pool
@@ -47,11 +51,17 @@ class CallRunner {
   grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, std::string_view method,
                                   const google::protobuf::Message& request,
                                   std::function<absl::Status()> work);
-  // Of work that computes, waits for the device or asks many buckets: it holds up its like, no
-  // other calls, and its run is cancelled when the client goes away or the deadline passes.
+  // Of work that computes or asks many buckets: it holds up its like, no other calls, and its run
+  // is cancelled when the client goes away or the deadline passes.
   grpc::ServerUnaryReactor* LongUnary(grpc::CallbackServerContext* context, std::string_view method,
                                       const google::protobuf::Message& request,
                                       std::function<absl::Status(RunContext& run)> work);
+
+  // The same of work that runs the base, and may wait minutes for operations that have the device.
+  grpc::ServerUnaryReactor* DeviceUnary(grpc::CallbackServerContext* context,
+                                        std::string_view method,
+                                        const google::protobuf::Message& request,
+                                        std::function<absl::Status(RunContext& run)> work);
 
   // Runs one step of a stream on the pool. False when too many wait: nothing will run.
   bool Post(std::function<void()> step) { return pool_.Post(std::move(step)); }
@@ -78,7 +88,7 @@ class CallRunner {
                                   std::function<absl::Status(RunContext& run)> work);
 
   Metrics& metrics_;
-  Pool pool_, long_pool_;
+  Pool pool_, long_pool_, device_pool_;
 };
 
 }  // namespace secateur

@@ -249,19 +249,23 @@ absl::StatusOr<Job> MakeExpertJob(const JobParts& parts, const OperationRequest&
 SecateurService::Reactor* SecateurService::PlanExpert(Context* context,
                                                       const v1::PlanExpertRequest* request,
                                                       v1::PlanExpertResponse* response) {
-  return parts_.calls.LongUnary(context, "PlanExpert", *request,
-                                [this, request, response](RunContext& run) {
-                                  return Plan(parts_, *request, run, *response);
-                                });
+  const auto work = [this, request, response](RunContext& run) {
+    return Plan(parts_, *request, run, *response);
+  };
+  return Removes(request->spec(), v1::VOCABULARY)
+             ? parts_.calls.DeviceUnary(context, "PlanExpert", *request, work)
+             : parts_.calls.LongUnary(context, "PlanExpert", *request, work);
 }
 
 SecateurService::Reactor* SecateurService::CreateExpert(Context* context,
                                                         const v1::CreateExpertRequest* request,
                                                         google::longrunning::Operation* response) {
-  return parts_.calls.LongUnary(context, "CreateExpert", *request,
-                                [this, request, response](RunContext& run) {
-                                  return Create(parts_, *request, run, *response);
-                                });
+  const auto work = [this, request, response](RunContext& run) {
+    return Create(parts_, *request, run, *response);
+  };
+  return request->validate_only() && Removes(request->spec(), v1::VOCABULARY)
+             ? parts_.calls.DeviceUnary(context, "CreateExpert", *request, work)
+             : parts_.calls.LongUnary(context, "CreateExpert", *request, work);
 }
 
 SecateurService::Reactor* SecateurService::GetExpert(Context* context,

@@ -71,11 +71,6 @@ absl::StatusOr<std::vector<Selection>> SelectFromProto(const v1::ExpertSpec& spe
   return selections;
 }
 
-bool Removes(const v1::ExpertSpec& spec, v1::UnitKind unit) {
-  if (spec.units().empty()) return unit == v1::FFN_NEURON;
-  return std::find(spec.units().begin(), spec.units().end(), unit) != spec.units().end();
-}
-
 // What goes with a trimmed vocabulary.
 absl::Status CheckVocabulary(const v1::ExpertSpec& spec) {
   if (!Removes(spec, v1::VOCABULARY)) {
@@ -292,6 +287,11 @@ absl::StatusOr<int64_t> AlignmentOf(const v1::Target& target) {
 }
 
 }  // namespace
+
+bool Removes(const v1::ExpertSpec& spec, v1::UnitKind unit) {
+  if (spec.units().empty()) return unit == v1::FFN_NEURON;
+  return std::find(spec.units().begin(), spec.units().end(), unit) != spec.units().end();
+}
 
 absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, const ExpertRequest& request,
                                              std::string_view path) {

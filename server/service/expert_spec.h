@@ -11,6 +11,9 @@
 
 namespace secateur {
 
+// Whether units of this kind go; neurons do when none is named.
+bool Removes(const v1::ExpertSpec& spec, v1::UnitKind unit);
+
 // The budget of a spec, whichever it is. `path` is where it stands in the request.
 absl::StatusOr<ExpertBudget> BudgetFromProto(const v1::Budget& budget, const ExpertRequest& request,
                                              std::string_view path);

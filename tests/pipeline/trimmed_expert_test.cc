@@ -1,4 +1,8 @@
 // Experts with a trimmed vocabulary, from the request to files that are read back.
+#include <atomic>
+#include <future>
+#include <vector>
+
 #include <nlohmann/json.hpp>
 
 #include "secateur/v1/manifest.pb.h"
@@ -220,6 +224,21 @@ TEST_P(TrimmedExpert, IsPlannedFromTextThatIsTokenisedOnce) {
   EXPECT_EQ(plan->SplitShare(kRows), 0);
   EXPECT_LE(plan->SplitShare(plan->rows), kMaxSplitShare);
   EXPECT_GT(plan->SplitShare(plan->order.required), kMaxSplitShare);
+}
+
+TEST_P(TrimmedExpert, IsPlannedOnceForAllWhoAskAtATime) {
+  std::atomic<int> documents = 0;
+  const std::vector<CorpusInfo> corpora = ResolveSources(request_, stores_.corpora).value().corpora;
+  const auto plan = [&] {
+    RunContext context(
+        [&](const Progress& progress) { documents += progress.phase == "tokenize" ? 1 : 0; });
+    return model_->vocabulary().Plan(corpora, stores_.corpora, context);
+  };
+  std::vector<std::future<absl::StatusOr<std::shared_ptr<const VocabularyPlan>>>> plans;
+  for (int i = 0; i < 4; ++i) plans.push_back(std::async(std::launch::async, plan));
+  ASSERT_OK_AND_ASSIGN(const auto first, plans[0].get());
+  for (size_t i = 1; i < plans.size(); ++i) EXPECT_THAT(plans[i].get(), IsOkAndHolds(first));
+  EXPECT_EQ(documents, 40);
 }
 
 TEST_P(TrimmedExpert, StopsWhenItIsCancelledWhileItsTextIsTokenised) {

@@ -17,7 +17,8 @@
 namespace secateur {
 namespace {
 
-// A server whose PlanExpert, a long call, works until its run is cancelled; GetModel does nothing.
+// A server whose PlanExpert, a long call, works until its run is cancelled, as does
+// CompareDimensions, a call for the device; GetModel and CreateExpert, a long call, do nothing.
 class EndlessService final : public v1::Secateur::CallbackService {
  public:
   EndlessService() : calls_(/*threads=*/1, /*max_pending=*/8, metrics_) {
@@ -31,11 +32,20 @@ class EndlessService final : public v1::Secateur::CallbackService {
   grpc::ServerUnaryReactor* PlanExpert(grpc::CallbackServerContext* context,
                                        const v1::PlanExpertRequest* request,
                                        v1::PlanExpertResponse*) override {
-    return calls_.LongUnary(context, "PlanExpert", *request, [this](RunContext& run) {
-      ++started_;
-      while (!run.cancelled()) std::this_thread::yield();
-      return run.CheckCancelled();
-    });
+    return calls_.LongUnary(context, "PlanExpert", *request,
+                            [this](RunContext& run) { return WorkOn(run); });
+  }
+  grpc::ServerUnaryReactor* CompareDimensions(grpc::CallbackServerContext* context,
+                                              const v1::CompareDimensionsRequest* request,
+                                              v1::CompareDimensionsResponse*) override {
+    return calls_.DeviceUnary(context, "CompareDimensions", *request,
+                              [this](RunContext& run) { return WorkOn(run); });
+  }
+  grpc::ServerUnaryReactor* CreateExpert(grpc::CallbackServerContext* context,
+                                         const v1::CreateExpertRequest* request,
+                                         google::longrunning::Operation*) override {
+    return calls_.LongUnary(context, "CreateExpert", *request,
+                            [](RunContext&) { return absl::OkStatus(); });
   }
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
                                      const v1::GetModelRequest* request, v1::Model*) override {
@@ -49,6 +59,12 @@ class EndlessService final : public v1::Secateur::CallbackService {
   int started() const { return started_; }
 
  private:
+  absl::Status WorkOn(RunContext& run) {
+    ++started_;
+    while (!run.cancelled()) std::this_thread::yield();
+    return run.CheckCancelled();
+  }
+
   Metrics metrics_{"test"};
   std::atomic<int> started_{0};
   CallRunner calls_;
@@ -98,6 +114,22 @@ TEST(CallRunner, LongCallsHoldUpNoOthers) {
   other.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(1));
   v1::Model model;
   EXPECT_TRUE(stub->GetModel(&other, {}, &model).ok());
+  context.TryCancel();
+  EXPECT_EQ(call.get().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST(CallRunner, CallsForTheDeviceHoldUpNoOthers) {
+  EndlessService service;
+  const auto stub = service.Stub();
+  grpc::ClientContext context;
+  v1::CompareDimensionsResponse compared;
+  auto call = std::async(std::launch::async,
+                         [&] { return stub->CompareDimensions(&context, {}, &compared); });
+  while (service.started() < 1) std::this_thread::yield();
+  grpc::ClientContext other;
+  other.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(1));
+  google::longrunning::Operation operation;
+  EXPECT_TRUE(stub->CreateExpert(&other, {}, &operation).ok());
   context.TryCancel();
   EXPECT_EQ(call.get().error_code(), grpc::StatusCode::CANCELLED);
 }
