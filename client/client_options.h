@@ -31,8 +31,9 @@ struct ClientOptions {
   std::string token;
 
   // Time for one unary call, retries included; above 0. Streams (UploadCorpus, DownloadExpertFile,
-  // WatchOperation) take as long as they need; PlanExpert that trims a vocabulary has ten minutes
-  // at least: the first of a selection reads all of its text.
+  // WatchOperation) take as long as they need; PlanExpert, and CreateExpert with `validate_only`,
+  // that trim a vocabulary have ten minutes at least: the first of a selection reads all of its
+  // text.
   absl::Duration deadline = absl::Seconds(30);
 };
 

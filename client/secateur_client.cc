@@ -35,18 +35,23 @@ std::string RandomId() {
 
 // Between two tries, whatever a server says.
 constexpr absl::Duration kLeastPause = absl::Milliseconds(100);
-// Of a plan that trims a vocabulary, at least: the first one of a selection tokenises its text and
-// runs the base over some of it.
-constexpr absl::Duration kVocabularyPlan = absl::Minutes(10);
+// What a plan of `spec` gets at least: the first one of a selection that trims a vocabulary
+// tokenises its text and runs the base over some of it.
+absl::Duration LeastPlanTime(const v1::ExpertSpec& spec) {
+  const auto& units = spec.units();
+  const bool trims = std::find(units.begin(), units.end(), v1::VOCABULARY) != units.end();
+  return trims ? absl::Minutes(10) : absl::ZeroDuration();
+}
 
 // Starts a long operation and hands out its handle. The request has an id, so that it is one
 // operation however often it is sent; it is sent again, all within one deadline, when the server
 // says when to come back: one that drains does, and by then another may answer.
 template <class Result, class Method, class Request>
 absl::StatusOr<PendingOperation<Result>> Start(
-    const std::shared_ptr<const ClientConnection>& connection, Method method, Request request) {
+    const std::shared_ptr<const ClientConnection>& connection, Method method, Request request,
+    absl::Duration least_time = absl::ZeroDuration()) {
   if (request.request_id().empty()) request.set_request_id(RandomId());
-  const absl::Time deadline = absl::Now() + connection->options.deadline;
+  const absl::Time deadline = absl::Now() + std::max(connection->options.deadline, least_time);
   while (true) {
     auto operation = Unary(*connection, *connection->secateur, method, request, deadline);
     if (operation.ok()) return PendingOperation<Result>(connection, *std::move(operation));
@@ -149,17 +154,17 @@ absl::StatusOr<v1::CompareDimensionsResponse> SecateurClient::CompareDimensions(
 
 absl::StatusOr<v1::PlanExpertResponse> SecateurClient::PlanExpert(
     const v1::PlanExpertRequest& request) const {
-  const auto& units = request.spec().units();
-  const bool trims = std::find(units.begin(), units.end(), v1::VOCABULARY) != units.end();
   const absl::Duration limit =
-      std::max(connection_->options.deadline, trims ? kVocabularyPlan : absl::ZeroDuration());
+      std::max(connection_->options.deadline, LeastPlanTime(request.spec()));
   return Unary(*connection_, *connection_->secateur, &Stub::PlanExpert, request,
                absl::Now() + limit);
 }
 
 absl::StatusOr<PendingOperation<v1::Expert>> SecateurClient::CreateExpert(
     const v1::CreateExpertRequest& request) const {
-  return Start<v1::Expert>(connection_, &Stub::CreateExpert, request);
+  return Start<v1::Expert>(
+      connection_, &Stub::CreateExpert, request,
+      request.validate_only() ? LeastPlanTime(request.spec()) : absl::ZeroDuration());
 }
 
 absl::StatusOr<PendingOperation<v1::EvaluateExpertResponse>> SecateurClient::EvaluateExpert(

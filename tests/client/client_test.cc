@@ -236,11 +236,13 @@ TEST(Client, GivesAllTriesForAnOperationOneDeadline) {
 
 TEST(Client, GivesAPlanThatTrimsAVocabularyMoreTime) {
   std::vector<std::chrono::system_clock::time_point> deadlines;
-  auto stub = std::make_shared<testing::NiceMock<v1::MockSecateurStub>>();
-  EXPECT_CALL(*stub, PlanExpert).WillRepeatedly([&](auto* context, const auto&, auto*) {
+  const auto keep_deadline = [&](auto* context, const auto&, auto*) {
     deadlines.push_back(context->deadline());
     return grpc::Status::OK;
-  });
+  };
+  auto stub = std::make_shared<testing::NiceMock<v1::MockSecateurStub>>();
+  EXPECT_CALL(*stub, PlanExpert).WillRepeatedly(keep_deadline);
+  EXPECT_CALL(*stub, CreateExpert).WillRepeatedly(keep_deadline);
   auto connection = std::make_shared<ClientConnection>();
   connection->secateur = stub;
   connection->options.deadline = absl::Seconds(30);
@@ -250,6 +252,13 @@ TEST(Client, GivesAPlanThatTrimsAVocabularyMoreTime) {
   EXPECT_OK(SecateurClient(connection).PlanExpert(request));
   ASSERT_THAT(deadlines, SizeIs(2));
   EXPECT_GT(deadlines[1] - deadlines[0], std::chrono::minutes(9));
+  v1::CreateExpertRequest expert;
+  *expert.mutable_spec() = request.spec();
+  EXPECT_OK(SecateurClient(connection).CreateExpert(expert));
+  expert.set_validate_only(true);
+  EXPECT_OK(SecateurClient(connection).CreateExpert(expert));
+  ASSERT_THAT(deadlines, SizeIs(4));
+  EXPECT_GT(deadlines[3] - deadlines[2], std::chrono::minutes(9));
 }
 
 TEST(Client, AsksSeveralServersInTurnAndGoesOnWithoutOneThatIsGone) {
