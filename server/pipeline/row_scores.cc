@@ -34,20 +34,23 @@ absl::StatusOr<std::vector<float>> LogExpected(const Transformer& model, const T
                                                const TextSample& sample, DeviceLane& lane,
                                                RunContext& context) {
   std::vector<double> sum;
-  Packer packer(tokenizer, model.config().first_token_id, kFraming, [&](const TokenBlock& block) {
-    PackedBatch batch{block.ids, block.offsets};
-    // A tokenizer may know tokens that the embedding has no row for.
-    std::replace_if(
-        batch.ids.begin(), batch.ids.end(),
-        [&](int32_t id) { return id >= model.config().vocabulary_size; },
-        static_cast<int32_t>(model.config().first_token_id));
-    return lane.Run(context, [&] { return AddNextTokenProbabilities(model, batch, context, sum); });
-  });
   int64_t done = 0;
-  for (const auto& [digest, text] : sample.texts()) {
-    RETURN_IF_ERROR(packer.Add({.text = text}));
-    context.Report({"expect", ++done, std::ssize(sample.texts()), "documents"});
-  }
+  Packer packer(tokenizer, model.config().first_token_id, kFraming,
+                [&](const TokenBlock& block) -> absl::Status {
+                  PackedBatch batch{block.ids, block.offsets};
+                  // A tokenizer may know tokens that the embedding has no row for.
+                  std::replace_if(
+                      batch.ids.begin(), batch.ids.end(),
+                      [&](int32_t id) { return id >= model.config().vocabulary_size; },
+                      static_cast<int32_t>(model.config().first_token_id));
+                  RETURN_IF_ERROR(lane.Run(context, [&] {
+                    return AddNextTokenProbabilities(model, batch, context, sum);
+                  }));
+                  done += batch.sequences();
+                  context.Report({"expect", done, std::ssize(sample.texts()), "documents"});
+                  return absl::OkStatus();
+                });
+  for (const auto& [digest, text] : sample.texts()) RETURN_IF_ERROR(packer.Add({.text = text}));
   RETURN_IF_ERROR(packer.Finish());
   std::vector<float> logs(sum.size());
   std::transform(sum.begin(), sum.end(), logs.begin(), [&packer](double p) {

@@ -1,6 +1,6 @@
 // Which rows of the vocabulary text needs that is like the selected one, beside those that it
-// shows: 470 German documents have nine thousand tokens, and a hundredth of the next document's
-// are others.
+// shows: of other German documents 4.4 % of the tokens are not what 580 of them are made of
+// (decisions/0008).
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@
 namespace secateur {
 
 // The documents with the lowest digests: the same few whatever order they come in. One thread at a
-// time.
+// time. At most 32 MiB of text.
 class TextSample {
  public:
   static constexpr size_t kDocuments = 32;

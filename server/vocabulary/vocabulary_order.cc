@@ -7,6 +7,11 @@
 namespace secateur {
 namespace {
 
+// An embedding may have more rows than there are tokens.
+bool IsToken(const BpeFile& file, int32_t id) {
+  return id < file.id_limit() && !file.token(id).empty();
+}
+
 // Rows as they come, each behind what it is made of.
 class Sequence {
  public:
@@ -14,8 +19,7 @@ class Sequence {
       : file_(file), derivations_(derivations), taken_(static_cast<size_t>(rows)) {}
 
   void Add(int32_t id) {
-    const bool is_token = id < file_.id_limit() && !file_.token(id).empty();
-    if (!is_token) return Take(id);  // a row that has no token
+    if (!IsToken(file_, id)) return Take(id);
     for (const int32_t step : derivations_.Of(id)) Take(step);
   }
 
@@ -36,11 +40,11 @@ class Sequence {
 };
 
 // All rows, best first.
-std::vector<int32_t> Ranked(int64_t rows, const std::vector<int64_t>& made,
+std::vector<int32_t> Ranked(const BpeFile& file, int64_t rows, const std::vector<int64_t>& made,
                             const std::vector<float>& scores) {
   const auto key = [&](int32_t id) {
     const auto at = static_cast<size_t>(id);
-    return std::tuple(-made[at], at < scores.size() ? -scores[at] : 0.0F, id);
+    return std::tuple(-made[at], !IsToken(file, id), at < scores.size() ? -scores[at] : 0.0F, id);
   };
   std::vector<int32_t> ids(static_cast<size_t>(rows));
   std::iota(ids.begin(), ids.end(), 0);
@@ -59,7 +63,7 @@ VocabularyOrder OrderVocabulary(const BpeFile& file, const Derivations& derivati
   Sequence sequence(file, derivations, rows);
   for (const int32_t id : needs.required) sequence.Add(id);
   order.required = order.needed = sequence.size();
-  for (const int32_t id : Ranked(rows, made, needs.scores)) {
+  for (const int32_t id : Ranked(file, rows, made, needs.scores)) {
     sequence.Add(id);
     if (made[static_cast<size_t>(id)] > 0) order.needed = sequence.size();
   }

@@ -32,8 +32,8 @@ struct VocabularyOrder {
 };
 
 // Behind the required ones, most frequent in the derivations first; then highest score first;
-// lower ids, which training found earlier, before equal ones. `rows`: of the base's embedding; ids
-// from there on (tokens that it has no row for) are left out.
+// lower ids, which training found earlier, before equal ones; rows without a token last. `rows`: of
+// the base's embedding; ids from there on (tokens that it has no row for) are left out.
 VocabularyOrder OrderVocabulary(const BpeFile& file, const Derivations& derivations, int64_t rows,
                                 const VocabularyNeeds& needs);
 

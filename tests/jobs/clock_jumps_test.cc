@@ -101,6 +101,7 @@ TEST_P(ClockJumps, MakeNoDurationNegativeAndHideNoProgress) {
   const Metrics& metrics = process.metrics();
   EXPECT_GE(metrics.job_queue_wait.Collect().histogram.sample_sum, 0);
   for (const auto* durations : {&metrics.operation_duration, &metrics.operation_phase_duration}) {
+    EXPECT_FALSE(durations->Collect().empty());
     for (const auto& family : durations->Collect()) {
       for (const auto& metric : family.metric) EXPECT_GE(metric.histogram.sample_sum, 0);
     }

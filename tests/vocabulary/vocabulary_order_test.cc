@@ -191,7 +191,7 @@ TEST(VocabularyOrder, BeginsWithWhatIsRequiredAndThenWhatTheTextsAreMadeOf) {
   EXPECT_EQ(order.needed, 6);
 }
 
-TEST(VocabularyOrder, TakesWhatIsFrequentBeforeWhatIsAlikeBeforeTheRest) {
+TEST(VocabularyOrder, TakesWhatIsFrequentBeforeWhatScoresHighBeforeTheRest) {
   const Vocabulary base(AllPairs());
   std::vector<int64_t> counts(272);
   std::vector<float> scores(272);
@@ -208,6 +208,19 @@ TEST(VocabularyOrder, TakesWhatIsFrequentBeforeWhatIsAlikeBeforeTheRest) {
   EXPECT_THAT(pairs(0, 10), ElementsAre(271, 270, 269, 268, 267, 266, 265, 264, 263, 262));
   EXPECT_THAT(pairs(order.needed, 12),
               ElementsAre(109, 108, 107, 106, 105, 104, 103, 102, 101, 100, 16, 17));
+}
+
+TEST(VocabularyOrder, TakesRowsWithoutATokenLast) {
+  const Vocabulary base(AllPairs());
+  const int64_t tokens = base.file.id_limit(), rows = tokens + 8;
+  std::vector<float> scores(static_cast<size_t>(rows));
+  std::fill(scores.end() - 8, scores.end(), 100.0F);  // whatever the model makes of them
+  const VocabularyOrder order =
+      OrderVocabulary(base.file, base.derivations, rows, {base.Count({"a"}), {}, scores});
+  ASSERT_EQ(order.rows.size(), static_cast<size_t>(rows));
+  for (int64_t at = 0; at < rows; ++at) {
+    EXPECT_EQ(order.rows[static_cast<size_t>(at)] >= tokens, at >= tokens) << at;
+  }
 }
 
 TEST(VocabularyOrder, TellsAtWhichSizeHowMuchOfATextFallsApart) {
