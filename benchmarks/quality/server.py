@@ -24,15 +24,17 @@ class Refused(Exception):
 
 def load_protos(proto_folder, other_protos):
     """Python modules of the API, by file name; generated once a process."""
-    if "secateur.v1.secateur_pb2" not in sys.modules:
-        folder = tempfile.mkdtemp(prefix="secateur-stubs-")
+    with tempfile.TemporaryDirectory(prefix="secateur-stubs-") as folder:
         files = [f"{proto_folder}/secateur/v1/{name}.proto" for name in NAMES]
-        if protoc.main(["protoc", f"-I{proto_folder}", f"-I{other_protos}", f"--python_out={folder}",
-                        f"--grpc_python_out={folder}", *files]):
+        if "secateur.v1.secateur_pb2" not in sys.modules and protoc.main(
+                ["protoc", f"-I{proto_folder}", f"-I{other_protos}", f"--python_out={folder}",
+                 f"--grpc_python_out={folder}", *files]):
             sys.exit("protoc failed")
         sys.path.insert(0, folder)
-    modules = {name: importlib.import_module(f"secateur.v1.{name}_pb2") for name in NAMES}
-    return modules | {"grpc": importlib.import_module("secateur.v1.secateur_pb2_grpc")}
+        modules = {name: importlib.import_module(f"secateur.v1.{name}_pb2") for name in NAMES}
+        modules["grpc"] = importlib.import_module("secateur.v1.secateur_pb2_grpc")
+        sys.path.remove(folder)
+    return modules
 
 
 def _end_with_parent():
