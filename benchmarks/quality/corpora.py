@@ -77,7 +77,17 @@ class JudgedText:
         return digest([self.target, self.general])
 
 
+def _texts(corpora, tok, cell, count):
+    return [cut(tok, d["text"], EVAL_TOKENS) for d in corpora.eval_docs(cell, count)]
+
+
 def judged_text(corpora, tok, base, cell):
-    texts = lambda c, count: [cut(tok, d["text"], EVAL_TOKENS) for d in corpora.eval_docs(c, count)]
-    general = [(c, t) for c in base.general_for(cell) for t in texts(c, GENERAL_DOCS)]
-    return JudgedText(texts(cell, EVAL_DOCS), [t for _, t in general], [c for c, _ in general])
+    general = [(c, t) for c in base.general_for(cell) for t in _texts(corpora, tok, c, GENERAL_DOCS)]
+    return JudgedText(_texts(corpora, tok, cell, EVAL_DOCS), [t for _, t in general], [c for c, _ in general])
+
+
+def language_text(corpora, tok, cell):
+    """The held-out text of every cell in the language of this one, as much of each as of one alone; no general text."""
+    language = corpora.labels(cell)["language"]
+    cells = [c for c in corpora.cells() if corpora.labels(c)["language"] == language]
+    return JudgedText([t for c in cells for t in _texts(corpora, tok, c, EVAL_DOCS)], [], [])

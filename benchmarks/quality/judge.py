@@ -17,6 +17,8 @@ def judge_text(scorer, text):
         tokens = sum(len(scorer.ids(t)) - 1 for t in texts)
         return dict(nats=[round(n, 4) for n in nats], bytes=sizes, tokens=tokens), bits_per_byte(sum(nats), sum(sizes))
     target, bpb_target = judged(text.target)
+    if not text.general:
+        return dict(bpb_target=round(bpb_target, 5), target=target)
     general, bpb_general = judged(text.general)
     return dict(bpb_target=round(bpb_target, 5), bpb_general=round(bpb_general, 5), target=target,
                 general=dict(cells=text.general_cells, **general))

@@ -108,7 +108,7 @@ def read_recipes(path):
 
 
 VOCABULARIES = ("vocabulary", "vocabulary-40")  # the recipes that the table of vocabularies is about
-VOCABULARY_REMOVED, VOCABULARY_GROWTH = 0.4, 0.005  # aims: of all parameters at least, of the cell's bits per byte at most
+VOCABULARY_REMOVED, VOCABULARY_GROWTH = 0.4, 0.005  # aims: of all parameters at least, of the language's bits per byte at most
 TRADE_OFF = ("per-layer", "general-0.03", "per-layer-general", "general-0.3", "general-1")  # by growing general weight
 
 
@@ -120,7 +120,7 @@ class Job:
     method: str  # "dense", a name of ALL_PEERS, or one of recipes.json
     ratio: float = 0.0  # of the FFN neurons
     draw: int = 1
-    kind: str = "text"  # or "choices"
+    kind: str = "text"  # or "choices", or "language": held-out text of every cell of the language
 
     @property
     def place(self):
@@ -152,7 +152,9 @@ def text_phases(recipes, documents, quick=False):
     return [
         [Job(b, c, "dense") for b, c in pairs],
         [Job(b, c, p, MAIN_RATIO) for b, c in pairs for p in PEERS],
-        [Job("G", cell, n) for n in unsized for cell in BASES["G"].cells if recipes[n].covers("G", cell)],
+        [Job("G", cell, "dense", kind="language") for cell in BASES["G"].cells],
+        [Job("G", cell, n, kind=kind) for n in unsized for cell in BASES["G"].cells if recipes[n].covers("G", cell)
+         for kind in ("text", "language")],
         ours(others, sizes), ours(drawn, sizes), ours(unseen, sizes),
         [Job(b, c, p, ratio) for b, c in pairs for ratio in OTHER_RATIOS for p in SIZED_PEERS],
         second(FURTHER_PEERS), second(drawn),

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import judge
 from baselines import kept_width
 from cache import digest, folder_digest
-from corpora import judged_text
+from corpora import judged_text, language_text
 from evaluate import Scorer
 from ours import Ours
 from peers import Peers
@@ -81,10 +81,12 @@ class Rows:
         return digest([self._made_digest(job), judged])
 
     def _text(self, job):
-        place = job.base, job.cell
-        if place not in self._judged:
-            self._judged[place] = judged_text(self.corpora, self._base(job.base).tok, BASES[job.base], job.cell)
-        return self._judged[place]
+        key = job.base, job.cell, job.kind
+        if key not in self._judged:
+            tok = self._base(job.base).tok
+            self._judged[key] = (language_text(self.corpora, tok, job.cell) if job.kind == "language" else
+                                 judged_text(self.corpora, tok, BASES[job.base], job.cell))
+        return self._judged[key]
 
     def _base(self, key):
         if key not in self._bases:

@@ -23,7 +23,7 @@ import peers  # noqa: E402
 import protocol  # noqa: E402
 import report  # noqa: E402
 import rows  # noqa: E402
-from corpora import Corpora  # noqa: E402
+from corpora import Corpora, language_text  # noqa: E402
 from evaluate import Scorer  # noqa: E402
 from ours import Ours  # noqa: E402
 
@@ -318,6 +318,33 @@ def test_the_trade_off_is_drawn_where_a_cell_has_more_than_its_two_ends():
     lines = report.trade_off(report.Results(rows)).splitlines()[2:]
     assert [line.split("|")[2].strip() for line in lines] == ["0", "0.1", "0.3"]
     assert "1.250 +0.250 | 2.250 +0.250" in lines[-1]
+
+
+def test_a_vocabulary_is_small_enough_and_costs_little_enough_on_all_text_of_its_language():
+    def row(bpb, removed=0.0):
+        text = dict(nats=[100 * bpb] * 3, tokens=300)
+        return dict(bpb_target=bpb, bpb_general=2, target=text, removed=removed, size=dict(vocabulary_size=64))
+    verdicts = {}
+    for cell, removed, of_language in zip(protocol.BASES["G"].cells, (0.4, 0.4, 0.39, 0.4), (1.004, 1.006, 1.004, None)):
+        rows = {protocol.Job("G", cell, "dense"): row(1), protocol.Job("G", cell, "vocabulary"): row(1.01, removed)}
+        if of_language:
+            rows |= {protocol.Job("G", cell, "dense", kind="language"): row(1),
+                     protocol.Job("G", cell, "vocabulary", kind="language"): row(of_language, removed)}
+        head, _, line = (text.split("|") for text in report.vocabulary(report.Results(rows)).splitlines())
+        met = [name.strip() for name in head].index("met")
+        verdicts[removed, of_language] = line[met].strip()
+        assert line[met + 3].strip() == "+1.00 (+1.00 to +1.00)"
+    assert verdicts == {(0.4, 1.004): "yes", (0.4, 1.006): "no", (0.39, 1.004): "no", (0.4, None): report.NONE}
+
+
+@pytest.mark.skipif("SECATEUR_TEST_DATA" not in os.environ, reason="SECATEUR_TEST_DATA is not set")
+def test_the_text_of_a_language_is_of_each_of_its_cells_and_of_no_other():
+    texts = Corpora(os.environ["SECATEUR_TEST_DATA"])
+    short = lambda text, **_: dict(input_ids=[])  # a tokenizer for which no text is too long
+    text = language_text(texts, short, "hi-general-qa")
+    cells = ("hi-general-qa", "hi-medical-multiple_choice")
+    assert text.target == [d["text"] for cell in cells for d in texts.eval_docs(cell, protocol.EVAL_DOCS)]
+    assert len(text.target) == 2 * protocol.EVAL_DOCS and not text.general
 
 
 def test_the_points_of_the_trade_off_are_recipes_of_growing_weight():
