@@ -249,9 +249,14 @@ void PrintFertility(const Evaluations& evaluations, std::ostream& out) {
   }
 }
 
-// A warning for each corpus that is not held out.
+// A warning for each corpus that is not held out, or may not be.
 void PrintOverlaps(const Evaluations& evaluations, std::ostream& out) {
   for (const v1::EvaluationResult& result : evaluations) {
+    if (!result.has_overlap()) {
+      out << "warning: how much of " << Printable(result.corpus())
+          << " stands in the expert's calibration text is not known: a corpus of it was deleted\n";
+      continue;
+    }
     if (result.overlap() <= 0.1) continue;
     out << "warning: " << FormatShare(result.overlap()) << " of " << Printable(result.corpus())
         << " stands in the expert's calibration text as well: it flatters the expert\n";

@@ -213,11 +213,15 @@ std::string Fertility(const ModelCard& card) {
 std::string Overlaps(const ModelCard& card) {
   std::string rows;
   for (const ModelCard::Evaluation& row : card.evaluations) {
-    if (row.overlap <= kNotHeldOut) continue;
-    rows += absl::StrFormat("- %.0f %% of %s stands in the calibration text as well.\n",
-                            100 * row.overlap, Plain(row.corpus));
+    if (!row.overlap) {
+      rows += StrCat("- How much of ", Plain(row.corpus),
+                     " stands in the calibration text is not known.\n");
+    } else if (*row.overlap > kNotHeldOut) {
+      rows += absl::StrFormat("- %.0f %% of %s stands in the calibration text as well.\n",
+                              100 * *row.overlap, Plain(row.corpus));
+    }
   }
-  return rows.empty() ? "" : StrCat("These figures flatter the expert:\n\n", rows, "\n");
+  return rows.empty() ? "" : StrCat("These figures may flatter the expert:\n\n", rows, "\n");
 }
 
 std::string Quality(const ModelCard& card) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,7 @@ struct ModelCard {
     double difference_high = 0;
     int64_t base_tokens = 0;  // that the text takes; told where the vocabulary was trimmed
     int64_t expert_tokens = 0;
-    double overlap = 0;  // share of the text that the expert was made from as well
+    std::optional<double> overlap;  // share of the text that the expert was made from as well
   };
 
   std::string title;        // display name, may be empty: then "Expert of <base>"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -277,7 +278,8 @@ class ExpertBuilder {
            result.text_bytes(), result.base_bits_per_byte(), result.expert_bits_per_byte(),
            result.choice_count(), result.base_accuracy(), result.expert_accuracy(),
            result.accuracy_difference_low(), result.accuracy_difference_high(),
-           result.token_count(), result.expert_token_count(), result.overlap()});
+           result.token_count(), result.expert_token_count(),
+           result.has_overlap() ? std::optional(result.overlap()) : std::nullopt});
     }
     return card;
   }

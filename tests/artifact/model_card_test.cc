@@ -121,8 +121,10 @@ TEST(ModelCard, TellsOfCompensationThatNothingWasHeldOutToJudge) {
 
 TEST(ModelCard, WarnsOfTextThatIsNotHeldOut) {
   ModelCard card = SomeCard();
-  card.evaluations[0].overlap = 0.1;
+  card.evaluations[0].overlap = card.evaluations[1].overlap = 0.1;
   EXPECT_THAT(ModelCardText(card), Not(HasSubstr("flatter")));
+  card.evaluations[1].overlap.reset();
+  EXPECT_THAT(ModelCardText(card), HasSubstr("- How much of ko-exam stands in the calibration"));
   card.evaluations[1].overlap = 0.25;
   const std::string text = ModelCardText(card);
   EXPECT_THAT(text,

@@ -247,6 +247,7 @@ TEST_F(ExpertCliTest, EvaluatesAnExpertOnCorpora) {
                           HasSubstr("-10.0%"), HasSubstr("39         50.0%          47.5%"),
                           HasSubstr("-2.5%"), HasSubstr("-10.0% to +5.0%"),
                           HasSubstr("warning: 12.5% of corpora/c2 stands in"),
+                          HasSubstr("warning: how much of corpora/c1 stands in"),
                           Not(HasSubstr("of corpora/c3"))));
   EXPECT_EQ(Run({"expert", "evaluate", "e1", "--corpus", "c1", "--output", "json"}), kOk);
   ExpectSame(Parsed<v1::EvaluateExpertResponse>(), response);
