@@ -135,12 +135,14 @@ class PartBatches {
 class TextReader {
  public:
   TextReader(const ResidentModel& model, const ExpertRequest& request,
-             const ResolvedSources& sources, const Stores& stores, RunContext& context)
+             const ResolvedSources& sources, const Stores& stores, RunContext& context,
+             int64_t held_out_at)
       : model_(model),
         max_document_tokens_(request.max_document_tokens),
         sources_(sources),
         stores_(stores),
         context_(context),
+        held_out_at_(held_out_at),
         counted_(sources.views.size(), 0.0) {}
 
   absl::StatusOr<CompensationText> Read() {
@@ -199,7 +201,7 @@ class TextReader {
       if (read.tokens() > 0 && static_cast<double>(read.tokens()) >= part.max_tokens) break;
       taken_.insert(digest);
       // Counted over all parts, so that small samples are held out from, too.
-      const bool judges = position_++ % kHeldOutEvery == kHeldOutEvery - 1;
+      const bool judges = position_++ % kHeldOutEvery == held_out_at_;
       RETURN_IF_ERROR((judges ? read.held_out : read.calibration).Add(document));
     }
     RETURN_IF_ERROR(read.calibration.Finish());
@@ -228,6 +230,7 @@ class TextReader {
   const ResolvedSources& sources_;
   const Stores& stores_;
   RunContext& context_;
+  const int64_t held_out_at_;    // place among so many documents
   std::vector<double> counted_;  // by view, documents of the corpora that were read
   std::list<ReadCorpus> read_;
   std::set<Digest> taken_;
@@ -249,7 +252,11 @@ absl::StatusOr<CompensationText> ReadCompensationText(const ResidentModel& model
                                                       const ExpertRequest& request,
                                                       const ResolvedSources& sources,
                                                       const Stores& stores, RunContext& context) {
-  return TextReader(model, request, sources, stores, context).Read();
+  const auto read = [&](int64_t held_out_at) {
+    return TextReader(model, request, sources, stores, context, held_out_at).Read();
+  };
+  ASSIGN_OR_RETURN(CompensationText text, read(kHeldOutEvery - 1));
+  return text.held_out.empty() ? read(1) : std::move(text);  // few documents: quickly read again
 }
 
 }  // namespace secateur

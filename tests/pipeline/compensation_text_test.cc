@@ -90,6 +90,20 @@ TEST_F(CompensationTextTest, HoldsOutEveryFifthDocument) {
   }
 }
 
+TEST_F(CompensationTextTest, HoldsOutADocumentOfFewButNotTheOnlyOne) {
+  request_ = RequestFor({{"language", {"en"}, 1}}, RelevanceSource::kCell);
+  for (int documents = 1; documents < 5; ++documents) {
+    stores_.Add({{"language", "en"}}, 1, StrCat("english ", documents));
+    const CompensationText text = Read(Resolve());
+    Weights held_out;
+    Add(text.held_out, held_out);
+    EXPECT_EQ(held_out.documents, documents > 1 ? 1 : 0) << documents;
+    const Weights sum = WeightsOf(text);
+    EXPECT_EQ(sum.documents, documents);
+    EXPECT_NEAR(sum.first + sum.others, 1, 1e-5);
+  }
+}
+
 TEST_F(CompensationTextTest, CountsAViewByItsWeightHoweverMuchTextItHas) {
   stores_.Add({{"language", "en"}}, 40, "english");
   stores_.Add({{"domain", "law"}}, 7, "law");

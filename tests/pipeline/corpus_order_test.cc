@@ -15,13 +15,14 @@ struct Upload {
   std::string theme;
 };
 
-// Two dimensions with two corpora each, a cell, and text outside the selection.
+// Two dimensions with corpora of their own, a cell of two, and text outside the selection.
 const std::vector<Upload>& Uploads() {
   static const auto& uploads = *new std::vector<Upload>{
       {{{"language", "en"}}, 9, "english"},
       {{{"language", "en"}, {"domain", "law"}}, 7, "english law"},
       {{{"domain", "law"}}, 8, "law"},
       {{{"domain", "art"}}, 5, "12345 67890"},
+      {{{"language", "en"}, {"domain", "law"}}, 6, "law of england"},
   };
   return uploads;
 }
@@ -46,9 +47,9 @@ class CorpusOrderTest : public testing::Test {
   }
 
   void ExpectTheSameInEveryOrder(const ExpertRequest& request) {
-    const StoredExpert first = Build(request, {0, 1, 2, 3});
+    const StoredExpert first = Build(request, {0, 1, 2, 3, 4});
     for (const std::vector<size_t>& order :
-         {std::vector<size_t>{3, 2, 1, 0}, std::vector<size_t>{2, 0, 3, 1}}) {
+         {std::vector<size_t>{4, 3, 2, 1, 0}, std::vector<size_t>{2, 4, 0, 3, 1}}) {
       const StoredExpert again = Build(request, order);
       EXPECT_EQ(again.id, first.id);
       EXPECT_EQ(again.manifest_json, first.manifest_json);
@@ -68,11 +69,30 @@ class CorpusOrderTest : public testing::Test {
 };
 
 TEST_F(CorpusOrderTest, ChangesNothingOfAPlainExpert) {
-  for (const RelevanceSource source : {RelevanceSource::kCompose, RelevanceSource::kBlend}) {
+  for (const RelevanceSource source :
+       {RelevanceSource::kCell, RelevanceSource::kCompose, RelevanceSource::kBlend}) {
     request_.source = source;
     request_.general_weight = 0.1;
     ExpectTheSameInEveryOrder(request_);
   }
+}
+
+TEST_F(CorpusOrderTest, ChangesNothingOfTheStrictSets) {
+  request_.rule = Rule::kCusPrun;
+  request_.source = RelevanceSource::kCompose;
+  ExpectTheSameInEveryOrder(request_);
+  request_.budget = Sigma{0.3};
+  request_.shape = Shape::kMasked;
+  request_.attention_channels = true;
+  ExpectTheSameInEveryOrder(request_);
+}
+
+TEST_F(CorpusOrderTest, ChangesNothingOfGroupsAndOfTheVocabulary) {
+  request_.source = RelevanceSource::kCompose;
+  request_.kv_head_groups = true;
+  request_.kept_kv_head_groups = 1;
+  request_.vocabulary = true;
+  ExpectTheSameInEveryOrder(request_);
 }
 
 TEST_F(CorpusOrderTest, ChangesNothingOfACompensatedExpert) {
