@@ -70,9 +70,9 @@ struct LayerCompensation {
   std::optional<double>
       ridge;  // relative to the mean diagonal of the moments, before it grew
               // (FactorWithRidge); absent where kept weights stayed as they were, and with kBias
-  // On held-out text, as a share of the residual stream's mean square, at the uniform width: of the
-  // plain mask, and of the chosen neurons with least squares. 0 without held-out text, and with
-  // kBias.
+  // On held-out text, as a share of the residual stream's mean square, at the uniform width, where
+  // the ridge is chosen, whatever `width` came to: of the plain mask, and of the neurons that the
+  // removal order keeps, with least squares. 0 without held-out text, and with kBias.
   double plain_error = 0;
   double error = 0;
   RidgeChoice attention;  // of o_proj; all 0 where no channels of attention go

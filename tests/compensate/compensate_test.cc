@@ -180,6 +180,69 @@ TEST_P(CompensateTest, FallsBackToPlainPruningWhereThatDoesBetterOnHeldOutText) 
   EXPECT_THAT(chosen, testing::Contains(Compensation::kNone));
 }
 
+// Eight layers of eight steps each, whose curves differ, and three steps a layer to take: what each
+// choice of widths by layer promises, for whatever is chosen on some random texts.
+TEST(Compensate, TakesWidthsByLayerWithinTheirLimitsWhereHeldOutTextPrefersThem) {
+  TinyModel model = FindTinyModel("llama_mha");
+  constexpr int64_t kLayers = 8, kWidth = 8 * kRemovalStep, kRemoved = 3 * kRemovalStep;
+  model.config["num_hidden_layers"] = kLayers;
+  model.config["intermediate_size"] = kWidth;
+  const TempDir folder;
+  ASSERT_OK(WriteTinyModel(model, folder.path()));
+  const auto base = LoadModel(folder.path());
+  const Mask plain = RandomMask(base->config(), kWidth - kRemoved);
+  std::set<WidthsBy> chosen;
+  for (uint32_t seed = 0; seed < 12; ++seed) {
+    RunContext context;
+    ASSERT_OK_AND_ASSIGN(const auto measured,
+                         MeasuredText::Measure(*base,
+                                               {RandomText(base->config(), 6, 2 * seed),
+                                                RandomText(base->config(), 2, 2 * seed + 1)},
+                                               {.orders = true}, context));
+    ASSERT_OK_AND_ASSIGN(
+        const Compensated result,
+        Compensate(*base, *measured, {.plain = &plain, .shape = Shape::kMasked}, context));
+    std::set<WidthsBy> tried;
+    for (const CandidateResult& candidate : result.candidates) {
+      EXPECT_LE(result.chosen.held_out_nats, candidate.held_out_nats);
+      if (candidate.compensation != Compensation::kNone) tried.insert(candidate.widths);
+    }
+    EXPECT_THAT(tried, testing::UnorderedElementsAre(WidthsBy::kUniform, WidthsBy::kHalfWay,
+                                                     WidthsBy::kCurve, WidthsBy::kGuardedCurve));
+    if (result.chosen.compensation == Compensation::kNone) continue;
+    chosen.insert(result.chosen.widths);
+    int64_t removed = 0;
+    double error = 0, uniform_error = 0;
+    for (int64_t layer = 0; layer < kLayers; ++layer) {
+      const RemovalCurve& curve = measured->curves()[static_cast<size_t>(layer)];
+      const auto& kept = result.mask.kept[static_cast<size_t>(layer)];
+      const int64_t gone = kWidth - std::ssize(kept);
+      for (int64_t i = 0; i < gone; ++i) {
+        EXPECT_THAT(kept, testing::Not(testing::Contains(curve.order[static_cast<size_t>(i)])));
+      }
+      removed += gone;
+      error += curve.error[static_cast<size_t>(gone / kRemovalStep)];
+      uniform_error += curve.error[kRemoved / kRemovalStep];
+      EXPECT_EQ(gone % kRemovalStep, 0);
+      EXPECT_LE(gone, 7 * kWidth / 10);
+      const Guard& guard = result.chosen.guard;
+      const bool guarded = layer < guard.first_layers || layer >= kLayers - guard.last_layers;
+      if (result.chosen.widths == WidthsBy::kGuardedCurve && guarded) {
+        EXPECT_LE(gone, kWidth / 5);
+      }
+      if (result.chosen.widths == WidthsBy::kUniform) {
+        EXPECT_EQ(gone, kRemoved);
+      }
+    }
+    EXPECT_EQ(removed, kRemoved * kLayers);
+    if (result.chosen.widths == WidthsBy::kCurve) {
+      EXPECT_LT(error, uniform_error);
+    }
+  }
+  EXPECT_THAT(chosen, testing::Contains(WidthsBy::kGuardedCurve));
+  EXPECT_THAT(chosen, testing::Contains(testing::AnyOf(WidthsBy::kCurve, WidthsBy::kHalfWay)));
+}
+
 TEST_P(CompensateTest, OneMeasuringServesEverySizeDownToOneNeuron) {
   const auto measured = Measure(true);
   for (const int64_t kept : {width() - 1, width() / 3, int64_t{1}}) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -103,17 +104,32 @@ class EvaluatePeer : public testing::TestWithParam<Cell> {
   std::unique_ptr<Tokenizer> tokenizer_;
 };
 
-using TextPeer = EvaluatePeer;
+class TextPeer : public EvaluatePeer {
+ protected:
+  void ExpectTheBitsPerByteOfEvaluatePy() {
+    const nlohmann::json theirs = Python(StrCat(
+        "\"", evaluate_py_, "\" --data \"", folder_.path(), "\" --cells ", GetParam().name,
+        " --docs ", GetParam().documents, " --tokens ", kTokens, " \"", model_folder_, "\""));
+    ASSERT_TRUE(theirs.is_object());
+    ExpectSameBitsPerByte(Evaluate().text, theirs);
+  }
+};
 
 TEST_P(TextPeer, GivesTheBitsPerByteOfEvaluatePy) {
   Open();
   if (IsSkipped() || HasFatalFailure()) return;
-  const nlohmann::json theirs = Python(
-      StrCat("\"", evaluate_py_, "\" --data \"", folder_.path(), "\" --cells ", GetParam().name,
-             " --docs ", GetParam().documents, " --tokens ", kTokens, " \"", model_folder_, "\""));
-  ASSERT_TRUE(theirs.is_object());
-  const CorpusScores ours = Evaluate();
-  ExpectSameBitsPerByte(ours.text, theirs);
+  ExpectTheBitsPerByteOfEvaluatePy();
+}
+
+TEST_P(TextPeer, GivesThoseOfAnExpert) {
+  Open();
+  if (IsSkipped() || HasFatalFailure()) return;
+  const Mask mask = RandomMask(model_->config(), model_->config().intermediate_size * 7 / 8);
+  model_folder_ = folder_.Join("expert");
+  std::filesystem::create_directory(model_folder_);
+  ASSERT_OK(WriteExpertFolder(model_->folder(), mask, model_folder_));
+  model_ = LoadModel(model_folder_);
+  ExpectTheBitsPerByteOfEvaluatePy();
 }
 
 INSTANTIATE_TEST_SUITE_P(Real, TextPeer,
