@@ -87,27 +87,29 @@ TEST_F(BuildExpertTest, LeavesNothingWhenItIsCancelledWhereverThatIs) {
 TEST_F(BuildExpertTest, LooksAtNoFurtherLayerOfCompensationAfterACancel) {
   request_ = RequestFor({{"language", {"en"}, 1}});
   stores_.Add({{"language", "en"}}, 20, "more");
-  std::map<std::string, int> layers;  // reported by each phase
-  for (const std::string phase :
-       {"measure", "tune", "compensate", "judge", "sequential", "solve"}) {
-    // Where it is tried, it may be what is taken, and then nothing is solved on the base.
-    request_.compensation =
-        phase == "solve" ? Compensation::kLeastSquares : Compensation::kSequential;
-    int after = 0;
-    RunContext* running = nullptr;
-    RunContext context([&](const Progress& progress) {
-      if (running->cancelled()) ++after;
-      if (progress.phase != phase) return;
-      ++layers[phase];
-      running->Cancel();
-    });
-    running = &context;
-    EXPECT_THAT(BuildExpert(*model_, request_, {}, stores_.all(), context),
-                StatusIs(absl::StatusCode::kCancelled))
-        << phase;
-    EXPECT_EQ(layers[phase], 1) << phase;
-    EXPECT_EQ(after, 0) << phase;
-    EXPECT_THAT(stores_.Keys("experts/"), IsEmpty()) << phase;
+  const char* phases[] = {"measure", "tune", "compensate", "judge", "sequential", "solve"};
+  for (const bool second_order : {false, true}) {
+    for (const std::string phase : phases) {
+      request_.second_order = second_order;
+      // Where it is tried, it may be what is taken, and then nothing is solved on the base.
+      request_.compensation =
+          phase == "solve" ? Compensation::kLeastSquares : Compensation::kSequential;
+      int layers = 0, after = 0;  // reports of the phase, and of any behind the cancel
+      RunContext* running = nullptr;
+      RunContext context([&](const Progress& progress) {
+        if (running->cancelled()) ++after;
+        if (progress.phase != phase) return;
+        ++layers;
+        running->Cancel();
+      });
+      running = &context;
+      EXPECT_THAT(BuildExpert(*model_, request_, {}, stores_.all(), context),
+                  StatusIs(absl::StatusCode::kCancelled))
+          << phase;
+      EXPECT_EQ(layers, 1) << phase;
+      EXPECT_EQ(after, 0) << phase;
+      EXPECT_THAT(stores_.Keys("experts/"), IsEmpty()) << phase;
+    }
   }
 }
 
