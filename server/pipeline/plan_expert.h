@@ -72,7 +72,7 @@ absl::StatusOr<PlannedExpert> PlanSize(const ResidentModel& model, const ExpertR
 
 // The model's own size.
 Size BaseSize(const ResidentModel& model);
-// Bytes of an element of the stored type.
+// Bytes of an element of the stored type: that of the first tensor, whatever the others have.
 int64_t StoredItemSize(const ModelFolder& folder);
 
 }  // namespace secateur
