@@ -37,6 +37,11 @@ class BpeFile {
   int32_t id_limit() const { return static_cast<int32_t>(tokens_.size()); }
   // As the file spells it; empty when no token has this id. REQUIRES: 0 <= id < id_limit().
   const std::string& token(int32_t id) const { return tokens_[static_cast<size_t>(id)]; }
+  // Whether a token has this id, of any value: an embedding may have more rows than there are
+  // tokens.
+  bool IsToken(int64_t id) const {
+    return id >= 0 && id < id_limit() && !token(static_cast<int32_t>(id)).empty();
+  }
   // Of a token of the model, which added tokens may or may not be.
   std::optional<int32_t> ModelId(std::string_view token) const;
   // In the order of the file: earlier ones are applied first.

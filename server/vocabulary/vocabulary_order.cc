@@ -7,11 +7,6 @@
 namespace secateur {
 namespace {
 
-// An embedding may have more rows than there are tokens.
-bool IsToken(const BpeFile& file, int32_t id) {
-  return id < file.id_limit() && !file.token(id).empty();
-}
-
 // Rows as they come, each behind what it is made of.
 class Sequence {
  public:
@@ -19,7 +14,7 @@ class Sequence {
       : file_(file), derivations_(derivations), taken_(static_cast<size_t>(rows)) {}
 
   void Add(int32_t id) {
-    if (!IsToken(file_, id)) return Take(id);
+    if (!file_.IsToken(id)) return Take(id);
     for (const int32_t step : derivations_.Of(id)) Take(step);
   }
 
@@ -44,7 +39,7 @@ std::vector<int32_t> Ranked(const BpeFile& file, int64_t rows, const std::vector
                             const std::vector<float>& scores) {
   const auto key = [&](int32_t id) {
     const auto at = static_cast<size_t>(id);
-    return std::tuple(-made[at], !IsToken(file, id), at < scores.size() ? -scores[at] : 0.0F, id);
+    return std::tuple(-made[at], !file.IsToken(id), at < scores.size() ? -scores[at] : 0.0F, id);
   };
   std::vector<int32_t> ids(static_cast<size_t>(rows));
   std::iota(ids.begin(), ids.end(), 0);
@@ -102,7 +97,7 @@ KeptVocabulary KeepRows(const BpeFile& file, const VocabularyOrder& order, int64
   KeptVocabulary kept{.ids = {order.rows.begin(), order.rows.begin() + rows}, .rows = rows};
   std::sort(kept.ids.begin(), kept.ids.end());
   for (auto id = static_cast<int32_t>(order.rows.size()); id < file.id_limit(); ++id) {
-    if (!file.token(id).empty()) kept.ids.push_back(id);
+    if (file.IsToken(id)) kept.ids.push_back(id);
   }
   return kept;
 }

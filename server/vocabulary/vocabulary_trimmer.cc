@@ -110,8 +110,7 @@ absl::Status VocabularyTrimmer::RequireTexts(const std::vector<std::string>& tex
 
 absl::Status VocabularyTrimmer::RequireNamedIds() {
   const IdVisitor require = [this](int64_t id) -> absl::StatusOr<int64_t> {
-    const bool is_token = id < file_.id_limit() && !file_.token(static_cast<int32_t>(id)).empty();
-    if (!is_token && id >= rows_) {
+    if (!file_.IsToken(id) && id >= rows_) {
       return absl::InvalidArgumentError(
           StrCat("the id ", id, " is neither a token nor a row of the embedding"));
     }
@@ -152,7 +151,7 @@ absl::StatusOr<TrimmedVocabulary> VocabularyTrimmer::Trim(const KeptVocabulary& 
   ASSIGN_OR_RETURN(trimmed.tokenizer, Tokenizer::FromJson(json));
   for (size_t i = 0; i < kept.ids.size(); ++i) {
     const int32_t id = kept.ids[i];
-    if (id >= file_.id_limit() || file_.token(id).empty()) continue;
+    if (!file_.IsToken(id)) continue;
     if (trimmed.tokenizer->TokenToId(file_.token(id)) != static_cast<uint32_t>(i)) {
       return absl::InternalError(StrCat("the trimmed tokenizer.json gives ",
                                         Quoted(file_.token(id)), " another id than ", i));
