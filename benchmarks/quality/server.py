@@ -1,5 +1,6 @@
 """A real secateurd on one base model and one store, asked over gRPC as any client would."""
 import ctypes
+import functools
 import importlib
 import json
 import pathlib
@@ -22,13 +23,13 @@ class Refused(Exception):
     """The server, or the API of this checkout, does not know what a recipe asks for."""
 
 
+@functools.cache
 def load_protos(proto_folder, other_protos):
     """Python modules of the API, by file name; generated once a process."""
     with tempfile.TemporaryDirectory(prefix="secateur-stubs-") as folder:
         files = [f"{proto_folder}/secateur/v1/{name}.proto" for name in NAMES]
-        if "secateur.v1.secateur_pb2" not in sys.modules and protoc.main(
-                ["protoc", f"-I{proto_folder}", f"-I{other_protos}", f"--python_out={folder}",
-                 f"--grpc_python_out={folder}", *files]):
+        if protoc.main(["protoc", f"-I{proto_folder}", f"-I{other_protos}", f"--python_out={folder}",
+                        f"--grpc_python_out={folder}", *files]):
             sys.exit("protoc failed")
         sys.path.insert(0, folder)
         modules = {name: importlib.import_module(f"secateur.v1.{name}_pb2") for name in NAMES}
