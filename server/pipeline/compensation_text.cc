@@ -256,7 +256,7 @@ absl::StatusOr<CompensationText> ReadCompensationText(const ResidentModel& model
     return TextReader(model, request, sources, stores, context, held_out_at).Read();
   };
   ASSIGN_OR_RETURN(CompensationText text, read(kHeldOutEvery - 1));
-  return text.held_out.empty() ? read(1) : std::move(text);  // few documents: quickly read again
+  return text.held_out.empty() ? read(1) : std::move(text);  // there were fewer
 }
 
 }  // namespace secateur
